@@ -1,0 +1,74 @@
+# Every target works as the first command in a fresh clone, given Python 3.11+, git and make:
+# what it needs is installed into .venv first.
+
+# The Python that .venv is made with; empty means the first that is new enough. `make clean` before
+# changing it.
+PYTHON ?=
+# Passed on to pytest and to the benchmarks: make test ARGS='-k vary -x'
+ARGS ?=
+# What `make run` fetches; empty means the demo's own.
+URL ?=
+
+# Programs are started as `python -m`, not by their scripts in .venv/bin: those name the interpreter
+# by an absolute path, and would run the original's when the checkout is a copy.
+VENV := .venv
+PY := $(VENV)/bin/python
+
+# Says "installed". It carries a checksum of the checkout's path, since a copied .venv still points
+# at the sources it was made for, and then tests the wrong ones.
+INSTALLED := $(VENV)/.installed-$(shell pwd | cksum | cut -d ' ' -f 1)
+
+# mypy fails on a directory that isn't there.
+TYPED := $(wildcard src tests benchmarks)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test check lint types format bench coverage clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+run: $(INSTALLED) ## the demo (URL=...)
+	$(PY) -m stillfresh.cli.demo $(if $(URL),'$(URL)')
+
+# Two at once, so that tests which wait for a disk or a process don't wait for each other.
+test: $(INSTALLED) ## the tests (ARGS=...)
+	$(PY) -m pytest -n 2 $(ARGS)
+
+check: lint types test ## all that has to pass before a commit
+
+lint: $(INSTALLED) ## formatting, lint rules, import contracts
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) $(VENV)/bin/lint-imports
+
+types: $(INSTALLED) ## mypy, strict
+	$(PY) -m mypy $(TYPED)
+
+format: $(INSTALLED) ## format, and fix what ruff can fix
+	$(PY) -m ruff check --fix-only .
+	$(PY) -m ruff format .
+
+bench: $(INSTALLED) ## the benchmarks (ARGS=...)
+	$(PY) -m benchmarks $(ARGS)
+
+# In one process: the lines come from its children as well, and are combined here.
+coverage: $(INSTALLED) ## the tests, and which lines they leave out (ARGS=...)
+	$(PY) -m coverage erase
+	$(PY) -m coverage run -m pytest $(ARGS)
+	$(PY) -m coverage combine -q
+	$(PY) -m coverage report
+
+clean: ## remove .venv and all that the tools left behind
+	rm -rf $(VENV) build dist htmlcov .coverage .coverage.*
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# pip learned --group in 25.1; a newer one is left alone. The stamp comes last, so that an
+# installation which was cut short is done again.
+$(INSTALLED): pyproject.toml scripts/make-venv
+	@echo 'installing into $(VENV)'
+	@PYTHON='$(PYTHON)' sh scripts/make-venv $(VENV)
+	@$(PY) -m pip install --quiet 'pip>=25.1'
+	@$(PY) -m pip install --quiet --group dev --editable '.[all]'
+	@touch $@

@@ -1,0 +1,61 @@
+"""stillfresh: a persistent HTTP response cache with pluggable storage.
+
+    from stillfresh.clients.requests import CachedSession
+
+    session = CachedSession()
+    session.get("https://example.org/").from_cache
+
+Clients are in `stillfresh.clients`, one module for each library. Here are the caches, the policy,
+the errors and the events.
+"""
+
+from importlib.metadata import version as _version
+
+from stillfresh.caches.base import BaseCache, Entry, EntryInfo, EntryWriter, SeparateBodyBaseCache
+from stillfresh.caches.file import FileCache, SeparateBodyFileCache
+from stillfresh.caches.foreign import adapt
+from stillfresh.caches.memory import DictCache, MemoryCache
+from stillfresh.caches.urls import cache_from_url
+from stillfresh.engine.exchange import CacheInfo, Outcome
+from stillfresh.errors import (
+    BodyLost,
+    CacheClosed,
+    CacheError,
+    CacheFull,
+    CacheUnavailable,
+    ConfigError,
+    CorruptEntry,
+    StoreError,
+)
+from stillfresh.rfc9111.decisions import Reason, Why
+from stillfresh.rfc9111.policy import Policy
+
+__version__ = _version("stillfresh")
+
+__all__ = [
+    "BaseCache",
+    "BodyLost",
+    "CacheClosed",
+    "CacheError",
+    "CacheFull",
+    "CacheInfo",
+    "CacheUnavailable",
+    "ConfigError",
+    "CorruptEntry",
+    "DictCache",
+    "Entry",
+    "EntryInfo",
+    "EntryWriter",
+    "FileCache",
+    "MemoryCache",
+    "Outcome",
+    "Policy",
+    "Reason",
+    "SeparateBodyBaseCache",
+    "SeparateBodyFileCache",
+    "StoreError",
+    "Why",
+    "__version__",
+    "adapt",
+    "cache_from_url",
+]

@@ -1,0 +1,249 @@
+"""What every cache can do.
+
+The whole-entry interface (`open`, `writer`, `update`, `remove`, `entries`, `clear`, `close`) is
+what a cache implements and what the engine uses; it raises `StoreError`. The classic interface
+(`get`, `set`, `delete`, and `get_body`, `set_body`) that CacheControl and pip know is built on it
+here, once for all caches, and keeps the promise that a cache never breaks a request: where the
+backend fails, `get` answers None and `set` does nothing, and an event says so.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from typing import IO, TYPE_CHECKING, Self
+
+from stillfresh import events
+from stillfresh.caches.entry import (
+    CHECKED_AT_ONCE,
+    BodySource,
+    Entry,
+    EntryInfo,
+    EntrySink,
+    EntryWriter,
+    InMemory,
+    Seal,
+)
+from stillfresh.caches.expiry import Expires, moment
+from stillfresh.caches.pairing import Pairing
+from stillfresh.errors import CacheClosed, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from typing_extensions import Buffer
+
+__all__ = [
+    "CHECKED_AT_ONCE",
+    "BaseCache",
+    "BodySource",
+    "Entry",
+    "EntryInfo",
+    "EntrySink",
+    "EntryWriter",
+    "Expires",
+    "InMemory",
+    "Seal",
+    "SeparateBodyBaseCache",
+    "moment",
+]
+
+
+class BaseCache(ABC):
+    """Bytes under keys. A key is any `str`; metadata and bodies are any bytes.
+
+    A cache may be shared between threads, and used in a child after `fork()`.
+
+    Attributes:
+        hook: is given a `StoreFailed` when a method of the classic interface swallows an error.
+    """
+
+    hook: events.Hook = staticmethod(events.log_event)
+
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        """Take the time from `clock`, in seconds since the epoch."""
+        self._clock = clock
+        self._closed = False
+
+    # The whole-entry interface.
+
+    @abstractmethod
+    def open(self, key: str) -> Entry | None:
+        """Return the committed version under `key`, or None where there is none.
+
+        Its metadata is whole and checked, its body is there in full length. Close it.
+
+        Raises:
+            StoreError: what is there is damaged, or the backend failed.
+        """
+
+    @abstractmethod
+    def writer(self, key: str) -> EntryWriter:
+        """Start a new version under `key`, invisible until its commit.
+
+        Raises:
+            StoreError: the backend failed.
+        """
+
+    @abstractmethod
+    def update(self, key: str, metadata: Buffer, *, version: str, expires: Expires = None) -> bool:
+        """Swap the metadata of exactly `version`, the body untouched; the version stays.
+
+        Returns False, and changes nothing, where another version or none is there by now. Where
+        `expires` is already past, that version is removed.
+
+        Raises:
+            StoreError: the backend failed; nothing has changed.
+        """
+
+    @abstractmethod
+    def remove(self, key: str) -> bool:
+        """Remove what is under `key`, and say whether there was anything.
+
+        Raises:
+            StoreError: the backend failed.
+        """
+
+    @abstractmethod
+    def entries(self) -> Iterator[EntryInfo]:
+        """List what is stored, in no promised order.
+
+        Raises:
+            StoreError: the backend failed, or can't list.
+        """
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Remove all of this cache's entries, and nothing else.
+
+        Raises:
+            StoreError: the backend failed; some entries may be left.
+        """
+
+    def close(self) -> None:
+        """Let go of everything held open. Any use after it but `close` raises `CacheClosed`."""
+        self._closed = True
+
+    def __enter__(self) -> Self:
+        """Close at the end of the block."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Close."""
+        self.close()
+
+    # The classic interface.
+
+    def get(self, key: str) -> bytes | None:
+        """Return the value under `key`: its metadata, in the words of the other interface."""
+        try:
+            entry = self.open(key)
+        except StoreError as error:
+            self._swallow("get", key, error)
+            return None
+        if entry is None:
+            return None
+        with entry:
+            return entry.metadata
+
+    def set(self, key: str, value: Buffer, expires: Expires = None) -> None:
+        """Keep `value` under `key`, until `expires`.
+
+        A moment already past stores nothing and leaves nothing.
+        """
+        value = bytes(value)
+        try:
+            with self.writer(key) as writer:
+                writer.commit(value, expires=expires)
+        except StoreError as error:
+            self._swallow("set", key, error)
+
+    def delete(self, key: str) -> bool:
+        """Remove what is under `key`, and say whether that removed anything."""
+        try:
+            return self.remove(key)
+        except StoreError as error:
+            self._swallow("delete", key, error)
+            return False
+
+    # For subclasses.
+
+    def _check_open(self) -> None:
+        if self._closed:
+            msg = f"{self!r} is closed"
+            raise CacheClosed(msg)
+
+    def _swallow(self, operation: str, key: str, error: StoreError) -> None:
+        events.emit(self.hook, events.StoreFailed(key, operation, error))
+
+
+class SeparateBodyBaseCache(BaseCache):
+    """A cache whose classic interface has the body apart from the value.
+
+    Two calls write (`set`, then `set_body`) and two read (`get`, then `get_body`). Each pair is
+    one version for every thread and process, though the calls are two; `Pairing` says how.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        """Take the time from `clock`, in seconds since the epoch."""
+        super().__init__(clock=clock)
+        self._pairing = Pairing(self, clock)
+
+    def get(self, key: str) -> bytes | None:
+        """Return the value under `key`; the next `get_body` of this thread is of its version."""
+        self._check_open()
+        try:
+            return self._pairing.get(key)
+        except StoreError as error:
+            self._swallow("get", key, error)
+            return None
+
+    def get_body(self, key: str) -> IO[bytes] | None:
+        """Return the body that belongs to the value this thread got, or None if it is gone.
+
+        A body of up to 1 MiB has been checked when this returns; a longer one is checked while it
+        is read, and reading a wrong one raises `BodyLost`, an `OSError`. Close it.
+        """
+        self._check_open()
+        try:
+            return self._pairing.get_body(key)
+        except StoreError as error:
+            self._swallow("get_body", key, error)
+            return None
+
+    def set(self, key: str, value: Buffer, expires: Expires = None) -> None:
+        """Keep `value` under `key`: of a new version if `set_body` follows, else of the present.
+
+        While the entry has a body, others go on seeing the present version until this thread
+        calls `set_body` for the key, or anything else.
+        """
+        self._check_open()
+        value = bytes(value)
+        expires_at = moment(expires, self._clock())
+        try:
+            self._pairing.set(key, value, expires_at)
+        except StoreError as error:
+            self._swallow("set", key, error)
+
+    def set_body(self, key: str, body: Buffer | IO[bytes]) -> None:
+        """Publish `body` together with the value that this thread has `set`."""
+        self._check_open()
+        try:
+            self._pairing.set_body(key, body)
+        except StoreError as error:
+            self._swallow("set_body", key, error)
+
+    def delete(self, key: str) -> bool:
+        """Remove value and body, and say whether there was anything."""
+        self._check_open()
+        self._pairing.forget(key)
+        return super().delete(key)
+
+    def close(self) -> None:
+        """Let go of everything held open, after a last `set` has taken effect."""
+        if not self._closed:
+            try:
+                self._pairing.close()
+            except StoreError as error:
+                self._swallow("set", "", error)
+        super().close()

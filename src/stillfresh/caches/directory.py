@@ -1,0 +1,412 @@
+"""A directory tree in the classic layout, reached without following a single symbolic link.
+
+The leaf of a key is `a/b/c/d/e/` below the root, for a name that begins with `abcde`. Every step
+down is an `open` of one component relative to the descriptor of its parent, with `O_NOFOLLOW`: a
+link planted at any level is an error, and what was opened can't be swapped for something else
+between two calls. Where the platform can't open relative to a descriptor, each level is looked at
+with `lstat` instead, which is the best that can be done there.
+
+Files are created exclusively, under a name nobody knows, and get their place by one rename.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import stat
+import time
+from typing import TYPE_CHECKING, Final, NoReturn, Self
+
+from stillfresh.errors import CacheFull, CacheUnavailable, ConfigError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LEVELS: Final = 5
+_HEX: Final = re.compile(r"[0-9a-f]")
+# The layout's file names begin with the digest of a key.
+_NAME: Final = re.compile(r"[0-9a-f]{56}(\..*)?", re.DOTALL)
+
+_BY_DESCRIPTOR: Final = (
+    {os.open, os.mkdir, os.unlink, os.rmdir, os.stat} <= os.supports_dir_fd
+    and os.scandir in os.supports_fd
+    and hasattr(os, "O_DIRECTORY")
+)
+_COMMON: Final = (
+    getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+)
+_DIRECTORY: Final = os.O_RDONLY | _COMMON | getattr(os, "O_DIRECTORY", 0)
+# O_NONBLOCK: opening a FIFO that somebody put there must not wait for its writer.
+_READ: Final = os.O_RDONLY | _COMMON | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+_CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | _COMMON
+
+# One write call takes at most this much: Linux cuts at 2 GiB less a page, others sooner.
+_WRITE_STEP: Final = 1 << 30
+# How often a lock that somebody holds is asked for again. It is held for a rename or two, and
+# nothing depends on getting it.
+_LOCK_TRIES: Final = 3
+
+TAG: Final = "CACHEDIR.TAG"
+# The signature is fixed by the Cache Directory Tagging Specification; backups skip such a folder.
+_TAG_TEXT: Final = (
+    b"Signature: 8a477f597d28d172789f06886806bc55\n"
+    b"# This directory was made by stillfresh, an HTTP cache. It is safe to delete.\n"
+)
+
+
+def store_error(error: OSError, doing: str) -> StoreError:
+    """Say in our words what the operating system said."""
+    full = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+    kind = CacheFull if error.errno in full else CacheUnavailable
+    return kind(f"{doing}: {error.strerror or error}")
+
+
+def fail(error: OSError, doing: str) -> NoReturn:
+    """Raise `error` as a `StoreError`."""
+    raise store_error(error, doing) from error
+
+
+class Directory:
+    """The tree below one root.
+
+    Raises:
+        ConfigError: the root can't be trusted: it is another user's, or others may write to it.
+    """
+
+    def __init__(
+        self, root: str | os.PathLike[str], *, filemode: int, dirmode: int, trusted: bool
+    ) -> None:
+        """Use `root`, which need not exist; `trusted` skips the look at its owner and mode."""
+        given = os.path.abspath(os.fspath(root))
+        self._refuse_strange_link(given, trusted=trusted)
+        self.root = os.path.realpath(given)
+        self._filemode = filemode
+        self._dirmode = dirmode
+        self._trusted = trusted
+        self._tagged: tuple[tuple[int, int], bool] | None = None
+        try:
+            status = os.lstat(self.root)
+        except OSError:
+            return
+        doubt = self._doubt(status)
+        if doubt is not None:
+            raise ConfigError(doubt)
+
+    def path(self, name: str) -> str:
+        """Return the full path of a file of the layout."""
+        return os.path.join(self.root, *name[:_LEVELS], name)
+
+    def leaf(self, name: str, *, create: bool = False) -> Leaf:
+        """Go to the directory where files of `name` belong.
+
+        Raises:
+            FileNotFoundError: it isn't there, and was not to be made.
+            OSError: a component is a link, no directory, or can't be entered.
+            StoreError: the root can't be trusted any more.
+        """
+        if not _BY_DESCRIPTOR:
+            return self._leaf_by_path(name, create=create)
+        fd = self._open_root(create=create)
+        try:
+            for part in name[:_LEVELS]:
+                child = self._enter(part, fd, create=create)
+                os.close(fd)
+                fd = child
+        except BaseException:
+            os.close(fd)
+            raise
+        return Leaf("", fd, self._filemode)
+
+    def leaves(self) -> Iterator[Leaf]:
+        """Visit every leaf directory there is. Links and strangers' names are passed over."""
+        try:
+            root = self._open_root(create=False) if _BY_DESCRIPTOR else None
+        except FileNotFoundError:
+            return
+        yield from self._descend(self.root, root, _LEVELS)
+
+    def is_ours(self) -> bool:
+        """Tell whether the root bears the tag that it was made by this library."""
+        try:
+            status = os.stat(self.root)
+        except OSError:
+            return False
+        identity = (status.st_dev, status.st_ino)
+        if self._tagged is None or self._tagged[0] != identity:
+            self._tagged = (identity, self._has_tag())
+        return self._tagged[1]
+
+    def remove_empty(self) -> None:
+        """Remove empty directories of the layout, the root stays."""
+        for leaf in self.leaves():
+            with leaf:
+                parts = [self.root, *leaf.path[len(self.root) + 1 :].split(os.sep)]
+            while len(parts) > 1:
+                try:
+                    os.rmdir(os.sep.join(parts))
+                except OSError:
+                    break
+                parts.pop()
+
+    def _refuse_strange_link(self, given: str, *, trusted: bool) -> None:
+        try:
+            status = os.lstat(given)
+        except OSError:
+            return
+        if stat.S_ISLNK(status.st_mode) and not trusted and not _is_mine(status):
+            msg = f"{given} is a symbolic link that another user has made"
+            raise ConfigError(msg)
+
+    def _doubt(self, status: os.stat_result) -> str | None:
+        if not stat.S_ISDIR(status.st_mode):
+            return f"{self.root} is not a directory"
+        if self._trusted:
+            return None
+        if not _is_mine(status):
+            return f"{self.root} belongs to another user (uid {status.st_uid})"
+        if hasattr(os, "geteuid") and status.st_mode & 0o022 & ~self._dirmode:
+            return (
+                f"{self.root} may be written to by others (mode {status.st_mode & 0o7777:04o}); "
+                "run chmod go-w on it, or allow it with dirmode"
+            )
+        return None
+
+    def _open_root(self, *, create: bool) -> int:
+        try:
+            fd = os.open(self.root, _DIRECTORY)
+        except FileNotFoundError:
+            if not create:
+                raise
+            self._make_root()
+            fd = os.open(self.root, _DIRECTORY)
+        doubt = self._doubt(os.fstat(fd))
+        if doubt is not None:
+            os.close(fd)
+            raise CacheUnavailable(doubt)
+        return fd
+
+    def _make_root(self) -> None:
+        os.makedirs(os.path.dirname(self.root), exist_ok=True)
+        try:
+            os.mkdir(self.root, self._dirmode)
+        except FileExistsError:
+            return
+        os.chmod(self.root, self._dirmode)
+        # Without the tag all works, with less certainty about what is a stranger's.
+        with contextlib.suppress(OSError):
+            tag = os.open(os.path.join(self.root, TAG), _CREATE, self._filemode)
+            try:
+                write_all(tag, _TAG_TEXT)
+            finally:
+                os.close(tag)
+        self._tagged = None
+
+    def _has_tag(self) -> bool:
+        try:
+            fd = os.open(os.path.join(self.root, TAG), _READ)
+        except OSError:
+            return False
+        try:
+            return os.read(fd, len(_TAG_TEXT)) == _TAG_TEXT
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+
+    def _enter(self, part: str, parent: int, *, create: bool) -> int:
+        try:
+            return os.open(part, _DIRECTORY, dir_fd=parent)
+        except FileNotFoundError:
+            if not create:
+                raise
+        # Somebody may remove the empty directory before it is entered: that is tried again.
+        for attempt in range(5):
+            try:
+                os.mkdir(part, self._dirmode, dir_fd=parent)
+            except FileExistsError:
+                made = False
+            else:
+                made = True
+            try:
+                fd = os.open(part, _DIRECTORY, dir_fd=parent)
+            except FileNotFoundError:
+                if attempt == 4:
+                    raise
+                continue
+            if made:
+                os.fchmod(fd, self._dirmode)
+            return fd
+        raise AssertionError  # pragma: no cover - the loop returns or raises
+
+    def _leaf_by_path(self, name: str, *, create: bool) -> Leaf:
+        path = self.root
+        if create and not os.path.lexists(path):
+            self._make_root()
+        for part in ("", *name[:_LEVELS]):
+            path = os.path.join(path, part) if part else path
+            if create and part:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(path, self._dirmode)
+            status = os.lstat(path)
+            if not stat.S_ISDIR(status.st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+            if not part and (doubt := self._doubt(status)) is not None:
+                raise CacheUnavailable(doubt)
+        return Leaf(path, None, self._filemode)
+
+    def _descend(self, path: str, fd: int | None, levels: int) -> Iterator[Leaf]:
+        if levels == 0:
+            yield Leaf(path, fd, self._filemode)
+            return
+        try:
+            with os.scandir(path if fd is None else fd) as scan:
+                names = sorted(
+                    entry.name
+                    for entry in scan
+                    if _HEX.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
+                )
+            for name in names:
+                below = os.path.join(path, name)
+                try:
+                    child = None if fd is None else os.open(name, _DIRECTORY, dir_fd=fd)
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
+                yield from self._descend(below, child, levels - 1)
+        except FileNotFoundError:
+            return
+        finally:
+            if fd is not None:
+                os.close(fd)
+
+
+class Leaf:
+    """One directory at the bottom of the layout, held open. Close it.
+
+    Names are those of files in it; methods raise `OSError`.
+    """
+
+    def __init__(self, path: str, fd: int | None, filemode: int) -> None:
+        """Take over `fd`; `path` is for where there is none, and for listings."""
+        self.path = path
+        self._fd = fd
+        self._filemode = filemode
+
+    def open(self, name: str) -> tuple[int, os.stat_result]:
+        """Open a regular file to read; anything else of that name is an error."""
+        fd = os.open(self._at(name), _READ, dir_fd=self._fd)
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(fd)
+            raise OSError(errno.EINVAL, "is not a regular file", name)
+        return fd, status
+
+    def create(self, name: str) -> int:
+        """Make a new file to read and write, with the mode asked for whatever the umask."""
+        fd = os.open(self._at(name), _CREATE, self._filemode, dir_fd=self._fd)
+        if hasattr(os, "fchmod"):
+            os.fchmod(fd, self._filemode)
+        return fd
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a file another name; what had that name is gone in the same step."""
+        os.replace(self._at(old), self._at(new), src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
+    def unlink(self, name: str) -> bool:
+        """Remove a file and say whether it was there."""
+        try:
+            os.unlink(self._at(name), dir_fd=self._fd)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def names(self) -> list[str]:
+        """List the layout's files, sorted."""
+        with os.scandir(self.path if self._fd is None else self._fd) as scan:
+            return sorted(entry.name for entry in scan if _NAME.fullmatch(entry.name))
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Keep other writers of this leaf out, if that can be had at once.
+
+        It saves work and litter when two replace the same entry; correctness never rests on it.
+        The kernel drops it when its holder dies.
+        """
+        fd = self._fd
+        held = fd is not None and _try_lock(fd)
+        try:
+            yield
+        finally:
+            if fd is not None and held:
+                _unlock(fd)
+
+    def close(self) -> None:
+        """Let go. May be called twice."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
+    def __enter__(self) -> Self:
+        """Close at the end of the block."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Close."""
+        self.close()
+
+    def _at(self, name: str) -> str:
+        return os.path.join(self.path, name) if self._fd is None else name
+
+
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """Write all of `data`: one call may take less, and never takes over 2 GiB."""
+    view = memoryview(data)
+    while view:
+        written = os.write(fd, view[:_WRITE_STEP])
+        view = view[written:]
+
+
+def read_all(fd: int, size: int) -> bytes:
+    """Read `size` bytes from the position of `fd`; fewer if the file ends before."""
+    data = os.read(fd, min(size, _WRITE_STEP)) if size else b""
+    if len(data) == size:
+        return data
+    parts = [data]
+    left = size - len(data)
+    while left and parts[-1]:
+        parts.append(os.read(fd, min(left, _WRITE_STEP)))
+        left -= len(parts[-1])
+    return b"".join(parts)
+
+
+try:
+    import fcntl
+except ImportError:  # no POSIX system
+
+    def _try_lock(_fd: int) -> bool:
+        return False
+
+    def _unlock(_fd: int) -> None:
+        pass
+
+else:
+
+    def _try_lock(fd: int) -> bool:
+        for _ in range(_LOCK_TRIES):
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                time.sleep(0)
+            else:
+                return True
+        return False
+
+    def _unlock(fd: int) -> None:
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def _is_mine(status: os.stat_result) -> bool:
+    """Tell whether this user, or the superuser, made it."""
+    return not hasattr(os, "geteuid") or status.st_uid in {os.geteuid(), 0}

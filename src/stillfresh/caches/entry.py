@@ -1,0 +1,406 @@
+"""Entries: one committed version to read, and the writer that makes one.
+
+Both are finished here once for every cache: lengths, digests, the states a writer can be in and
+what happens to it after `fork()` or when it is forgotten. A cache brings only where the bytes come
+from (`BodySource`) and where they go (`EntrySink`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol, Self
+
+import xxhash
+
+from stillfresh.caches import frames
+from stillfresh.caches.expiry import Expires, moment
+from stillfresh.errors import BodyLost, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing_extensions import Buffer
+
+# A body up to this size is checked as a whole before its first byte is handed out: large enough
+# for nearly every page and API answer, small enough to hold in memory for a moment.
+CHECKED_AT_ONCE: Final = 1 << 20
+# Reads of a longer body to its end go in steps of this size.
+_STEP: Final = 1 << 20
+
+
+class BodySource(Protocol):
+    """Where the bytes of one committed body are; they never change."""
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes from `offset`; fewer only at the end. Raises `OSError`."""
+
+    def close(self) -> None:
+        """Let go of the bytes. May be called twice."""
+
+
+class InMemory:
+    """A body that is already here."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return a slice."""
+        if offset == 0 and size >= len(self.data):
+            return self.data
+        return self.data[offset : offset + size]
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class Entry:
+    """One committed version: metadata and body that belong together.
+
+    Attributes:
+        metadata: the bytes kept beside the body; whole and checked.
+        version: names this version; a cache's `update` swaps metadata of just this one.
+        size: length of the body in bytes.
+        has_body: whether a body was ever written; an empty one counts.
+        expires_at: the moment it stops existing, in seconds since the epoch.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_digest",
+        "_hasher",
+        "_offset",
+        "_source",
+        "expires_at",
+        "has_body",
+        "metadata",
+        "size",
+        "version",
+    )
+
+    def __init__(
+        self,
+        metadata: bytes,
+        *,
+        version: str,
+        size: int,
+        source: BodySource,
+        digest: bytes | None,
+        has_body: bool = True,
+        expires_at: float | None = None,
+    ) -> None:
+        """Describe a version; without a `digest` (another program's entry) nothing is checked."""
+        self.metadata = metadata
+        self.version = version
+        self.size = size
+        self.has_body = has_body
+        self.expires_at = expires_at
+        self._source: BodySource | None = source
+        self._digest = digest
+        self._hasher: xxhash.xxh3_128 | None = None
+        self._offset = 0
+
+    def check(self) -> None:
+        """Check as much of the body as can be known to be right before it is read.
+
+        That is all of a body of up to 1 MiB; of a longer one its length, which is known.
+
+        Raises:
+            BodyLost: it is not what was written.
+            ValueError: the entry is closed.
+        """
+        source = self._open_source()
+        if self._digest is not None and self.size <= CHECKED_AT_ONCE:
+            self._checked(source, self._digest)
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return the next `size` bytes of the body, all that are left if it is negative.
+
+        Fewer bytes come back only at the end of the body, and then `b""`.
+
+        Raises:
+            BodyLost: the body is not what was written, or can't be read to its end.
+            ValueError: the entry is closed.
+        """
+        left = self.size - self._offset
+        wanted = left if size < 0 else min(size, left)
+        source = self._open_source()
+        if self._digest is not None and self.size <= CHECKED_AT_ONCE:
+            source = self._checked(source, self._digest)
+        if wanted == 0:
+            return b""
+        if self._digest is None:
+            chunk = self._exactly(source, self._offset, wanted)
+        else:
+            chunk = self._checked_on_the_way(source, self._digest, wanted)
+        self._offset += len(chunk)
+        return chunk
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        """Fill `buffer` from the body and return how many bytes were written.
+
+        Raises:
+            BodyLost: as `read`.
+        """
+        with memoryview(buffer).cast("B") as view:
+            chunk = self.read(len(view))
+            view[: len(chunk)] = chunk
+        return len(chunk)
+
+    def close(self) -> None:
+        """Let go of files and memory. May be called twice."""
+        source, self._source = self._source, None
+        if source is not None:
+            source.close()
+
+    def __enter__(self) -> Self:
+        """Close the entry at the end of the block."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Close the entry."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Name the version and its size."""
+        return f"<Entry {self.version} of {self.size} bytes>"
+
+    def _open_source(self) -> BodySource:
+        if self._source is None:
+            msg = "read of a closed entry"
+            raise ValueError(msg)
+        return self._source
+
+    def _exactly(self, source: BodySource, offset: int, size: int) -> bytes:
+        parts = []
+        end = offset + size
+        while offset < end:
+            try:
+                part = source.read_at(offset, end - offset)
+            except OSError as error:
+                msg = f"the body can't be read at byte {offset} of {self.size}: {error}"
+                raise BodyLost(msg) from error
+            if not part:
+                msg = f"the body ends at byte {offset} of {self.size}"
+                raise BodyLost(msg)
+            parts.append(part)
+            offset += len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _checked(self, source: BodySource, digest: bytes) -> BodySource:
+        """Bring the whole body into memory and check it; there is nothing to check after that."""
+        body = self._exactly(source, 0, self.size)
+        if frames.digest(body) != digest:
+            raise self._wrong()
+        self._digest = None
+        if not isinstance(source, InMemory):
+            source.close()
+            source = self._source = InMemory(body)
+        return source
+
+    def _checked_on_the_way(self, source: BodySource, digest: bytes, wanted: int) -> bytes:
+        if self._hasher is None:
+            self._hasher = xxhash.xxh3_128()
+        parts = []
+        offset, end = self._offset, self._offset + wanted
+        while offset < end:
+            part = self._exactly(source, offset, min(end - offset, _STEP))
+            self._hasher.update(part)
+            offset += len(part)
+            parts.append(part)
+        # Before the last byte goes out, not after it.
+        if end == self.size and self._hasher.digest() != digest:
+            raise self._wrong()
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _wrong(self) -> BodyLost:
+        self.close()
+        return BodyLost(f"the body of {self.size} bytes is not the one that was written")
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """What is known about an entry once its body is whole."""
+
+    metadata: bytes
+    has_body: bool
+    size: int
+    digest: bytes
+    version: str
+    stored_at: float
+    expires_at: float | None
+
+
+class EntrySink(Protocol):
+    """Where the bytes of one new entry go. Each method raises `StoreError` only."""
+
+    def write(self, chunk: memoryview, /) -> None:
+        """Take the next bytes of the body, all of them."""
+
+    def publish(self, seal: Seal) -> None:
+        """Make the entry visible, in one step."""
+
+    def discard(self) -> None:
+        """Remove every trace. Never raises."""
+
+    def detach(self) -> None:
+        """Let go without removing anything: the entry is another process's. Never raises."""
+
+
+class EntryWriter:
+    """Writes one entry, which nobody sees before `commit()`.
+
+    Leaving the `with` block without a commit, or forgetting the writer, leaves no trace. One
+    thread at a time may use it, and only the process that made it.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_clock",
+        "_hasher",
+        "_pid",
+        "_remove",
+        "_sink",
+        "_size",
+        "_version",
+        "_wrote",
+    )
+
+    def __init__(
+        self,
+        sink: EntrySink,
+        *,
+        version: str,
+        clock: Callable[[], float],
+        remove: Callable[[], object],
+    ) -> None:
+        """Write `version` to `sink`; `remove` drops what is stored under the key now."""
+        self._sink: EntrySink | None = sink
+        self._version = version
+        self._clock = clock
+        self._remove = remove
+        self._hasher = xxhash.xxh3_128()
+        self._size = 0
+        self._wrote = False
+        self._pid = os.getpid()
+
+    @property
+    def size(self) -> int:
+        """The bytes of body written so far."""
+        return self._size
+
+    def write(self, chunk: Buffer, /) -> None:
+        """Append to the body. After an error the writer is aborted.
+
+        Raises:
+            StoreError: the backend failed.
+            ValueError: the writer has ended.
+        """
+        sink = self._open_sink()
+        with memoryview(chunk).cast("B") as view:
+            try:
+                sink.write(view)
+            except BaseException:
+                self.abort()
+                raise
+            self._hasher.update(view)
+            self._size += len(view)
+            self._wrote = True
+
+    def commit(self, metadata: Buffer, *, expires: Expires = None) -> str:
+        """Publish metadata and body together and return the new version.
+
+        An entry without any `write` has no body. Where `expires` is already past, nothing is
+        stored and what was stored under the key is removed.
+
+        Raises:
+            StoreError: the backend failed; nothing has changed.
+            ValueError: the writer has ended.
+        """
+        sink = self._open_sink()
+        now = self._clock()
+        try:
+            expires_at = moment(expires, now)
+            if expires_at is not None and expires_at <= now:
+                self.abort()
+                self._remove()
+                return self._version
+            sink.publish(
+                Seal(
+                    bytes(metadata),
+                    self._wrote,
+                    self._size,
+                    self._hasher.digest(),
+                    self._version,
+                    now,
+                    expires_at,
+                )
+            )
+        except BaseException:
+            self.abort()
+            raise
+        self._sink = None
+        return self._version
+
+    def abort(self) -> None:
+        """End without a trace. Does nothing after `commit()` or another `abort()`."""
+        sink, self._sink = self._sink, None
+        if sink is None:
+            return
+        if os.getpid() == self._pid:
+            sink.discard()
+        else:
+            sink.detach()
+
+    def __enter__(self) -> Self:
+        """Abort at the end of the block unless it was committed."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Abort unless committed."""
+        self.abort()
+
+    def __del__(self) -> None:
+        """Abort unless committed."""
+        # At interpreter exit anything a sink needs may be gone already.
+        with contextlib.suppress(Exception):
+            self.abort()
+
+    def _open_sink(self) -> EntrySink:
+        if self._sink is None:
+            msg = "the writer has ended"
+            raise ValueError(msg)
+        if os.getpid() != self._pid:
+            self.abort()
+            msg = "the writer belongs to the process that made it"
+            raise StoreError(msg)
+        return self._sink
+
+
+@dataclass(frozen=True, slots=True)
+class EntryInfo:
+    """One line of a listing.
+
+    Attributes:
+        key: the key, or None where it can't be known (another program's entry).
+        name: what the backend calls the entry.
+        size: bytes it takes in the backend, body included.
+        body_size: bytes of the body.
+        stored_at: when it was written, seconds since the epoch.
+        used_at: when it was last used, to within an hour.
+        expires_at: when it stops existing, or None.
+        foreign: another program wrote it.
+    """
+
+    key: str | None
+    name: str
+    size: int
+    body_size: int
+    stored_at: float
+    used_at: float
+    expires_at: float | None
+    foreign: bool = False

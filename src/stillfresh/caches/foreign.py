@@ -1,0 +1,273 @@
+"""Other people's caches: anything with `get`, `set` and `delete`.
+
+Such an object keeps one value under a key, so metadata and body are put into one frame. What it
+holds that is no frame is another program's value, and is handed out as it is.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import time
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
+
+from stillfresh.caches import frames
+from stillfresh.caches.base import (
+    BaseCache,
+    Entry,
+    EntryInfo,
+    EntryWriter,
+    Expires,
+    InMemory,
+    Seal,
+    moment,
+)
+from stillfresh.caches.frames import HAS_BODY, Frame
+from stillfresh.errors import CacheUnavailable, ConfigError, CorruptEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from typing_extensions import Buffer
+
+_ENOUGH_OF_MAGIC: Final = 5
+
+
+@runtime_checkable
+class ClassicCache(Protocol):
+    """The least that a cache can be. `set` may also take `expires` in seconds."""
+
+    def get(self, key: str, /) -> bytes | None:
+        """Return the value under `key`, or None."""
+
+    def set(self, key: str, value: bytes, /) -> object:
+        """Keep `value` under `key`."""
+
+    def delete(self, key: str, /) -> object:
+        """Remove what is under `key`."""
+
+
+def adapt(cache: object, *, clock: Callable[[], float] = time.time) -> BaseCache:
+    """Make a whole cache out of an object with `get`, `set` and `delete`.
+
+    The object is asked for the rest where it has it: `clear()`, `close()`, and `keys()` for a
+    listing. Bodies pass through memory, and `update` compares and swaps in two steps, as there is
+    no one step for it.
+
+    Raises:
+        ConfigError: it lacks one of the three methods.
+    """
+    if isinstance(cache, BaseCache):
+        return cache
+    if not isinstance(cache, ClassicCache):
+        msg = f"{cache!r} has no get, set and delete"
+        raise ConfigError(msg)
+    return AdaptedCache(cache, clock=clock)
+
+
+class AdaptedCache(BaseCache):
+    """A cache over a classic object; made by `adapt`."""
+
+    def __init__(self, cache: ClassicCache, *, clock: Callable[[], float] = time.time) -> None:
+        """Keep everything in `cache`."""
+        super().__init__(clock=clock)
+        self.wrapped = cache
+        self._takes_expires = _takes_expires(cache.set)
+
+    def __repr__(self) -> str:
+        """Name what it stands on."""
+        return f"adapt({self.wrapped!r})"
+
+    def open(self, key: str) -> Entry | None:
+        """Take the one value apart."""
+        self._check_open()
+        value = self._get(key)
+        if value is None:
+            return None
+        if not value.startswith(frames.MAGIC):
+            _refuse_damage(value)
+            return Entry(
+                value,
+                version=f"foreign-{frames.digest(value).hex()}",
+                size=0,
+                source=InMemory(b""),
+                digest=None,
+                has_body=False,
+            )
+        frame, body = _decoded(value, key)
+        if frame.expires_at is not None and frame.expires_at <= self._clock():
+            return None
+        return Entry(
+            frame.metadata,
+            version=frame.version,
+            size=frame.body_size,
+            source=InMemory(body),
+            digest=frame.digest,
+            has_body=bool(frame.flags & HAS_BODY),
+            expires_at=frame.expires_at,
+        )
+
+    def writer(self, key: str) -> EntryWriter:
+        """Collect the body and set one value at the commit."""
+        self._check_open()
+        return EntryWriter(
+            _FrameSink(self, key),
+            version=frames.new_version(),
+            clock=self._clock,
+            remove=lambda: self.remove(key),
+        )
+
+    def update(self, key: str, metadata: Buffer, *, version: str, expires: Expires = None) -> bool:
+        """Get, compare, set: another writer may come between."""
+        self._check_open()
+        now = self._clock()
+        expires_at = moment(expires, now)
+        metadata = bytes(metadata)
+        value = self._get(key)
+        if value is None or not value.startswith(frames.MAGIC):
+            return False
+        frame, body = _decoded(value, key)
+        if frame.version != version:
+            return False
+        if expires_at is not None and expires_at <= now:
+            self.remove(key)
+        else:
+            changed = frame._replace(metadata=metadata, stored_at=now, expires_at=expires_at)
+            self._set(changed, body)
+        return True
+
+    def remove(self, key: str) -> bool:
+        """Delete the value."""
+        self._check_open()
+        existed = self._get(key) is not None
+        if existed:
+            self._ask(self.wrapped.delete, key)
+        return existed
+
+    def entries(self) -> Iterator[EntryInfo]:
+        """List what `keys()` of the object names.
+
+        Raises:
+            CacheUnavailable: it has no `keys()`.
+        """
+        self._check_open()
+        for key in list(self._ask(self._method("keys"))):
+            value = self._get(key)
+            if value is None:
+                continue
+            try:
+                frame, _ = _decoded(value, key)
+            except CorruptEntry:
+                yield EntryInfo(key, key, len(value), 0, 0.0, 0.0, None, foreign=True)
+                continue
+            if frame.expires_at is None or frame.expires_at > self._clock():
+                yield EntryInfo(
+                    key,
+                    key,
+                    len(value),
+                    frame.body_size,
+                    frame.stored_at,
+                    frame.stored_at,
+                    frame.expires_at,
+                )
+
+    def clear(self) -> None:
+        """Have the object clear itself, whatever that means to it.
+
+        Raises:
+            CacheUnavailable: it has no `clear()`.
+        """
+        self._check_open()
+        self._ask(self._method("clear"))
+
+    def close(self) -> None:
+        """Close the object too, if it can be closed."""
+        if not self._closed and callable(getattr(self.wrapped, "close", None)):
+            self._ask(self._method("close"))
+        super().close()
+
+    def _get(self, key: str) -> bytes | None:
+        value: object = self._ask(self.wrapped.get, key)
+        if value is not None and not isinstance(value, bytes | bytearray | memoryview):
+            msg = f"{self.wrapped!r} answers a {type(value).__name__} where bytes were set"
+            raise CorruptEntry(msg)
+        return None if value is None else bytes(value)
+
+    def _set(self, frame: Frame, body: bytes) -> None:
+        head, tail = frames.encode(frame)
+        value = b"".join((head, body, tail))
+        if self._takes_expires and frame.expires_at is not None:
+            left = math.ceil(frame.expires_at - self._clock())
+            self._ask(self.wrapped.set, frame.key, value, expires=left)
+        else:
+            self._ask(self.wrapped.set, frame.key, value)
+
+    def _method(self, name: str) -> Callable[..., Any]:
+        method = getattr(self.wrapped, name, None)
+        if not callable(method):
+            msg = f"{self.wrapped!r} has no {name}()"
+            raise CacheUnavailable(msg)
+        return method  # type: ignore[no-any-return]
+
+    def _ask(self, method: Callable[..., Any], *args: object, **options: object) -> Any:
+        try:
+            return method(*args, **options)
+        except Exception as error:
+            msg = f"{self.wrapped!r}: {error}"
+            raise CacheUnavailable(msg) from error
+
+
+class _FrameSink:
+    """Collects a body for one value."""
+
+    def __init__(self, cache: AdaptedCache, key: str) -> None:
+        self._cache = cache
+        self._key = key
+        self._body = bytearray()
+
+    def write(self, chunk: memoryview, /) -> None:
+        self._body += chunk
+
+    def publish(self, seal: Seal) -> None:
+        frame = Frame(
+            self._key,
+            seal.metadata,
+            HAS_BODY if seal.has_body else 0,
+            seal.size,
+            seal.digest,
+            seal.version,
+            seal.stored_at,
+            seal.expires_at,
+        )
+        self._cache._set(frame, bytes(self._body))  # noqa: SLF001 - the sink is the cache's own
+
+    def discard(self) -> None:
+        self._body.clear()
+
+    def detach(self) -> None:
+        self._body.clear()
+
+
+def _decoded(value: bytes, key: str) -> tuple[Frame, bytes]:
+    frame, body = frames.decode_whole(value)
+    if frame.key != key:
+        msg = "the entry of another key"
+        raise CorruptEntry(msg)
+    return frame, body
+
+
+def _refuse_damage(value: bytes) -> None:
+    common = sum(a == b for a, b in zip(value, frames.MAGIC, strict=False))
+    if value and common >= min(_ENOUGH_OF_MAGIC, len(value)):
+        msg = "a damaged entry"
+        raise CorruptEntry(msg)
+
+
+def _takes_expires(method: Callable[..., object]) -> bool:
+    try:
+        parameters = inspect.signature(method).parameters
+    except (TypeError, ValueError):
+        return False
+    return "expires" in parameters or any(
+        parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()
+    )

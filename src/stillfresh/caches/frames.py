@@ -1,0 +1,187 @@
+"""How one entry is written as bytes: a frame.
+
+    head (80 bytes) | body, when it rides along | key | metadata
+
+The head carries the lengths, the digest of the body and a checksum over itself, the key and the
+metadata. The key and the metadata stand last because they are known last: a body can be written
+while it arrives, and the head is filled in at the commit. The key is there so that a listing can
+name the entry, and so that a frame which strays under another key is noticed.
+
+All integers are little-endian, times are seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import xxhash
+
+from stillfresh.errors import CorruptEntry
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+# Like PNG's: a byte with the high bit set and a line end, so that it is neither text nor a value
+# that another cache writes, and so that a transfer in text mode breaks it visibly.
+MAGIC: Final = b"\x89sfresh\n"
+FORMAT: Final = 1
+
+_HEAD: Final = struct.Struct("<8s H H I Q Q 16s 8s d d Q")
+#              magic, format, flags, key, metadata, body, digest, version, stored, expires, checksum
+_CHECKSUM_AT: Final = _HEAD.size - 8
+HEAD_SIZE: Final = _HEAD.size
+
+EMPTY_DIGEST: Final = xxhash.xxh3_128_digest(b"")
+
+
+# What a frame says about its body.
+HAS_BODY: Final = 1
+BODY_ELSEWHERE: Final = 2
+
+
+class Frame(NamedTuple):
+    """Everything about an entry but its body."""
+
+    key: str
+    metadata: bytes
+    flags: int
+    body_size: int
+    digest: bytes
+    version: str
+    stored_at: float
+    expires_at: float | None
+
+    @property
+    def inline_size(self) -> int:
+        """The number of body bytes that stand between head and key."""
+        return 0 if self.flags & BODY_ELSEWHERE else self.body_size
+
+
+class Head(NamedTuple):
+    """The fixed part of a frame, not yet verified: its checksum also covers the tail."""
+
+    magic: bytes
+    format: int
+    flags: int
+    key_size: int
+    metadata_size: int
+    body_size: int
+    digest: bytes
+    version: bytes
+    stored_at: float
+    expires_at: float
+    checksum: int
+
+    @property
+    def tail_at(self) -> int:
+        """Where key and metadata begin."""
+        return HEAD_SIZE if self.flags & BODY_ELSEWHERE else HEAD_SIZE + self.body_size
+
+    @property
+    def tail_size(self) -> int:
+        """The bytes of key and metadata together."""
+        return self.key_size + self.metadata_size
+
+    @property
+    def frame_size(self) -> int:
+        """The bytes of the whole frame."""
+        return self.tail_at + self.key_size + self.metadata_size
+
+
+def new_version() -> str:
+    """Name a version: 64 random bits in hexadecimal."""
+    return os.urandom(8).hex()
+
+
+def encode_key(key: str) -> bytes:
+    """Encode any `str`, lone surrogates included."""
+    return key.encode("utf-8", "surrogatepass")
+
+
+def digest(body: Buffer) -> bytes:
+    """Compute the digest that a frame carries for `body`."""
+    return xxhash.xxh3_128_digest(body)
+
+
+def encode(frame: Frame) -> tuple[bytes, bytes]:
+    """Return head and tail; the body, if it rides along, goes between them."""
+    key = encode_key(frame.key)
+    head = _HEAD.pack(
+        MAGIC,
+        FORMAT,
+        frame.flags,
+        len(key),
+        len(frame.metadata),
+        frame.body_size,
+        frame.digest,
+        bytes.fromhex(frame.version),
+        frame.stored_at,
+        math.inf if frame.expires_at is None else frame.expires_at,
+        0,
+    )[:_CHECKSUM_AT]
+    tail = key + frame.metadata
+    return head + _checksum(head, tail).to_bytes(8, "little"), tail
+
+
+def parse_head(data: bytes) -> Head:
+    """Read the first `HEAD_SIZE` bytes of a frame.
+
+    Raises:
+        CorruptEntry: the bytes are no head of a format known here.
+    """
+    if len(data) < HEAD_SIZE:
+        msg = f"truncated: {len(data)} bytes where a head has {HEAD_SIZE}"
+        raise CorruptEntry(msg)
+    head = Head._make(_HEAD.unpack_from(data))
+    if head.magic != MAGIC or head.format != FORMAT:
+        msg = "not a frame of a known format"
+        raise CorruptEntry(msg)
+    return head
+
+
+def decode(head: Head, raw: bytes, tail: bytes) -> Frame:
+    """Put a head and its tail together and check them against the `raw` bytes of the head.
+
+    Raises:
+        CorruptEntry: a bit of either is not what was written.
+    """
+    if len(tail) != head.tail_size or _checksum(raw[:_CHECKSUM_AT], tail) != head.checksum:
+        msg = "the checksum of head, key and metadata does not match"
+        raise CorruptEntry(msg)
+    try:
+        key = tail[: head.key_size].decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError as error:
+        msg = "the key is not valid UTF-8"
+        raise CorruptEntry(msg) from error
+    return Frame(
+        key,
+        tail[head.key_size :],
+        head.flags,
+        head.body_size,
+        head.digest,
+        head.version.hex(),
+        head.stored_at,
+        None if head.expires_at == math.inf else head.expires_at,
+    )
+
+
+def decode_whole(data: bytes) -> tuple[Frame, bytes]:
+    """Read a frame that is entirely in memory, with its body.
+
+    The body is not checked against its digest; that is the reader's to do.
+
+    Raises:
+        CorruptEntry: the frame is truncated, overlong or damaged.
+    """
+    head = parse_head(data)
+    if len(data) != head.frame_size:
+        msg = f"{len(data)} bytes where the frame has {head.frame_size}"
+        raise CorruptEntry(msg)
+    return decode(head, data, data[head.tail_at :]), data[HEAD_SIZE : head.tail_at]
+
+
+def _checksum(head: bytes, tail: bytes) -> int:
+    return xxhash.xxh3_64_intdigest(head + tail)

@@ -1,0 +1,257 @@
+"""A cache in this process's memory, bounded, least recently used out first."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from stillfresh.caches.base import (
+    BaseCache,
+    Entry,
+    EntryInfo,
+    EntryWriter,
+    Expires,
+    InMemory,
+    Seal,
+    moment,
+)
+from stillfresh.caches.frames import new_version
+from stillfresh.errors import CacheFull, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from typing_extensions import Buffer
+
+DEFAULT_MAX_BYTES: Final = 256 * 1024 * 1024
+# What an entry costs beside its key, metadata and body, roughly: objects and table slots.
+_OVERHEAD: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    seal: Seal
+    body: bytes
+    size: int
+
+
+class MemoryCache(BaseCache):
+    """Entries in memory, the least recently used dropped when `max_bytes` is reached.
+
+    `init_dict` gives values to start with, as in the classic `DictCache(init_dict)`; they are
+    copied. With `max_bytes=None` nothing is ever dropped. An entry that alone is larger than
+    `max_bytes` is refused with `CacheFull`.
+
+    Raises:
+        ConfigError: `max_bytes` is not positive.
+    """
+
+    def __init__(
+        self,
+        init_dict: Mapping[str, bytes] | None = None,
+        *,
+        max_bytes: int | None = DEFAULT_MAX_BYTES,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Start with `init_dict`, bounded by `max_bytes`."""
+        super().__init__(clock=clock)
+        if max_bytes is not None and max_bytes <= 0:
+            msg = f"max_bytes is a positive number of bytes or None, not {max_bytes!r}"
+            raise ConfigError(msg)
+        self.max_bytes = max_bytes
+        self._slots: OrderedDict[str, _Slot] = OrderedDict()
+        self._used_at: dict[str, float] = {}
+        self._size = 0
+        self._lock = threading.Lock()
+        _caches.add(self)
+        for key, value in (init_dict or {}).items():
+            self.set(key, value)
+
+    def __repr__(self) -> str:
+        """Name the cache and its bound."""
+        return f"MemoryCache(max_bytes={self.max_bytes})"
+
+    def __len__(self) -> int:
+        """Count the entries, expired ones included."""
+        return len(self._slots)
+
+    def __bool__(self) -> bool:
+        """Be true, empty or not: a cache is not a container to test."""
+        return True
+
+    @property
+    def size(self) -> int:
+        """The bytes in use, as `max_bytes` counts them."""
+        return self._size
+
+    def open(self, key: str) -> Entry | None:
+        """Return the version under `key`, which becomes the most recently used."""
+        self._check_open()
+        now = self._clock()
+        with self._lock:
+            slot = self._slots.get(key)
+            if slot is None:
+                return None
+            if _is_past(slot.seal.expires_at, now):
+                self._drop(key)
+                return None
+            self._slots.move_to_end(key)
+            self._used_at[key] = now
+        seal = slot.seal
+        return Entry(
+            seal.metadata,
+            version=seal.version,
+            size=seal.size,
+            source=InMemory(slot.body),
+            digest=seal.digest,
+            has_body=seal.has_body,
+            expires_at=seal.expires_at,
+        )
+
+    def writer(self, key: str) -> EntryWriter:
+        """Collect a body in memory until its commit."""
+        self._check_open()
+        return EntryWriter(
+            _Sink(self, key),
+            version=new_version(),
+            clock=self._clock,
+            remove=lambda: self.remove(key),
+        )
+
+    def update(self, key: str, metadata: Buffer, *, version: str, expires: Expires = None) -> bool:
+        """Swap the metadata of `version`."""
+        self._check_open()
+        metadata = bytes(metadata)
+        now = self._clock()
+        expires_at = moment(expires, now)
+        with self._lock:
+            slot = self._slots.get(key)
+            if slot is None or slot.seal.version != version:
+                return False
+            if _is_past(slot.seal.expires_at, now):
+                self._drop(key)
+                return False
+            if _is_past(expires_at, now):
+                self._drop(key)
+                return True
+            seal = replace(slot.seal, metadata=metadata, expires_at=expires_at)
+            self._put(key, seal, slot.body)
+        return True
+
+    def remove(self, key: str) -> bool:
+        """Drop what is under `key`."""
+        self._check_open()
+        with self._lock:
+            slot = self._slots.get(key)
+            if slot is None:
+                return False
+            self._drop(key)
+        return not _is_past(slot.seal.expires_at, self._clock())
+
+    def entries(self) -> Iterator[EntryInfo]:
+        """List the entries, the least recently used first, as they are at the call."""
+        self._check_open()
+        now = self._clock()
+        with self._lock:
+            found = [(key, slot, self._used_at[key]) for key, slot in self._slots.items()]
+        for key, slot, used_at in found:
+            seal = slot.seal
+            if not _is_past(seal.expires_at, now):
+                yield EntryInfo(
+                    key, key, slot.size, seal.size, seal.stored_at, used_at, seal.expires_at
+                )
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._check_open()
+        with self._lock:
+            self._slots.clear()
+            self._used_at.clear()
+            self._size = 0
+
+    def close(self) -> None:
+        """Drop everything and refuse further use."""
+        if not self._closed:
+            self.clear()
+        super().close()
+
+    def _publish(self, key: str, seal: Seal, body: bytes) -> None:
+        with self._lock:
+            self._put(key, seal, body)
+
+    def _put(self, key: str, seal: Seal, body: bytes) -> None:
+        size = _OVERHEAD + len(key) + len(seal.metadata) + len(body)
+        if self.max_bytes is not None and size > self.max_bytes:
+            msg = f"an entry of {size} bytes in a cache of at most {self.max_bytes}"
+            raise CacheFull(msg)
+        if key in self._slots:
+            self._drop(key)
+        self._slots[key] = _Slot(seal, body, size)
+        self._used_at[key] = self._clock()
+        self._size += size
+        while self.max_bytes is not None and self._size > self.max_bytes:
+            self._drop(next(iter(self._slots)))
+
+    def _drop(self, key: str) -> None:
+        self._size -= self._slots.pop(key).size
+        del self._used_at[key]
+
+    def _renew_after_fork(self) -> None:
+        # Another thread of the parent may have held the lock, halfway through a change.
+        self._lock = threading.Lock()
+        now = self._clock()
+        self._used_at = {key: self._used_at.get(key, now) for key in self._slots}
+        self._size = sum(slot.size for slot in self._slots.values())
+
+
+class _Sink:
+    """Collects one body."""
+
+    def __init__(self, cache: MemoryCache, key: str) -> None:
+        self._cache = cache
+        self._key = key
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def write(self, chunk: memoryview, /) -> None:
+        self._size += len(chunk)
+        limit = self._cache.max_bytes
+        if limit is not None and self._size > limit:
+            msg = f"a body of over {limit} bytes in a cache of at most that"
+            raise CacheFull(msg)
+        self._parts.append(bytes(chunk))
+
+    def publish(self, seal: Seal) -> None:
+        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._cache._check_open()  # noqa: SLF001 - the sink is the cache's own
+        self._cache._publish(self._key, seal, body)  # noqa: SLF001
+
+    def discard(self) -> None:
+        self._parts.clear()
+
+    def detach(self) -> None:
+        self._parts.clear()
+
+
+def _is_past(expires_at: float | None, now: float) -> bool:
+    return expires_at is not None and expires_at <= now
+
+
+DictCache = MemoryCache
+"""The classic name of `MemoryCache`."""
+
+_caches: weakref.WeakSet[MemoryCache] = weakref.WeakSet()
+
+
+def _renew_all() -> None:
+    for cache in list(_caches):
+        cache._renew_after_fork()  # noqa: SLF001 - this module's own
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_all)

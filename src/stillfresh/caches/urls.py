@@ -1,0 +1,133 @@
+"""A cache from a URL, and the one to use where nobody says.
+
+file:///path/to/folder                 SeparateBodyFileCache
+file:///path/to/folder?body=inside     FileCache
+memory:                                MemoryCache
+memory:?max_bytes=64M                  MemoryCache(max_bytes=64 * 1024**2)
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Final, TypeAlias
+from urllib.parse import parse_qsl, urlsplit
+from urllib.request import url2pathname
+
+import platformdirs
+
+from stillfresh.caches.base import BaseCache
+from stillfresh.caches.file import FileCache, SeparateBodyFileCache
+from stillfresh.caches.foreign import ClassicCache, adapt
+from stillfresh.caches.memory import DEFAULT_MAX_BYTES, MemoryCache
+from stillfresh.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CacheLike: TypeAlias = BaseCache | ClassicCache | str | os.PathLike[str]
+"""A cache, an object to `adapt`, a URL, or the path of a folder."""
+
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
+_UNITS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def parse_size(text: str) -> int:
+    """Read a number of bytes: `4096`, `64K`, `1.5 GiB`. Units are powers of 1024.
+
+    Raises:
+        ConfigError: it is no size.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        msg = f"{text!r} is no size; write 4096, 64K, 500M or 2G"
+        raise ConfigError(msg)
+    return int(float(match[1]) * 1024 ** _UNITS[match[2].lower()])
+
+
+def default_directory() -> str:
+    """Return the folder of the default cache, in the platform's place for caches.
+
+    The name of the format stands in it, so that a later one won't trip over an earlier.
+    """
+    return os.path.join(platformdirs.user_cache_dir("stillfresh", appauthor=False), "files-1")
+
+
+def default_cache() -> BaseCache:
+    """Make the cache that is used where nobody names one."""
+    return SeparateBodyFileCache(default_directory())
+
+
+def cache_of(cache: CacheLike | None) -> BaseCache:
+    """Make a cache of whatever the user named; None is the default.
+
+    Raises:
+        ConfigError: it can't be made sense of.
+    """
+    if cache is None:
+        return default_cache()
+    if isinstance(cache, BaseCache):
+        return cache
+    if isinstance(cache, str):
+        return cache_from_url(cache)
+    if isinstance(cache, os.PathLike):
+        return SeparateBodyFileCache(cache)
+    return adapt(cache)
+
+
+def cache_from_url(url: str) -> BaseCache:
+    """Make a cache from a URL.
+
+    Raises:
+        ConfigError: the scheme, an option or its value is unknown.
+    """
+    parts = urlsplit(url)
+    make = _SCHEMES.get(parts.scheme)
+    if make is None:
+        known = ", ".join(f"{scheme}:" for scheme in _SCHEMES)
+        msg = f"{_without_password(url)!r} names no cache known here; there are {known}"
+        if "://" not in url:
+            msg += f" (for a folder: {_as_file_url(url)!r})"
+        raise ConfigError(msg)
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    cache = make(parts.netloc, parts.path, options)
+    if options:
+        msg = f"{url!r}: unknown option {next(iter(options))!r}"
+        raise ConfigError(msg)
+    return cache
+
+
+def _file(netloc: str, path: str, options: dict[str, str]) -> BaseCache:
+    if netloc not in {"", "localhost"} or not path:
+        msg = f"file://{netloc}{path}: write file:///path, with three slashes"
+        raise ConfigError(msg)
+    match options.pop("body", "apart"):
+        case "apart":
+            return SeparateBodyFileCache(url2pathname(path))
+        case "inside":
+            return FileCache(url2pathname(path))
+        case other:
+            msg = f"body={other}: write body=apart or body=inside"
+            raise ConfigError(msg)
+
+
+def _memory(netloc: str, path: str, options: dict[str, str]) -> BaseCache:
+    if netloc or path:
+        msg = "memory: has neither host nor path"
+        raise ConfigError(msg)
+    size = options.pop("max_bytes", None)
+    return MemoryCache(max_bytes=DEFAULT_MAX_BYTES if size is None else parse_size(size))
+
+
+_SCHEMES: Final[dict[str, Callable[[str, str, dict[str, str]], BaseCache]]] = {
+    "file": _file,
+    "memory": _memory,
+}
+
+
+def _as_file_url(path: str) -> str:
+    return "file://" + os.path.abspath(path)
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"//[^/@]*@", "//***@", url)

@@ -1,0 +1,386 @@
+"""requests: `CachedSession`, or a `CacheAdapter` to mount on a session of one's own.
+
+The adapter stands where requests' `HTTPAdapter` does, and is one: what has to go to the origin
+goes through it unchanged, with its pools, retries, proxies and TLS settings. Only `raw` differs
+from what requests would have: a urllib3 response whose bytes are recorded while they are read, or
+come out of the cache. Bodies are stored as they came, still encoded, and decoded for the caller.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from typing import IO, TYPE_CHECKING, Any, cast
+
+try:
+    import requests
+    from requests.adapters import HTTPAdapter
+    from requests.exceptions import ChunkedEncodingError, InvalidURL
+    from urllib3 import HTTPHeaderDict, HTTPResponse
+    from urllib3.exceptions import ProtocolError
+except ImportError as error:
+    msg = "stillfresh.clients.requests needs requests: pip install 'stillfresh[requests]'"
+    raise ImportError(msg) from error
+
+from stillfresh import events
+from stillfresh.caches.urls import cache_of
+from stillfresh.engine.body import BlockingBody, BlockingTee
+from stillfresh.engine.credentials import Vault
+from stillfresh.engine.exchange import CacheInfo, exchange
+from stillfresh.engine.ports import LocalCachePorts, run
+from stillfresh.errors import BodyLost, ConfigError
+from stillfresh.rfc9111.fields import Fields
+from stillfresh.rfc9111.messages import Request, Response
+from stillfresh.rfc9111.policy import Policy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+
+    from stillfresh.caches.base import BaseCache, Entry, EntryWriter
+    from stillfresh.caches.urls import CacheLike
+    from stillfresh.engine.body import Recorder
+    from stillfresh.engine.exchange import Answer
+
+__all__ = ["CacheAdapter", "CachedResponse", "CachedSession", "StoredBodyLost"]
+
+_CHUNK = 1 << 16
+
+
+class StoredBodyLost(BodyLost, ChunkedEncodingError):
+    """A stored body broke off or turned out to be wrong while it was being read."""
+
+
+class CachedResponse(requests.Response):
+    """A `requests.Response` that knows what the cache did.
+
+    Attributes:
+        from_cache: whether the body came out of the cache.
+        cache: what happened, and why.
+    """
+
+    __attrs__ = [  # noqa: RUF012 - requests declares it so
+        *requests.Response.__attrs__,
+        "from_cache",
+        "cache",
+    ]
+
+    from_cache: bool
+    cache: CacheInfo
+
+
+class CacheAdapter(HTTPAdapter):
+    """Answers a session's requests from a cache where it may.
+
+    Raises:
+        ConfigError: `cache` can't be made sense of.
+    """
+
+    __attrs__ = [  # noqa: RUF012 - requests declares it so
+        *HTTPAdapter.__attrs__,
+        "policy",
+        "_given",
+        "_hook",
+        "_clock",
+    ]
+
+    def __init__(
+        self,
+        cache: CacheLike | None = None,
+        *,
+        policy: Policy | None = None,
+        hook: events.Hook | None = None,
+        clock: Callable[[], float] = time.time,
+        **adapter_options: Any,
+    ) -> None:
+        """Answer from `cache`.
+
+        Args:
+            cache: a cache, a URL or path of one, or an object with `get`, `set` and `delete`;
+                None is the default cache in the platform's cache folder. A cache object stays
+                open when the adapter is closed; one that the adapter made is closed with it.
+            policy: the user's settings.
+            hook: is given every event; the default logs to the logger `stillfresh`.
+            clock: the time, in seconds since the epoch.
+            adapter_options: what `HTTPAdapter` takes: `pool_maxsize`, `max_retries`, ...
+        """
+        self.policy = policy or Policy()
+        self._given = cache
+        self._hook = hook
+        self._clock = clock
+        self._cache: BaseCache | None = cache_of(cache)
+        self._vault = Vault()
+        super().__init__(**adapter_options)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Come out of a pickle with nothing open."""
+        self._cache = None
+        self._vault = Vault()
+        super().__setstate__(state)
+
+    @property
+    def cache(self) -> BaseCache:
+        """The cache; opened anew if the adapter made it and was closed, as sessions may be."""
+        if self._cache is None:
+            self._cache = cache_of(self._given)
+        return self._cache
+
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: Any = True,
+        cert: Any = None,
+        proxies: dict[str, str] | None = None,
+    ) -> requests.Response:
+        """Answer `request` from the cache, from the origin, or from both."""
+        options = {
+            "stream": stream,
+            "timeout": timeout,
+            "verify": verify,
+            "cert": cert,
+            "proxies": proxies,
+        }
+        ports = _Ports(self, request, options)
+        try:
+            answer = run(exchange(ports.request, self.policy, ports))
+        except ConfigError as error:
+            raise InvalidURL(str(error), request=request) from error
+        response = _build(self, request, answer)
+        response.from_cache = answer.info.from_cache
+        response.cache = answer.info
+        return response
+
+    def close(self) -> None:
+        """Close the connections, and the cache if the adapter made it."""
+        super().close()
+        cache, self._cache = self._cache, None
+        if cache is not None and cache is not self._given:
+            cache.close()
+
+    def send_uncached(
+        self, request: requests.PreparedRequest, options: Mapping[str, Any]
+    ) -> requests.Response:
+        """Send `request` to the origin, as `HTTPAdapter` does."""
+        return super().send(request, **options)
+
+
+class CachedSession(requests.Session):
+    """A `requests.Session` whose `http:` and `https:` requests go through one `CacheAdapter`."""
+
+    def __init__(
+        self,
+        cache: CacheLike | None = None,
+        *,
+        policy: Policy | None = None,
+        hook: events.Hook | None = None,
+        clock: Callable[[], float] = time.time,
+        **adapter_options: Any,
+    ) -> None:
+        """Take what `CacheAdapter` takes."""
+        super().__init__()
+        adapter = CacheAdapter(cache, policy=policy, hook=hook, clock=clock, **adapter_options)
+        self.mount("https://", adapter)
+        self.mount("http://", adapter)
+
+    @property
+    def cache(self) -> BaseCache:
+        """The cache behind the `https:` adapter."""
+        adapter = self.get_adapter("https://")
+        if not isinstance(adapter, CacheAdapter):
+            message = "another adapter has been mounted in the place of the caching one"
+            raise ConfigError(message)
+        return adapter.cache
+
+
+class _Upstream:
+    """A response of the origin's that requests has built."""
+
+    __slots__ = ("built", "response")
+
+    def __init__(self, built: requests.Response) -> None:
+        self.built = built
+        raw = built.raw
+        self.response = Response(
+            raw.status, Fields(raw.headers.items()), raw.reason or "", raw.version
+        )
+
+
+class _Ports(LocalCachePorts):
+    """What one exchange needs."""
+
+    def __init__(
+        self,
+        adapter: CacheAdapter,
+        prepared: requests.PreparedRequest,
+        options: Mapping[str, Any],
+    ) -> None:
+        super().__init__(adapter.cache)
+        self.vault = adapter._vault  # noqa: SLF001 - the adapter's own ports
+        self.now = adapter._clock  # noqa: SLF001
+        self._hook = adapter._hook or events.log_event  # noqa: SLF001
+        self._adapter = adapter
+        self._prepared = prepared
+        self._options = options
+        self.request = Request(
+            prepared.method or "GET",
+            prepared.url or "",
+            Fields((_text(name), _text(value)) for name, value in prepared.headers.items()),
+        )
+
+    def emit(self, event: events.Event) -> None:
+        events.emit(self._hook, event)
+
+    async def send(self, request: Request) -> _Upstream:
+        prepared = self._prepared
+        if request is not self.request:
+            prepared = prepared.copy()
+            for name, value in request.fields:
+                if self.request.fields.get(name) != value:
+                    prepared.headers[name] = value
+        return _Upstream(self._adapter.send_uncached(prepared, self._options))
+
+    async def discard(self, upstream: _Upstream) -> None:
+        raw = upstream.built.raw
+        raw.drain_conn()
+        raw.release_conn()
+
+
+class _Raw(HTTPResponse):
+    """A urllib3 response over a recorded or a stored body.
+
+    What concerns the connection is passed on to the response of the origin's, if there is one.
+    """
+
+    def __init__(
+        self,
+        body: BlockingTee[Any, Any] | BlockingBody | io.BytesIO,
+        response: Response,
+        request: requests.PreparedRequest,
+        origin: HTTPResponse | None,
+        *,
+        own_connection: bool,
+    ) -> None:
+        version = response.version
+        super().__init__(
+            body=cast("IO[bytes]", body),  # urllib3 reads and closes it, no more
+            headers=_header_dict(response.fields),
+            status=response.status,
+            version=version,
+            version_string=f"HTTP/{version // 10}.{version % 10}" if version else "HTTP/?",
+            reason=response.reason,
+            preload_content=False,
+            decode_content=False,
+            # requests takes cookies from it. A stored response has none: its Set-Cookie has been
+            # heard once, and setting it again could undo what came after.
+            original_response=getattr(origin, "_original_response", None),
+            retries=None if origin is None else origin.retries,
+            request_method=request.method,
+            request_url=None if origin is None else origin.url,
+        )
+        self._origin = origin if own_connection else None
+
+    def stream(
+        self, amt: int | None = _CHUNK, decode_content: bool | None = None
+    ) -> Generator[bytes, None, None]:
+        try:
+            if self.chunked and self._origin is not None:
+                # As they come: whoever streams events must not wait for `amt` bytes of them.
+                while chunk := self.read1(amt or _CHUNK, decode_content):
+                    yield chunk
+            else:
+                yield from super().stream(amt, decode_content)
+        except ProtocolError as error:
+            lost = error.__cause__
+            if isinstance(lost, BodyLost):
+                raise StoredBodyLost(str(lost)) from lost
+            raise
+
+    def read_chunked(
+        self, amt: int | None = None, decode_content: bool | None = None
+    ) -> Generator[bytes, None, None]:
+        yield from self.stream(amt, decode_content)
+
+    @property
+    def connection(self) -> Any:
+        return None if self._origin is None else self._origin.connection
+
+    def release_conn(self) -> None:
+        if self._origin is not None:
+            self._origin.release_conn()
+
+    def drain_conn(self) -> None:
+        if self._origin is not None:
+            self._origin.drain_conn()
+
+    def shutdown(self) -> None:
+        if self._origin is not None:
+            self._origin.shutdown()
+
+
+class _Source:
+    """The encoded bytes of a response of the origin's."""
+
+    __slots__ = ("_raw",)
+
+    def __init__(self, raw: HTTPResponse) -> None:
+        self._raw = raw
+
+    def read(self, amt: int | None) -> bytes:
+        return self._raw.read(amt, decode_content=False) or b""
+
+    def read1(self, amt: int | None) -> bytes:
+        return self._raw.read1(amt, decode_content=False) or b""
+
+    def close(self) -> None:
+        self._raw.close()
+
+
+def _build(
+    adapter: CacheAdapter,
+    request: requests.PreparedRequest,
+    answer: Answer[Entry, EntryWriter, _Upstream],
+) -> CachedResponse:
+    """Make of an answer what requests' own adapter would return."""
+    head, upstream = answer.response, answer.upstream
+    if not answer.info.from_cache and upstream is not None:
+        return _tell(upstream.built, head, request, answer.recorder)
+    body = BlockingBody(answer.entry) if answer.entry is not None else io.BytesIO()
+    origin = None if upstream is None else upstream.built.raw
+    raw = _Raw(body, head, request, origin, own_connection=False)
+    return _as_cached(adapter.build_response(request, raw))
+
+
+def _tell(
+    built: requests.Response,
+    head: Response,
+    request: requests.PreparedRequest,
+    recorder: Recorder[Entry, EntryWriter] | None,
+) -> CachedResponse:
+    """Add what the cache has to say to a response of the origin's, and record its body."""
+    status = head.fields.get("cache-status") or ""
+    built.headers["Cache-Status"] = status
+    if recorder is None:
+        built.raw.headers["Cache-Status"] = status
+    else:
+        tee = BlockingTee(_Source(built.raw), recorder)
+        built.raw = _Raw(tee, head, request, built.raw, own_connection=True)
+    return _as_cached(built)
+
+
+def _as_cached(response: requests.Response) -> CachedResponse:
+    cached = CachedResponse()
+    vars(cached).update(vars(response))
+    return cached
+
+
+def _header_dict(fields: Fields) -> HTTPHeaderDict:
+    headers = HTTPHeaderDict()
+    for name, value in fields:
+        headers.add(name, value)
+    return headers
+
+
+def _text(value: str | bytes) -> str:
+    """Decode as HTTP/1.1 does; requests takes headers as bytes too."""
+    return value if isinstance(value, str) else value.decode("latin-1")

@@ -1,0 +1,1 @@
+"""The engine: takes the law and a cache, and answers one request."""

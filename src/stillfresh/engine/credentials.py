@@ -1,0 +1,64 @@
+"""Keeping users apart without keeping their secrets.
+
+What a variant was selected by is compared, never read; so of a credential only a keyed digest is
+kept. The key is the policy's, or a random one that lies in the cache itself: whoever can use the
+entries can use it, whoever gets hold of one record can't try passwords against it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING, Final
+
+from stillfresh.rfc9111.keys import CREDENTIALS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stillfresh.engine.guard import Guard
+    from stillfresh.engine.ports import E, W
+
+# No URL normalises to this, so no response can take its place.
+SECRET_KEY: Final = "stillfresh:secret"  # noqa: S105 - the name of the entry, not the secret
+_LENGTH: Final = 32
+
+
+class Vault:
+    """The key of a client's digests, fetched when it is first needed."""
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self._secret: bytes | None = None
+
+    async def secret(self, guard: Guard[E, W]) -> bytes:
+        """Return the key that lies in the cache, or put one there.
+
+        Where the cache fails, the key lasts as long as this object.
+        """
+        if self._secret is None:
+            self._secret = (
+                await guard.metadata(SECRET_KEY) or await self._settle(guard) or os.urandom(_LENGTH)
+            )
+        return self._secret
+
+    async def _settle(self, guard: Guard[E, W]) -> bytes | None:
+        mine = os.urandom(_LENGTH)
+        writer = await guard.writer(SECRET_KEY)
+        if writer is None or await guard.commit(SECRET_KEY, writer, mine) is None:
+            return None
+        # Another process may have put its own there at the same time: the last one counts.
+        return await guard.metadata(SECRET_KEY)
+
+
+def concealer(secret: bytes, isolate: frozenset[str]) -> Callable[[str, str], str]:
+    """Return what makes of a selecting value that which is kept of it."""
+    hidden = CREDENTIALS | isolate
+
+    def conceal(name: str, value: str) -> str:
+        if name not in hidden:
+            return value
+        text = f"{name}: {value}".encode("utf-8", "surrogatepass")
+        return "keyed:" + hashlib.blake2b(text, key=secret[:64], digest_size=16).hexdigest()
+
+    return conceal

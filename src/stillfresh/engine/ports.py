@@ -1,0 +1,176 @@
+"""What `exchange` needs of the world, and how blocking clients drive it.
+
+All ports are coroutines. Those of a blocking client never suspend, so `run` gets to the end of
+the one engine with a single `send(None)`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from stillfresh.caches.base import BaseCache, Entry, EntryWriter, InMemory
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any
+
+    from stillfresh.engine.credentials import Vault
+    from stillfresh.events import Event
+    from stillfresh.rfc9111.messages import Request, Response
+
+T = TypeVar("T")
+E = TypeVar("E")
+W = TypeVar("W")
+
+
+class Upstream(Protocol):
+    """A response on its way: its head is here, its body is still to be read."""
+
+    @property
+    def response(self) -> Response:
+        """The head."""
+
+
+U = TypeVar("U", bound=Upstream)
+
+
+class CachePorts(Protocol[E, W]):
+    """One cache; `E` is an entry of it, `W` a writer. Each may raise `StoreError`."""
+
+    async def open(self, key: str) -> E | None:
+        """Open the present version under `key`."""
+
+    def describe(self, entry: E) -> tuple[bytes, str, int, bool]:
+        """Return metadata, version, size of the body, and whether there is one."""
+
+    def embed(self, entry: E, body: bytes) -> E:
+        """Return an entry like `entry` with `body` as its body."""
+
+    async def prime(self, entry: E) -> None:
+        """Make sure that the body can be read, as far as that can be known before it is."""
+
+    async def read(self, entry: E, size: int) -> bytes:
+        """Read on in the body."""
+
+    async def close(self, entry: E) -> None:
+        """Close an entry. Never raises."""
+
+    async def writer(self, key: str) -> W:
+        """Start a version under `key`."""
+
+    async def write(self, writer: W, chunk: bytes) -> None:
+        """Append to a body."""
+
+    async def commit(self, writer: W, metadata: bytes) -> str:
+        """Publish a version."""
+
+    async def abort(self, writer: W) -> None:
+        """Give a version up. Never raises."""
+
+    async def update(self, key: str, metadata: bytes, version: str) -> bool:
+        """Swap the metadata of `version`."""
+
+    async def remove(self, key: str) -> bool:
+        """Remove what is under `key`."""
+
+
+class Ports(CachePorts[E, W], Protocol[E, W, U]):
+    """A cache, a clock, an ear for events, and the way to the origin."""
+
+    @property
+    def vault(self) -> Vault:
+        """Where the key of credentials' digests is; one for all exchanges of a client."""
+
+    def now(self) -> float:
+        """Return the time in seconds since the epoch."""
+
+    def emit(self, event: Event) -> None:
+        """Take note of an event. Never raises."""
+
+    async def send(self, request: Request) -> U:
+        """Send `request` on; whatever the client raises goes to its caller."""
+
+    async def discard(self, upstream: U) -> None:
+        """Let go of a response whose body nobody wants. Never raises."""
+
+
+class LocalCachePorts:
+    """The ports of a cache on this machine: called inline, from blocking and async code alike.
+
+    A hit costs tens of microseconds, a hop to another thread a hundred.
+    """
+
+    def __init__(self, cache: BaseCache) -> None:
+        """Use `cache`."""
+        self._cache = cache
+
+    async def open(self, key: str) -> Entry | None:
+        """Open the present version under `key`."""
+        return self._cache.open(key)
+
+    def describe(self, entry: Entry) -> tuple[bytes, str, int, bool]:
+        """Return metadata, version, size of the body, and whether there is one."""
+        return entry.metadata, entry.version, entry.size, entry.has_body
+
+    def embed(self, entry: Entry, body: bytes) -> Entry:
+        """Return an entry like `entry` with `body` as its body."""
+        entry.close()
+        return Entry(
+            entry.metadata,
+            version=entry.version,
+            size=len(body),
+            source=InMemory(body),
+            digest=None,
+        )
+
+    async def prime(self, entry: Entry) -> None:
+        """Check a body that is checked as a whole."""
+        entry.check()
+
+    async def read(self, entry: Entry, size: int) -> bytes:
+        """Read on in the body."""
+        return entry.read(size)
+
+    async def close(self, entry: Entry) -> None:
+        """Close an entry."""
+        entry.close()
+
+    async def writer(self, key: str) -> EntryWriter:
+        """Start a version under `key`."""
+        return self._cache.writer(key)
+
+    async def write(self, writer: EntryWriter, chunk: bytes) -> None:
+        """Append to a body."""
+        writer.write(chunk)
+
+    async def commit(self, writer: EntryWriter, metadata: bytes) -> str:
+        """Publish a version."""
+        return writer.commit(metadata)
+
+    async def abort(self, writer: EntryWriter) -> None:
+        """Give a version up."""
+        writer.abort()
+
+    async def update(self, key: str, metadata: bytes, version: str) -> bool:
+        """Swap the metadata of `version`."""
+        return self._cache.update(key, metadata, version=version)
+
+    async def remove(self, key: str) -> bool:
+        """Remove what is under `key`."""
+        return self._cache.remove(key)
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine whose ports never suspend.
+
+    Raises:
+        RuntimeError: one did.
+    """
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+    coroutine.close()
+    msg = "a port of a blocking client suspended"
+    raise RuntimeError(msg)

@@ -1,0 +1,144 @@
+"""What happened, as data.
+
+Each event is a frozen record given to a hook: any callable that takes one event. The standard
+library's logging is just one such hook, and the default. A hook that raises is a bug of the hook:
+it is reported through `logging` and the request goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+if TYPE_CHECKING:
+    from stillfresh.errors import StoreError
+
+logger: Final = logging.getLogger("stillfresh")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to what is kept under `key`."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decided(Event):
+    """A decision of the cache; `why` is its sentence with the section of the RFC."""
+
+    method: str
+    url: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hit(Decided):
+    """A stored response answered the request; `age` and `ttl` are in seconds."""
+
+    age: float
+    ttl: float
+
+
+@dataclass(frozen=True, slots=True)
+class Miss(Decided):
+    """The request went to the origin and nothing stored had a part in the answer."""
+
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Revalidated(Decided):
+    """The origin said that a stored response is still good (304)."""
+
+    age: float
+    ttl: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stored(Decided):
+    """A response is now in the cache; `size` is that of its body in bytes."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotStored(Decided):
+    """A response was not kept."""
+
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Invalidated(Decided):
+    """A stored response was thrown out, since a request made it doubtful."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFailed(Event):
+    """The cache failed at `operation`; the request went on without it."""
+
+    operation: str
+    error: StoreError
+
+
+Hook: TypeAlias = Callable[[Event], None]
+
+
+class LoggingHook:
+    """Logs decisions at DEBUG and failures at WARNING, the latter once for each cause.
+
+    A cause is the operation, the kind of error and its text without the key; when the same one
+    comes again it is logged at DEBUG.
+    """
+
+    _REMEMBERED = 256
+
+    def __init__(self, log: logging.Logger = logger) -> None:
+        self._log = log
+        self._lock = threading.Lock()
+        self._causes: set[tuple[str, str, str]] = set()
+
+    def __call__(self, event: Event) -> None:
+        """Write one line about `event`."""
+        if isinstance(event, StoreFailed):
+            level = logging.WARNING if self._is_news(event) else logging.DEBUG
+            self._log.log(
+                level,
+                "cache failed at %s of %r: %s: %s",
+                event.operation,
+                event.key,
+                type(event.error).__name__,
+                event.error,
+            )
+        elif isinstance(event, Decided) and self._log.isEnabledFor(logging.DEBUG):
+            name = type(event).__name__.lower()
+            self._log.debug("%s %s %s: %s", name, event.method, event.url, event.why)
+
+    def _is_news(self, event: StoreFailed) -> bool:
+        cause = (
+            event.operation,
+            type(event.error).__name__,
+            repr(event.error.__cause__) if event.error.__cause__ is not None else "",
+        )
+        with self._lock:
+            if cause in self._causes:
+                return False
+            if len(self._causes) >= self._REMEMBERED:
+                self._causes.clear()
+            self._causes.add(cause)
+            return True
+
+
+log_event: Final = LoggingHook()
+
+
+def emit(hook: Hook, event: Event) -> None:
+    """Give `event` to `hook`, whose own failures are logged and end here."""
+    try:
+        hook(event)
+    except Exception:
+        logger.exception("an event hook failed on %r", event)

@@ -1,0 +1,78 @@
+"""HTTP-date (RFC 9110 §5.6.7) in its three forms. An invalid one is None, not an exception."""
+
+from __future__ import annotations
+
+import calendar
+import re
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Final
+
+_MONTHS: Final = {
+    name: number
+    for number, name in enumerate(
+        ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), 1
+    )
+}
+_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTH_NAMES: Final = tuple(_MONTHS)
+
+_TIME: Final = r"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
+_MONTH: Final = f"(?P<month>{'|'.join(_MONTHS)})"
+_IMF: Final = re.compile(
+    rf"(?:{'|'.join(_DAYS)}), (?P<day>\d\d) {_MONTH} (?P<year>\d{{4}}) {_TIME} GMT", re.ASCII
+)
+_RFC850: Final = re.compile(
+    r"(?:Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday), "
+    rf"(?P<day>\d\d)-{_MONTH}-(?P<year>\d\d) {_TIME} GMT",
+    re.ASCII,
+)
+_ASCTIME: Final = re.compile(
+    rf"(?:{'|'.join(_DAYS)}) {_MONTH} (?P<day>\d\d| \d) {_TIME} (?P<year>\d{{4}})", re.ASCII
+)
+_FIFTY_YEARS: Final = 50
+
+
+def parse_date(text: str, now: float) -> float | None:
+    """Return the moment `text` names, in seconds since the epoch, or None if it names none.
+
+    `now` places the two-digit year of the obsolete RFC 850 form: a date that would lie more than
+    50 years ahead is of the past century.
+    """
+    text = text.strip(" \t")
+    match = _IMF.fullmatch(text) or _ASCTIME.fullmatch(text)
+    if match is not None:
+        return _seconds(match, int(match["year"]))
+    match = _RFC850.fullmatch(text)
+    if match is None:
+        return None
+    this_year = datetime.fromtimestamp(now, UTC).year
+    year = this_year - this_year % 100 + int(match["year"])
+    return _seconds(match, year - 100 if year > this_year + _FIFTY_YEARS else year)
+
+
+@lru_cache(maxsize=512)
+def parse_date_once(text: str) -> float | None:
+    """Parse the preferred form only, remembering the answer: most dates are seen again."""
+    match = _IMF.fullmatch(text)
+    return None if match is None else _seconds(match, int(match["year"]))
+
+
+def format_date(seconds: float) -> str:
+    """Write a moment in the preferred form (IMF-fixdate)."""
+    at = datetime.fromtimestamp(seconds, UTC)
+    return (
+        f"{_DAYS[at.weekday()]}, {at.day:02} {_MONTH_NAMES[at.month - 1]} {at.year:04} "
+        f"{at:%H:%M:%S} GMT"
+    )
+
+
+def _seconds(match: re.Match[str], year: int) -> float | None:
+    day, month = int(match["day"]), _MONTHS[match["month"]]
+    hour, minute, second = int(match["hour"]), int(match["minute"]), int(match["second"])
+    # 60 is a leap second, which POSIX time doesn't count.
+    if hour > 23 or minute > 59 or second > 60 or year < 1:
+        return None
+    if not 1 <= day <= calendar.monthrange(year, month)[1]:
+        return None
+    return float(calendar.timegm((year, month, day, hour, minute, min(second, 59))))

@@ -1,0 +1,161 @@
+"""What a policy answers, and why.
+
+Every answer carries a `Why`: a member of `Reason`, a sentence with the numbers in it, and the
+section of the RFC that it rests on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from stillfresh.rfc9111.messages import Request, Response, StoredResponse
+
+
+class Reason(Enum):
+    """Why a decision was taken; the value is what it means in general, with its section."""
+
+    # Of a request.
+    FRESH = "the stored response is fresh", "RFC 9111 §4.2"
+    STALE_ALLOWED = "stale, and the request accepts that", "RFC 9111 §5.2.1.2"
+    STALE = "the stored response is stale", "RFC 9111 §4.2"
+    NO_STORED = "nothing is stored for this URI", "RFC 9111 §4"
+    NOT_SELECTED = "what is stored was selected by other request fields", "RFC 9111 §4.1"
+    METHOD = "the method is not answered from a cache", "RFC 9111 §4"
+    REQUEST_NO_CACHE = "the request says no-cache", "RFC 9111 §5.2.1.4"
+    REQUEST_MAX_AGE = "older than the request's max-age", "RFC 9111 §5.2.1.1"
+    REQUEST_MIN_FRESH = "not fresh for as long as the request wants", "RFC 9111 §5.2.1.3"
+    RESPONSE_NO_CACHE = "the stored response says no-cache", "RFC 9111 §5.2.2.4"
+    ONLY_IF_CACHED = "the request says only-if-cached", "RFC 9111 §5.2.1.7"
+    RANGE = "the request is for a part", "RFC 9111 §3.3"
+    REQUEST_CONTENT = "the request has content, which the key leaves out", "RFC 9110 §9.3.1"
+    PRECONDITION = "the request has preconditions of its own", "RFC 9111 §4.3.2"
+    CACHE_FAILED = "the cache could not be read", "RFC 9111 §4"
+    # Of a response.
+    STORABLE = "the response may be stored", "RFC 9111 §3"
+    NOT_MODIFIED = "the stored response is still good", "RFC 9111 §4.3.4"
+    OTHER_NOT_MODIFIED = "the 304 is about another response", "RFC 9111 §4.3.4"
+    HEAD_AGREES = "HEAD shows the same response", "RFC 9111 §4.3.5"
+    HEAD_DISAGREES = "HEAD shows another response", "RFC 9111 §4.3.5"
+    METHOD_NOT_STORED = "responses to this method are not stored", "RFC 9111 §3"
+    STATUS_NOT_STORED = "responses of this status are not stored", "RFC 9111 §3"
+    NOT_UNDERSTOOD = "must-understand, and the status is unknown", "RFC 9111 §5.2.2.3"
+    REQUEST_NO_STORE = "the request says no-store", "RFC 9111 §5.2.1.5"
+    RESPONSE_NO_STORE = "the response says no-store", "RFC 9111 §5.2.2.5"
+    PRIVATE = "private, and this cache is shared", "RFC 9111 §5.2.2.7"
+    AUTHORIZATION = "the request was authorized, and this cache is shared", "RFC 9111 §3.5"
+    VARY_ANYTHING = "Vary: * never matches again", "RFC 9111 §4.1"
+    NOT_CACHEABLE = "nothing says that it may be stored", "RFC 9111 §3"
+    NO_USE = "neither fresh nor to be validated", "RFC 9111 §3"
+    TOO_LARGE = "larger than the policy stores", "RFC 9111 §3"
+    PARTIAL = "incomplete responses are not stored", "RFC 9111 §3.3"
+    INVALIDATED = "an unsafe request succeeded", "RFC 9111 §4.4"
+
+    @property
+    def meaning(self) -> str:
+        """The general sentence."""
+        return self.value[0]
+
+    @property
+    def section(self) -> str:
+        """The section of the RFC."""
+        return self.value[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """One decision's reason; `sentence` has its numbers."""
+
+    reason: Reason
+    sentence: str
+
+    @property
+    def section(self) -> str:
+        """The section of the RFC it rests on."""
+        return self.reason.section
+
+    def __str__(self) -> str:
+        """Give the sentence and the section."""
+        return f"{self.sentence} ({self.reason.section})"
+
+
+def why(reason: Reason, detail: str = "") -> Why:
+    """Make a `Why` from the reason's general sentence and what is particular about the case."""
+    return Why(reason, f"{reason.meaning}: {detail}" if detail else reason.meaning)
+
+
+class Forwarded(Enum):
+    """Why a request went to the origin, in the words of RFC 9211 §2.2."""
+
+    BYPASS = "bypass"
+    METHOD = "method"
+    URI_MISS = "uri-miss"
+    VARY_MISS = "vary-miss"
+    MISS = "miss"
+    REQUEST = "request"
+    STALE = "stale"
+    PARTIAL = "partial"
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """Answer with the stored response; `response` is the head to send (§4, §5.1)."""
+
+    why: Why
+    response: Response
+    age: float
+    ttl: float
+
+
+@dataclass(frozen=True, slots=True)
+class Revalidate:
+    """Ask the origin, with the conditions in `request`, whether the stored one is still good."""
+
+    why: Why
+    request: Request
+    forwarded: Forwarded
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Send the request on as it is."""
+
+    why: Why
+    forwarded: Forwarded
+
+
+@dataclass(frozen=True, slots=True)
+class Unsatisfiable:
+    """Answer 504: the request forbids what would be needed."""
+
+    why: Why
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Keep the response, and its body, as `stored`."""
+
+    why: Why
+    stored: StoredResponse
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """The stored response, its body untouched, is now described by `stored`."""
+
+    why: Why
+    stored: StoredResponse
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Hand the response on without keeping it; `drop` what is stored if that is contradicted."""
+
+    why: Why
+    drop: bool = False
+
+
+RequestDecision: TypeAlias = Serve | Revalidate | Forward | Unsatisfiable
+ResponseDecision: TypeAlias = Store | Refresh | Pass

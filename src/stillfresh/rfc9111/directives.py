@@ -1,0 +1,179 @@
+"""Cache-Control (RFC 9111 §5.2) as records.
+
+Unknown directives are ignored (§5.2.3). A directive that comes twice with different arguments, or
+with an argument that is no number where it takes one, is *suspicious*: of a response it counts as
+stale (§4.2.1), of a request as asking for the fresher answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from stillfresh.rfc9111.fields import Fields, field_names, split_list, unquote
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# §1.2.2: a value too large to be represented counts as this.
+MAX_DELTA: Final = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class RequestDirectives:
+    """What a request asks of caches (§5.2.1, RFC 5861 §4). Times are in seconds."""
+
+    max_age: int | None = None
+    max_stale: int | None = None
+    min_fresh: int | None = None
+    stale_if_error: int | None = None
+    no_cache: bool = False
+    no_store: bool = False
+    no_transform: bool = False
+    only_if_cached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseDirectives:
+    """What a response allows caches (§5.2.2, RFC 5861, RFC 8246). Times are in seconds.
+
+    `no_cache` and `private` are the unqualified directives; with field names they are in
+    `no_cache_fields` and `private_fields`, in lower case.
+    """
+
+    max_age: int | None = None
+    s_maxage: int | None = None
+    stale_while_revalidate: int | None = None
+    stale_if_error: int | None = None
+    immutable: bool = False
+    must_revalidate: bool = False
+    must_understand: bool = False
+    no_cache: bool = False
+    no_cache_fields: frozenset[str] = frozenset()
+    no_store: bool = False
+    no_transform: bool = False
+    private: bool = False
+    private_fields: frozenset[str] = frozenset()
+    proxy_revalidate: bool = False
+    public: bool = False
+
+
+def request_directives(fields: Fields) -> RequestDirectives:
+    """Read the directives of a request; `Pragma: no-cache` where it has none (§5.4)."""
+    value = fields.get("cache-control")
+    if value is None:
+        pragma = fields.get("pragma")
+        return _NOTHING_ASKED if pragma is None else _read_pragma(pragma)
+    return _read_request(value)
+
+
+def response_directives(fields: Fields) -> ResponseDirectives:
+    """Read the directives of a response."""
+    value = fields.get("cache-control")
+    return _NOTHING_SAID if value is None else _read_response(value)
+
+
+def delta_seconds(argument: str | None) -> int | None:
+    """Read a number of seconds (§1.2.2), at most `MAX_DELTA`; None if it isn't one."""
+    if argument is None or not argument.isascii() or not argument.isdigit():
+        return None
+    # Any number of this many digits is too large, and int() would take its time over a long one.
+    significant = argument.lstrip("0")
+    return MAX_DELTA if len(significant) > 10 else min(int(significant or "0"), MAX_DELTA)
+
+
+_NOTHING_ASKED: Final = RequestDirectives()
+_NOTHING_SAID: Final = ResponseDirectives()
+
+
+@lru_cache(maxsize=256)
+def _read_request(value: str) -> RequestDirectives:
+    found = _directives(value)
+    return RequestDirectives(
+        max_age=_seconds(found, "max-age"),
+        # Without an argument any staleness is fine (§5.2.1.2); a wrong argument is no consent.
+        max_stale=MAX_DELTA
+        if found.get("max-stale") == [None]
+        else _valid_seconds(found, "max-stale"),
+        min_fresh=_valid_seconds(found, "min-fresh"),
+        stale_if_error=_valid_seconds(found, "stale-if-error"),
+        no_cache="no-cache" in found,
+        no_store="no-store" in found,
+        no_transform="no-transform" in found,
+        only_if_cached="only-if-cached" in found,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _read_response(value: str) -> ResponseDirectives:
+    found = _directives(value)
+    no_cache, no_cache_fields = _qualified(found, "no-cache")
+    private, private_fields = _qualified(found, "private")
+    return ResponseDirectives(
+        max_age=_seconds(found, "max-age"),
+        s_maxage=_seconds(found, "s-maxage"),
+        stale_while_revalidate=_valid_seconds(found, "stale-while-revalidate"),
+        stale_if_error=_valid_seconds(found, "stale-if-error"),
+        immutable="immutable" in found,
+        must_revalidate="must-revalidate" in found,
+        must_understand="must-understand" in found,
+        no_cache=no_cache,
+        no_cache_fields=no_cache_fields,
+        no_store="no-store" in found,
+        no_transform="no-transform" in found,
+        private=private,
+        private_fields=private_fields,
+        proxy_revalidate="proxy-revalidate" in found,
+        public="public" in found,
+    )
+
+
+def _read_pragma(value: str) -> RequestDirectives:
+    return RequestDirectives(no_cache="no-cache" in _directives(value))
+
+
+def _directives(value: str) -> dict[str, list[str | None]]:
+    """Return the arguments of each directive by its name in lower case, without quotes."""
+    found: dict[str, list[str | None]] = {}
+    for member in split_list(value):
+        name, equals, argument = member.partition("=")
+        argument = argument.strip(" \t")
+        unquoted = unquote(argument)
+        found.setdefault(name.strip(" \t").lower(), []).append(
+            None if not equals else argument if unquoted is None else unquoted
+        )
+    return found
+
+
+def _seconds(found: Mapping[str, list[str | None]], name: str) -> int | None:
+    """Return the argument of a directive that limits freshness; a suspicious one is 0."""
+    arguments = found.get(name)
+    if arguments is None:
+        return None
+    if len(set(arguments)) > 1:
+        return 0
+    return delta_seconds(arguments[0]) or 0
+
+
+def _valid_seconds(found: Mapping[str, list[str | None]], name: str) -> int | None:
+    """Return the argument of a directive that grants something; a suspicious one grants nothing."""
+    arguments = found.get(name)
+    if arguments is None or len(set(arguments)) > 1:
+        return None
+    return delta_seconds(arguments[0])
+
+
+def _qualified(found: Mapping[str, list[str | None]], name: str) -> tuple[bool, frozenset[str]]:
+    """Tell whether a directive stands unqualified, and the field names where it doesn't.
+
+    An argument without any field name in it qualifies nothing.
+    """
+    names: frozenset[str] = frozenset()
+    arguments = found.get(name, [])
+    unqualified = False
+    for argument in arguments:
+        listed = field_names(argument)
+        unqualified |= not listed
+        names |= listed
+    return unqualified, names

@@ -1,0 +1,123 @@
+"""Header fields (RFC 9110 §5): an ordered multi-map, and the syntax that values share."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+# A list member: quoted strings whole, whatever stands in them, and anything else but a comma.
+_MEMBER: Final = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*"|")+', re.DOTALL)
+_QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
+_WHITESPACE: Final = " \t\r\n"
+
+
+class Fields:
+    """Field lines in the order they came; names are matched without regard to case.
+
+    Immutable. A name that comes more than once keeps its lines apart: `get` joins them the way
+    RFC 9110 §5.3 allows, `get_all` doesn't.
+    """
+
+    __slots__ = ("_index", "_lines")
+
+    def __init__(self, lines: Iterable[tuple[str, str]] = ()) -> None:
+        """Take `(name, value)` pairs."""
+        self._lines = tuple(lines)
+        self._index: dict[str, list[str]] | None = None
+
+    @property
+    def lines(self) -> tuple[tuple[str, str], ...]:
+        """All lines as `(name, value)`, in order."""
+        return self._lines
+
+    def get(self, name: str) -> str | None:
+        """Return the value of `name`, several lines joined with commas; None if absent."""
+        values = self._values(name)
+        if values is None:
+            return None
+        return values[0] if len(values) == 1 else ", ".join(values)
+
+    def get_all(self, name: str) -> list[str]:
+        """Return the values of all lines called `name`."""
+        return list(self._values(name) or ())
+
+    def without(self, names: Iterable[str]) -> Fields:
+        """Return the lines whose name, in lower case, is not among `names`."""
+        dropped = frozenset(names)
+        return Fields(line for line in self._lines if line[0].lower() not in dropped)
+
+    def replacing(self, *lines: tuple[str, str]) -> Fields:
+        """Return these lines with `lines` in the place of all that have their names."""
+        return Fields((*self.without(name.lower() for name, _ in lines), *lines))
+
+    def __contains__(self, name: object) -> bool:
+        """Tell whether there is a line called `name`."""
+        return isinstance(name, str) and self._values(name) is not None
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        """Go through the lines."""
+        return iter(self._lines)
+
+    def __len__(self) -> int:
+        """Count the lines."""
+        return len(self._lines)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare lines, their order and the case of their names included."""
+        return isinstance(other, Fields) and self._lines == other._lines
+
+    def __hash__(self) -> int:
+        """Hash the lines."""
+        return hash(self._lines)
+
+    def __repr__(self) -> str:
+        """Show the names only: values may be secrets."""
+        return f"<Fields {', '.join(name for name, _ in self._lines)}>"
+
+    def _values(self, name: str) -> list[str] | None:
+        index = self._index
+        if index is None:
+            index = {}
+            for key, value in self._lines:
+                index.setdefault(key.lower(), []).append(value)
+            self._index = index
+        return index.get(name.lower())
+
+
+def split_list(value: str) -> list[str]:
+    """Split a comma-separated list (RFC 9110 §5.6.1); empty members are dropped.
+
+    A comma inside a quoted string doesn't split. A quote that is never closed is an ordinary
+    character: it must not hide the members behind it.
+    """
+    members = [member.strip(_WHITESPACE) for member in _MEMBER.findall(value)]
+    return [member for member in members if member]
+
+
+def unquote(value: str) -> str | None:
+    """Return what a quoted string says (RFC 9110 §5.6.4); None if `value` is none."""
+    if len(value) < 2 or value[0] != '"' or value[-1] != '"':
+        return None
+    return _QUOTED_PAIR.sub(r"\1", value[1:-1])
+
+
+def field_names(value: str | None) -> frozenset[str]:
+    """Read a list of field names, as in `Connection` and `Vary`, in lower case."""
+    if value is None:
+        return frozenset()
+    return frozenset(member.lower() for member in split_list(value))
+
+
+def content_length(fields: Fields) -> int | None:
+    """Return the value of Content-Length (RFC 9110 §8.6); None if absent or not one number."""
+    value = fields.get("content-length")
+    if value is None:
+        return None
+    members = set(split_list(value))
+    length = members.pop() if len(members) == 1 else ""
+    # Nobody has a body whose length takes more digits; int() refuses thousands of them.
+    return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else None

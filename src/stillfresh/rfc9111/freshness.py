@@ -1,0 +1,95 @@
+"""How long a response is fresh, how old it is, how stale (RFC 9111 §4.2). Times in seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stillfresh.rfc9111.dates import parse_date, parse_date_once
+from stillfresh.rfc9111.directives import MAX_DELTA, delta_seconds
+from stillfresh.rfc9111.storing import HEURISTICALLY_CACHEABLE
+
+if TYPE_CHECKING:
+    from stillfresh.rfc9111.directives import ResponseDirectives
+    from stillfresh.rfc9111.fields import Fields
+    from stillfresh.rfc9111.messages import Response, StoredResponse
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetime:
+    """A freshness lifetime and what says so, as in `max-age=60`."""
+
+    seconds: float
+    source: str
+
+
+def lifetime(
+    response: Response,
+    said: ResponseDirectives,
+    received: float,
+    *,
+    shared: bool,
+    heuristic_fraction: float,
+    heuristic_cap: float,
+) -> Lifetime:
+    """Return the freshness lifetime (§4.2.1), from the first of its sources that is there.
+
+    `received` is when the response came; it stands in for a Date that is missing or invalid.
+    Information that can't be right counts as stale, and doesn't let the next source speak.
+    """
+    if shared and said.s_maxage is not None:
+        return Lifetime(said.s_maxage, f"s-maxage={said.s_maxage}")
+    if said.max_age is not None:
+        return Lifetime(said.max_age, f"max-age={said.max_age}")
+    fields = response.fields
+    expires = fields.get_all("expires")
+    if expires:
+        until = _date(expires[0], received) if len(set(expires)) == 1 else None
+        if until is None:
+            return Lifetime(0, "an invalid Expires")
+        seconds = max(0.0, until - date_of(fields, received))
+        return Lifetime(seconds, f"Expires after {seconds:.0f}")
+    if heuristic_fraction > 0 and (response.status in HEURISTICALLY_CACHEABLE or said.public):
+        modified = _date(fields.get("last-modified") or "", received)
+        if modified is not None:
+            since = max(0.0, date_of(fields, received) - modified)
+            seconds = min(since * heuristic_fraction, heuristic_cap)
+            return Lifetime(seconds, f"a heuristic of {seconds:.0f}")
+    return Lifetime(0, "no freshness information")
+
+
+def date_of(fields: Fields, received: float) -> float:
+    """Return the value of Date, or when the message came if it says nothing valid."""
+    date = _date(fields.get("date") or "", received)
+    return received if date is None else date
+
+
+def current_age(stored: StoredResponse, now: float) -> float:
+    """Return the age of a stored response at `now` (§4.2.3), never negative.
+
+    A clock that went back since the response came leaves the time resident at zero.
+    """
+    fields = stored.response.fields
+    apparent_age = max(0.0, stored.response_time - date_of(fields, stored.response_time))
+    response_delay = max(0.0, stored.response_time - stored.request_time)
+    corrected_age_value = age_value(fields) + response_delay
+    corrected_initial_age = max(apparent_age, corrected_age_value)
+    resident_time = max(0.0, now - stored.response_time)
+    return corrected_initial_age + resident_time
+
+
+def age_value(fields: Fields) -> int:
+    """Return what Age says (§5.1): its first member; 0 where it says nothing valid."""
+    value = fields.get("age")
+    if value is None:
+        return 0
+    first = value.partition(",")[0].strip(" \t")
+    seconds = delta_seconds(first)
+    return 0 if seconds is None else min(seconds, MAX_DELTA)
+
+
+def _date(text: str, now: float) -> float | None:
+    if not text:
+        return None
+    quick = parse_date_once(text)
+    return parse_date(text, now) if quick is None else quick

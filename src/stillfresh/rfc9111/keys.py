@@ -1,0 +1,130 @@
+"""The cache key (RFC 9111 §2), which responses it selects (§4.1), and URI normalisation.
+
+The primary key is the target URI, normalised (RFC 3986 §6.2, RFC 9110 §4.2.3). It keeps neither
+fragment nor userinfo: the one never reaches a server, the other is a secret. Under it lies one
+variant, with the names of the fields that others are selected by; those lie under keys derived
+from the primary one, its generation and the selecting values.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from stillfresh.rfc9111.fields import Fields, field_names, split_list
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from stillfresh.rfc9111.messages import Selection, StoredResponse
+
+CREDENTIALS: Final = frozenset({"authorization", "proxy-authorization", "cookie"})
+"""Fields whose values are secrets: only a keyed digest of them is kept."""
+
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_ENCODED: Final = re.compile(r"%([0-9A-Fa-f]{2})")
+_UNRESERVED: Final = frozenset(
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+)
+_DOT_SEGMENT: Final = re.compile(r"/\.\.?(?:/|$)")
+
+
+@lru_cache(maxsize=1024)
+def primary_key(url: str) -> str:
+    """Normalise a target URI.
+
+    Raises:
+        ValueError: it is no absolute URI with a host.
+    """
+    parts = urlsplit(url)
+    if not parts.scheme or not parts.hostname:
+        msg = f"{url!r} is not an absolute URL with a host"
+        raise ValueError(msg)
+    scheme = parts.scheme.lower()
+    host = parts.hostname
+    if ":" in host:
+        host = f"[{host}]"
+    port = parts.port
+    if port is not None and port != _DEFAULT_PORTS.get(scheme):
+        host = f"{host}:{port}"
+    path = _encoding_normalised(parts.path) or "/"
+    if _DOT_SEGMENT.search(path):
+        path = _without_dots(path)
+    # An empty query is not the same resource as none (RFC 3986 §6.2.3).
+    before_fragment = url.partition("#")[0]
+    query = f"?{_encoding_normalised(parts.query)}" if "?" in before_fragment else ""
+    return f"{scheme}://{host}{path}{query}"
+
+
+def variant_key(primary: str, generation: str, selection: Selection) -> str:
+    """Derive the key of a variant; it is the URI with a fragment, which no URI has as a key."""
+    hasher = hashlib.blake2b(generation.encode(), digest_size=16)
+    for name, value in selection:
+        part = f"{name}\n" if value is None else f"{name}={value}\n"
+        hasher.update(len(part).to_bytes(8, "big"))
+        hasher.update(part.encode("utf-8", "surrogatepass"))
+    return f"{primary}#variant={hasher.hexdigest()}"
+
+
+def primary_of(key: str) -> str:
+    """Return the primary key that `key` is derived from, or is."""
+    return key.partition("#")[0]
+
+
+def vary_names(fields: Fields) -> frozenset[str]:
+    """Return the field names of Vary in lower case; `*` among them fails to match (§4.1)."""
+    return field_names(fields.get("vary"))
+
+
+def selection_of(
+    request: Fields, names: Iterable[str], conceal: Callable[[str, str], str]
+) -> Selection:
+    """Return what `names` select by in a request (§4.1).
+
+    Lines are combined and whitespace around commas is dropped, which no field's meaning depends
+    on. `conceal(name, value)` returns what is kept of a value: a digest, of a credential.
+    """
+    selected = []
+    for name in sorted(names):
+        value = request.get(name)
+        if value is not None:
+            value = conceal(name, ", ".join(split_list(value)))
+        selected.append((name, value))
+    return tuple(selected)
+
+
+def is_selected(
+    stored: StoredResponse, request: Fields, conceal: Callable[[str, str], str]
+) -> bool:
+    """Tell whether a request selects `stored` (§4.1)."""
+    if not stored.selection:
+        return True
+    names = [name for name, _ in stored.selection]
+    return "*" not in names and selection_of(request, names, conceal) == stored.selection
+
+
+def _encoding_normalised(text: str) -> str:
+    return _ENCODED.sub(_decode_unreserved, text) if "%" in text else text
+
+
+def _decode_unreserved(match: re.Match[str]) -> str:
+    octet = int(match[1], 16)
+    return chr(octet) if octet in _UNRESERVED else f"%{match[1].upper()}"
+
+
+def _without_dots(path: str) -> str:
+    """Remove dot segments (RFC 3986 §5.2.4)."""
+    output: list[str] = []
+    segments = path.split("/")
+    for segment in segments[1:]:
+        if segment == "..":
+            if output:
+                output.pop()
+        elif segment != ".":
+            output.append(segment)
+    if segments[-1] in {".", ".."}:
+        output.append("")
+    return "/" + "/".join(output)

@@ -1,0 +1,56 @@
+"""Requests and responses as the law sees them: heads, no bodies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from stillfresh.rfc9111.fields import Fields
+
+Selection: TypeAlias = tuple[tuple[str, str | None], ...]
+"""The request fields that select a variant, by lower-case name; None is an absent field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request; `url` is the target URI as the client has it."""
+
+    method: str
+    url: str
+    fields: Fields
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The head of a response; `version` is 11 for HTTP/1.1."""
+
+    status: int
+    fields: Fields
+    reason: str = ""
+    version: int = 11
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResponse:
+    """A response that a cache holds, with what §3 and §4.2.3 want known about it.
+
+    Attributes:
+        url: the target URI it answers, normalised.
+        response: its head, without what is not stored (§3.1).
+        request_time: when the request was made, seconds since the epoch.
+        response_time: when the response came.
+        selection: what selected it (§4.1); digests where the field is a credential.
+        generation: names the set of variants that go together under one URI.
+        others: the field names that other variants of the set are selected by.
+        legacy: another program stored it, with less known about it.
+    """
+
+    url: str
+    response: Response
+    request_time: float
+    response_time: float
+    selection: Selection = ()
+    generation: str = ""
+    others: tuple[tuple[str, ...], ...] = ()
+    legacy: bool = False

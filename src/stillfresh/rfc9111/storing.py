@@ -1,0 +1,115 @@
+"""Storing responses: may this one be kept, and what of it (RFC 9111 §3)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from stillfresh.rfc9111.decisions import Reason, Why, why
+from stillfresh.rfc9111.fields import Fields, field_names
+from stillfresh.rfc9111.keys import vary_names
+
+if TYPE_CHECKING:
+    from stillfresh.rfc9111.directives import RequestDirectives, ResponseDirectives
+    from stillfresh.rfc9111.messages import Request, Response
+
+# RFC 9110 §15.1. 206 is heuristically cacheable too, for a cache that stores parts.
+HEURISTICALLY_CACHEABLE: Final = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501})
+
+# The final status codes of RFC 9110, RFC 6585 and RFC 7725 whose caching is as for any other.
+# 206 and 304 are about parts of responses, and 416 about a range: those are not stored.
+UNDERSTOOD: Final = HEURISTICALLY_CACHEABLE | {
+    *(201, 202, 205, 302, 303, 307),
+    *(400, 401, 402, 403, 406, 407, 408, 409, 411, 412, 413, 415, 417, 421, 422, 426),
+    *(428, 429, 431, 451, 500, 502, 503, 504, 505, 511),
+}
+_NEVER: Final = frozenset({206, 304, 416})
+
+# §3.1, beside Connection and what it lists.
+_NOT_STORED: Final = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authentication-info",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+
+def refusal(
+    request: Request,
+    response: Response,
+    asked: RequestDirectives,
+    said: ResponseDirectives,
+    *,
+    shared: bool,
+    methods: frozenset[str],
+) -> Why | None:
+    """Walk through §3 in its order; return the clause that forbids storing, or None."""
+    status = response.status
+    if request.method not in methods:
+        return why(Reason.METHOD_NOT_STORED, request.method)
+    if has_content(request):
+        return why(Reason.REQUEST_CONTENT)
+    if status < 200 or status in _NEVER:
+        return why(Reason.PARTIAL if status == 206 else Reason.STATUS_NOT_STORED, str(status))
+    if said.must_understand and status not in UNDERSTOOD:
+        return why(Reason.NOT_UNDERSTOOD, str(status))
+    # §5.2.2.3: understood, must-understand overrides no-store.
+    if said.no_store and not said.must_understand:
+        return why(Reason.RESPONSE_NO_STORE)
+    if asked.no_store:
+        return why(Reason.REQUEST_NO_STORE)
+    if shared and said.private:
+        return why(Reason.PRIVATE)
+    if shared and "authorization" in request.fields and not _authorized_may_be_shared(said):
+        return why(Reason.AUTHORIZATION)
+    if "*" in vary_names(response.fields):
+        return why(Reason.VARY_ANYTHING)
+    if not _allowed(response, said, shared=shared):
+        return why(Reason.NOT_CACHEABLE, f"status {status}, no explicit freshness")
+    return None
+
+
+def has_content(request: Request) -> bool:
+    """Tell whether a request has content, which the cache key says nothing about."""
+    fields = request.fields
+    return "transfer-encoding" in fields or fields.get("content-length") not in {None, "0"}
+
+
+def is_for_everybody(said: ResponseDirectives) -> bool:
+    """Tell whether a response says outright that it doesn't depend on who asked (§3.5)."""
+    return said.public or said.s_maxage is not None
+
+
+def storable_fields(fields: Fields, said: ResponseDirectives, *, shared: bool) -> Fields:
+    """Return the fields that are stored (§3.1).
+
+    Fields named by `no-cache` could not be used without validation (§5.2.2.4), and validation
+    brings them anew; those named by `private` are not for a shared cache (§5.2.2.7).
+    """
+    dropped = _NOT_STORED | said.no_cache_fields
+    if "connection" in fields:
+        dropped |= field_names(fields.get("connection"))
+    if shared:
+        dropped |= said.private_fields
+    return fields.without(dropped)
+
+
+def _authorized_may_be_shared(said: ResponseDirectives) -> bool:
+    return said.must_revalidate or is_for_everybody(said)
+
+
+def _allowed(response: Response, said: ResponseDirectives, *, shared: bool) -> bool:
+    return (
+        said.public
+        or (said.private and not shared)
+        or "expires" in response.fields
+        or said.max_age is not None
+        or (shared and said.s_maxage is not None)
+        or response.status in HEURISTICALLY_CACHEABLE
+    )
