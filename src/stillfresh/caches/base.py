@@ -23,6 +23,7 @@ from stillfresh.caches.entry import (
     EntryWriter,
     InMemory,
     Seal,
+    as_bytes,
 )
 from stillfresh.caches.expiry import Expires, moment
 from stillfresh.caches.pairing import Pairing
@@ -45,6 +46,7 @@ __all__ = [
     "InMemory",
     "Seal",
     "SeparateBodyBaseCache",
+    "as_bytes",
     "moment",
 ]
 
@@ -151,7 +153,7 @@ class BaseCache(ABC):
 
         A moment already past stores nothing and leaves nothing.
         """
-        value = bytes(value)
+        value = as_bytes(value)
         try:
             with self.writer(key) as writer:
                 writer.commit(value, expires=expires)
@@ -191,7 +193,7 @@ class SeparateBodyBaseCache(BaseCache):
 
     def get(self, key: str) -> bytes | None:
         """Return the value under `key`; the next `get_body` of this thread is of its version."""
-        self._check_open()
+        super()._check_open()
         try:
             return self._pairing.get(key)
         except StoreError as error:
@@ -204,7 +206,7 @@ class SeparateBodyBaseCache(BaseCache):
         A body of up to 1 MiB has been checked when this returns; a longer one is checked while it
         is read, and reading a wrong one raises `BodyLost`, an `OSError`. Close it.
         """
-        self._check_open()
+        super()._check_open()
         try:
             return self._pairing.get_body(key)
         except StoreError as error:
@@ -215,10 +217,10 @@ class SeparateBodyBaseCache(BaseCache):
         """Keep `value` under `key`: of a new version if `set_body` follows, else of the present.
 
         While the entry has a body, others go on seeing the present version until this thread
-        calls `set_body` for the key, or anything else.
+        calls `set_body` for the key, or anything else, or ends.
         """
-        self._check_open()
-        value = bytes(value)
+        super()._check_open()
+        value = as_bytes(value)
         expires_at = moment(expires, self._clock())
         try:
             self._pairing.set(key, value, expires_at)
@@ -227,7 +229,7 @@ class SeparateBodyBaseCache(BaseCache):
 
     def set_body(self, key: str, body: Buffer | IO[bytes]) -> None:
         """Publish `body` together with the value that this thread has `set`."""
-        self._check_open()
+        super()._check_open()
         try:
             self._pairing.set_body(key, body)
         except StoreError as error:
@@ -235,15 +237,17 @@ class SeparateBodyBaseCache(BaseCache):
 
     def delete(self, key: str) -> bool:
         """Remove value and body, and say whether there was anything."""
-        self._check_open()
-        self._pairing.forget(key)
-        return super().delete(key)
+        super()._check_open()
+        had_draft = self._pairing.forget(key)
+        return super().delete(key) or had_draft
 
     def close(self) -> None:
         """Let go of everything held open, after a last `set` has taken effect."""
         if not self._closed:
-            try:
-                self._pairing.close()
-            except StoreError as error:
-                self._swallow("set", "", error)
+            self._pairing.close()
         super().close()
+
+    def _check_open(self) -> None:
+        # Whatever a thread calls next, what it has set before is there by then.
+        super()._check_open()
+        self._pairing.settle()

@@ -44,9 +44,9 @@ _CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | _COMMON
 
 # One write call takes at most this much: Linux cuts at 2 GiB less a page, others sooner.
 _WRITE_STEP: Final = 1 << 30
-# How often a lock that somebody holds is asked for again. It is held for a rename or two, and
-# nothing depends on getting it.
-_LOCK_TRIES: Final = 3
+# How long to wait, in seconds, before a lock that somebody holds is asked for again: 0.2 s in all.
+# Its holder is about to rename a file; one that takes longer is stuck, or a stranger.
+_LOCK_PAUSES: Final = (0.0, 0.0, 0.0, *[0.002] * 100)
 
 TAG: Final = "CACHEDIR.TAG"
 # The signature is fixed by the Cache Directory Tagging Specification; backups skip such a folder.
@@ -80,11 +80,16 @@ class Directory:
     ) -> None:
         """Use `root`, which need not exist; `trusted` skips the look at its owner and mode."""
         given = os.path.abspath(os.fspath(root))
+        if "\0" in given:
+            msg = f"{given!r} can't be a path"
+            raise ConfigError(msg)
         self._refuse_strange_link(given, trusted=trusted)
         self.root = os.path.realpath(given)
         self._filemode = filemode
         self._dirmode = dirmode
         self._trusted = trusted
+        # Mode and owner of the root when it was last found to be trustworthy.
+        self._trusted_looks: tuple[int, int] | None = None
         self._tagged: tuple[tuple[int, int], bool] | None = None
         try:
             status = os.lstat(self.root)
@@ -111,13 +116,39 @@ class Directory:
         fd = self._open_root(create=create)
         try:
             for part in name[:_LEVELS]:
-                child = self._enter(part, fd, create=create)
+                try:
+                    child = os.open(part, _DIRECTORY, dir_fd=fd)
+                except FileNotFoundError:
+                    if not create:
+                        raise
+                    child = self._make(part, fd)
                 os.close(fd)
                 fd = child
         except BaseException:
             os.close(fd)
             raise
         return Leaf("", fd, self._filemode)
+
+    def open(self, name: str, suffix: str = "") -> tuple[int, os.stat_result]:
+        """Open a regular file of the layout to read; the shortest way there for the hit.
+
+        Raises:
+            FileNotFoundError: it isn't there.
+            OSError: it is no regular file, or a component is a link, or can't be entered.
+            StoreError: the root can't be trusted any more.
+        """
+        if not _BY_DESCRIPTOR:
+            with self._leaf_by_path(name, create=False) as leaf:
+                return leaf.open(name + suffix)
+        fd = self._open_root(create=False)
+        try:
+            for part in name[:_LEVELS]:
+                child = os.open(part, _DIRECTORY, dir_fd=fd)
+                os.close(fd)
+                fd = child
+            return _open_regular(name + suffix, fd)
+        finally:
+            os.close(fd)
 
     def leaves(self) -> Iterator[Leaf]:
         """Visit every leaf directory there is. Links and strangers' names are passed over."""
@@ -181,23 +212,29 @@ class Directory:
                 raise
             self._make_root()
             fd = os.open(self.root, _DIRECTORY)
-        doubt = self._doubt(os.fstat(fd))
-        if doubt is not None:
-            os.close(fd)
-            raise CacheUnavailable(doubt)
+        status = os.fstat(fd)
+        looks = (status.st_mode, status.st_uid)
+        if looks != self._trusted_looks:
+            doubt = self._doubt(status)
+            if doubt is not None:
+                os.close(fd)
+                raise CacheUnavailable(doubt)
+            self._trusted_looks = looks
         return fd
 
     def _make_root(self) -> None:
-        os.makedirs(os.path.dirname(self.root), exist_ok=True)
+        _make_parents(os.path.dirname(self.root), self._dirmode)
         try:
             os.mkdir(self.root, self._dirmode)
         except FileExistsError:
             return
-        os.chmod(self.root, self._dirmode)
+        with contextlib.suppress(OSError):
+            os.chmod(self.root, self._dirmode)
         # Without the tag all works, with less certainty about what is a stranger's.
         with contextlib.suppress(OSError):
             tag = os.open(os.path.join(self.root, TAG), _CREATE, self._filemode)
             try:
+                _set_mode(tag, self._filemode)
                 write_all(tag, _TAG_TEXT)
             finally:
                 os.close(tag)
@@ -215,12 +252,7 @@ class Directory:
         finally:
             os.close(fd)
 
-    def _enter(self, part: str, parent: int, *, create: bool) -> int:
-        try:
-            return os.open(part, _DIRECTORY, dir_fd=parent)
-        except FileNotFoundError:
-            if not create:
-                raise
+    def _make(self, part: str, parent: int) -> int:
         # Somebody may remove the empty directory before it is entered: that is tried again.
         for attempt in range(5):
             try:
@@ -236,7 +268,7 @@ class Directory:
                     raise
                 continue
             if made:
-                os.fchmod(fd, self._dirmode)
+                _set_mode(fd, self._dirmode)
             return fd
         raise AssertionError  # pragma: no cover - the loop returns or raises
 
@@ -295,18 +327,12 @@ class Leaf:
 
     def open(self, name: str) -> tuple[int, os.stat_result]:
         """Open a regular file to read; anything else of that name is an error."""
-        fd = os.open(self._at(name), _READ, dir_fd=self._fd)
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(fd)
-            raise OSError(errno.EINVAL, "is not a regular file", name)
-        return fd, status
+        return _open_regular(self._at(name), self._fd)
 
     def create(self, name: str) -> int:
         """Make a new file to read and write, with the mode asked for whatever the umask."""
         fd = os.open(self._at(name), _CREATE, self._filemode, dir_fd=self._fd)
-        if hasattr(os, "fchmod"):
-            os.fchmod(fd, self._filemode)
+        _set_mode(fd, self._filemode)
         return fd
 
     def rename(self, old: str, new: str) -> None:
@@ -322,21 +348,26 @@ class Leaf:
         return True
 
     def names(self) -> list[str]:
-        """List the layout's files, sorted."""
+        """List the layout's files, sorted, and what else has their names but for directories."""
         with os.scandir(self.path if self._fd is None else self._fd) as scan:
-            return sorted(entry.name for entry in scan if _NAME.fullmatch(entry.name))
+            return sorted(
+                entry.name
+                for entry in scan
+                if _NAME.fullmatch(entry.name) and not entry.is_dir(follow_symlinks=False)
+            )
 
     @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
-        """Keep other writers of this leaf out, if that can be had at once.
+    def turn(self) -> Iterator[bool]:
+        """Keep other writers of this leaf out, and say whether that could be had.
 
-        It saves work and litter when two replace the same entry; correctness never rests on it.
-        The kernel drops it when its holder dies.
+        What is stored is whole in any case. But of two who replace the same entry, one might undo
+        what the other has done in between, or leave its body file behind. The kernel drops the
+        lock when its holder dies. A file system without locks counts as having given it.
         """
         fd = self._fd
-        held = fd is not None and _try_lock(fd)
+        held = fd is None or _try_lock(fd)
         try:
-            yield
+            yield held
         finally:
             if fd is not None and held:
                 _unlock(fd)
@@ -357,6 +388,15 @@ class Leaf:
 
     def _at(self, name: str) -> str:
         return os.path.join(self.path, name) if self._fd is None else name
+
+
+def _open_regular(path: str, dir_fd: int | None) -> tuple[int, os.stat_result]:
+    fd = os.open(path, _READ, dir_fd=dir_fd)
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "is not a regular file", path)
+    return fd, status
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:
@@ -384,20 +424,23 @@ try:
     import fcntl
 except ImportError:  # no POSIX system
 
-    def _try_lock(_fd: int) -> bool:
-        return False
+    def _try_lock(fd: int) -> bool:
+        del fd
+        return True
 
-    def _unlock(_fd: int) -> None:
-        pass
+    def _unlock(fd: int) -> None:
+        del fd
 
 else:
 
     def _try_lock(fd: int) -> bool:
-        for _ in range(_LOCK_TRIES):
+        for pause in _LOCK_PAUSES:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(pause)
             except OSError:
-                time.sleep(0)
+                return True
             else:
                 return True
         return False
@@ -405,6 +448,24 @@ else:
     def _unlock(fd: int) -> None:
         with contextlib.suppress(OSError):
             fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def _make_parents(path: str, mode: int) -> None:
+    """Make the directories down to `path` that are missing, with `mode`, less the umask."""
+    if not os.path.isdir(path):
+        _make_parents(os.path.dirname(path), mode)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, mode)
+
+
+def _set_mode(fd: int, mode: int) -> None:
+    """Give what was just made the mode that the umask may have narrowed.
+
+    Where that can't be done, it stays narrower.
+    """
+    if hasattr(os, "fchmod"):
+        with contextlib.suppress(OSError):
+            os.fchmod(fd, mode)
 
 
 def _is_mine(status: os.stat_result) -> bool:

@@ -30,6 +30,14 @@ CHECKED_AT_ONCE: Final = 1 << 20
 _STEP: Final = 1 << 20
 
 
+def as_bytes(data: Buffer) -> bytes:
+    """Copy any bytes-like object; what is none raises `TypeError`.
+
+    `bytes()` itself takes 5 for five NULs.
+    """
+    return data if type(data) is bytes else memoryview(data).tobytes()
+
+
 class BodySource(Protocol):
     """Where the bytes of one committed body are; they never change."""
 
@@ -331,7 +339,7 @@ class EntryWriter:
                 return self._version
             sink.publish(
                 Seal(
-                    bytes(metadata),
+                    as_bytes(metadata),
                     self._wrote,
                     self._size,
                     self._hasher.digest(),

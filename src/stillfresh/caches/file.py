@@ -17,7 +17,7 @@ import contextlib
 import hashlib
 import os
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from stillfresh.caches import frames
 from stillfresh.caches.base import (
@@ -30,18 +30,21 @@ from stillfresh.caches.base import (
     InMemory,
     Seal,
     SeparateBodyBaseCache,
+    as_bytes,
     moment,
 )
 from stillfresh.caches.directory import Directory, Leaf, fail, read_all, write_all
 from stillfresh.caches.frames import BODY_ELSEWHERE, HAS_BODY, Frame
 from stillfresh.caches.pairing import Pairing
-from stillfresh.errors import CorruptEntry
+from stillfresh.errors import CacheUnavailable, CorruptEntry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from typing_extensions import Buffer
+
+_T = TypeVar("_T")
 
 # Up to this size an entry file is read in one call, and a body waits in memory for its commit.
 _AT_ONCE: Final = 1 << 16
@@ -53,6 +56,8 @@ _TRIES: Final = 16
 # Recency is written once in this many seconds for an entry, not at every hit.
 _RECENCY_STEP: Final = 3600.0
 _COPY_STEP: Final = 1 << 20
+# How long a lock of the caller's kind is waited for, in seconds.
+_LOCK_TIMEOUT: Final = 0.05
 
 # How every value of CacheControl and pip begins.
 _CACHECONTROL: Final = b"cc="
@@ -133,16 +138,15 @@ class _DirectoryCache(BaseCache):
         headless: str | None = None
         try:
             for _ in range(_TRIES):
-                with self._tree.leaf(name) as leaf:
-                    try:
-                        return self._open_present(leaf, name, key)
-                    except _BodyMissingError as missing:
-                        # Either its writer has just removed it, and there is another version by
-                        # now, or it is gone for good.
-                        if missing.version == headless:
-                            msg = f"the body file of {name} is missing"
-                            raise CorruptEntry(msg) from None
-                        headless = missing.version
+                try:
+                    return self._open_present(name, key)
+                except _BodyMissingError as missing:
+                    # Either its writer has just removed it, and there is another version by now,
+                    # or it is gone for good.
+                    if missing.version == headless:
+                        msg = f"the body file of {name} is missing"
+                        raise CorruptEntry(msg) from None
+                    headless = missing.version
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -169,29 +173,31 @@ class _DirectoryCache(BaseCache):
         self._check_open()
         now = self._clock()
         expires_at = moment(expires, now)
-        metadata = bytes(metadata)
+        metadata = as_bytes(metadata)
         name = file_name(key)
         try:
-            with self._tree.leaf(name) as leaf, self._turn(leaf):
+            with self._tree.leaf(name) as leaf:
                 fd, status = leaf.open(name)
                 try:
                     frame = _read_frame(fd, status)
                     if frame is None or frame.version != version or _is_past(frame, now):
                         return False
                     if expires_at is not None and expires_at <= now:
-                        self._unlink_present(leaf, name)
-                        return True
+                        return self._unlink_version(leaf, name, version)
                     changed = frame._replace(
                         metadata=metadata, stored_at=now, expires_at=expires_at
                     )
-                    _rewrite(leaf, name, changed, fd)
+                    temporary = _rewrite(leaf, name, changed, fd)
                 finally:
                     os.close(fd)
+                try:
+                    return self._replace_version(leaf, name, version, temporary)
+                finally:
+                    _sweep(leaf, temporary)
         except FileNotFoundError:
             return False
         except OSError as error:
             fail(error, f"updating {name}")
-        return True
 
     def remove(self, key: str) -> bool:
         """Remove the entry file, then its body file; with `forever`, nothing."""
@@ -200,7 +206,7 @@ class _DirectoryCache(BaseCache):
             return False
         name = file_name(key)
         try:
-            with self._tree.leaf(name) as leaf, self._turn(leaf):
+            with self._tree.leaf(name) as leaf:
                 return self._unlink_present(leaf, name)
         except FileNotFoundError:
             return False
@@ -237,13 +243,13 @@ class _DirectoryCache(BaseCache):
         except OSError as error:
             fail(error, f"clearing {self._tree.root}")
 
-    def _open_present(self, leaf: Leaf, name: str, key: str) -> Entry | None:
-        fd, status = leaf.open(name)
+    def _open_present(self, name: str, key: str) -> Entry | None:
+        fd, status = self._tree.open(name)
         try:
             data = read_all(fd, min(status.st_size, _AT_ONCE))
             if not data.startswith(frames.MAGIC):
                 self._refuse_damage(data)
-                return _open_foreign(leaf, name, data, fd, status)
+                return self._open_foreign(name, data, fd, status)
             frame = _frame_of(data, fd, status)
             if frame.key != key:
                 msg = f"{name} holds the entry of another key"
@@ -255,7 +261,7 @@ class _DirectoryCache(BaseCache):
                 _touch(fd, now, status)
             source: BodySource
             if frame.flags & BODY_ELSEWHERE:
-                source = _open_body(leaf, name, frame)
+                source = self._open_body(name, frame)
             elif len(data) == status.st_size:
                 at = frames.HEAD_SIZE
                 source = InMemory(data[at : at + frame.body_size])
@@ -274,35 +280,86 @@ class _DirectoryCache(BaseCache):
             if fd >= 0:
                 os.close(fd)
 
+    def _open_body(self, name: str, frame: Frame) -> _InFile:
+        try:
+            fd, status = self._tree.open(name, f".{frame.version}.body")
+        except FileNotFoundError:
+            raise _BodyMissingError(frame.version) from None
+        source = _InFile(fd, 0)
+        if status.st_size != frame.body_size:
+            source.close()
+            msg = f"a body file of {status.st_size} bytes where {frame.body_size} were written"
+            raise CorruptEntry(msg)
+        return source
+
+    def _open_foreign(self, name: str, data: bytes, fd: int, status: os.stat_result) -> Entry:
+        """Take another program's file as it is, with the body file it has by its convention."""
+        value = data + read_all(fd, status.st_size - len(data))
+        version = _stamp(status)
+        try:
+            body_fd, body_status = self._tree.open(name, ".body")
+        except FileNotFoundError:
+            return Entry(
+                value, version=version, size=0, source=InMemory(b""), digest=None, has_body=False
+            )
+        return Entry(
+            value,
+            version=f"{version}+{_stamp(body_status)}",
+            size=body_status.st_size,
+            source=_InFile(body_fd, 0),
+            digest=None,
+        )
+
     def _refuse_damage(self, data: bytes) -> None:
         if data.startswith(_CACHECONTROL):
             return
         common = sum(a == b for a, b in zip(data, frames.MAGIC, strict=False))
-        if not data or common >= min(_RESEMBLES, len(data)) or self._tree.is_ours():
+        # After a power failure there may be NULs where bytes never reached the disk.
+        if (
+            not data
+            or data.startswith(bytes(len(frames.MAGIC)))
+            or common >= min(_RESEMBLES, len(data))
+            or self._tree.is_ours()
+        ):
             msg = "neither an entry nor another program's value"
             raise CorruptEntry(msg)
 
     def _unlink_present(self, leaf: Leaf, name: str) -> bool:
-        body = _body_file_of(leaf, name)
-        existed = leaf.unlink(name)
-        if body is not None:
-            leaf.unlink(body)
+        with self._turn(leaf):
+            body = _body_file_of(leaf, name)
+            existed = leaf.unlink(name)
+        _sweep(leaf, body)
         return existed
+
+    def _unlink_version(self, leaf: Leaf, name: str, version: str) -> bool:
+        with self._turn(leaf) as held:
+            if not _is_present(leaf, name, version, held=held):
+                return False
+            body = _body_file_of(leaf, name)
+            existed = leaf.unlink(name)
+        _sweep(leaf, body)
+        return existed
+
+    def _replace_version(self, leaf: Leaf, name: str, version: str, temporary: str) -> bool:
+        """Let a finished file take the place of the entry file of just this version."""
+        with self._turn(leaf) as held:
+            if not _is_present(leaf, name, version, held=held):
+                return False
+            leaf.rename(temporary, name)
+            return True
 
     def _replace_present(self, leaf: Leaf, name: str, temporary: str) -> None:
         """Let a finished file take the place of the present entry file, and sweep behind it."""
         with self._turn(leaf):
             old_body = _body_file_of(leaf, name)
             leaf.rename(temporary, name)
-            if old_body is not None:
-                # The new version stands; what is left of the old one is only litter.
-                with contextlib.suppress(OSError):
-                    leaf.unlink(old_body)
+        _sweep(leaf, old_body)
 
     @contextlib.contextmanager
-    def _turn(self, leaf: Leaf) -> Iterator[None]:
-        with _held(self.lock_class, os.path.join(self._tree.root, ".lock")), leaf.turn():
-            yield
+    def _turn(self, leaf: Leaf) -> Iterator[bool]:
+        lock = _held(self.lock_class, os.path.join(self._tree.root, ".lock"))
+        with lock, leaf.turn() as held:
+            yield held
 
 
 class FileCache(_DirectoryCache):
@@ -398,6 +455,9 @@ class _FileSink:
             if self._fd < 0:
                 self._publish_held(frame)
             elif self._elsewhere:
+                if os.fstat(self._fd).st_nlink == 0:
+                    msg = f"the body of {self._name} was removed while it was written"
+                    raise CacheUnavailable(msg)
                 self._close_file()
                 self._place(self._leaf_here(), frame, b"")
             else:
@@ -423,10 +483,9 @@ class _FileSink:
         self._let_go()
 
     def _begin_file(self) -> None:
-        self._leaf = self._cache._tree.leaf(self._name, create=True)  # noqa: SLF001
         kind = "body" if self._elsewhere else "tmp"
         name = f"{self._name}.{self._version}.{kind}"
-        self._fd = self._leaf.create(name)
+        self._leaf, self._fd = self._again_if_swept(lambda leaf: (leaf, leaf.create(name)))
         self._file = name
         if not self._elsewhere:
             write_all(self._fd, bytes(frames.HEAD_SIZE))
@@ -434,16 +493,24 @@ class _FileSink:
         self._held.clear()
 
     def _publish_held(self, frame: Frame) -> None:
-        # A sweeper may remove the directory, still empty, between entering and writing.
-        for last in (False, False, True):
-            with self._cache._tree.leaf(self._name, create=True) as leaf:  # noqa: SLF001
+        def place(leaf: Leaf) -> None:
+            with leaf:
+                self._place(leaf, frame, bytes(self._held))
+
+        self._again_if_swept(place)
+
+    def _again_if_swept(self, use: Callable[[Leaf], _T]) -> _T:
+        """Give the leaf to `use`; again, if somebody clears the cache meanwhile."""
+        for _ in range(_TRIES):
+            with contextlib.suppress(FileNotFoundError):
+                leaf = self._cache._tree.leaf(self._name, create=True)  # noqa: SLF001
                 try:
-                    self._place(leaf, frame, bytes(self._held))
-                except FileNotFoundError:
-                    if last:
-                        raise
-                else:
-                    return
+                    return use(leaf)
+                except BaseException:
+                    leaf.close()
+                    raise
+        msg = f"the directory of {self._name} is removed faster than it is made"
+        raise CacheUnavailable(msg)
 
     def _publish_file(self, frame: Frame) -> None:
         head, tail = frames.encode(frame)
@@ -495,8 +562,8 @@ def _write_frame(leaf: Leaf, temporary: str, frame: Frame, body: bytes) -> None:
         raise
 
 
-def _rewrite(leaf: Leaf, name: str, frame: Frame, old: int) -> None:
-    """Write the entry file anew around the body that the file `old` may hold."""
+def _rewrite(leaf: Leaf, name: str, frame: Frame, old: int) -> str:
+    """Write the entry file anew, around the body that the file `old` may hold; return its name."""
     temporary = f"{name}.{frames.new_version()}.tmp"
     head, tail = frames.encode(frame)
     fd = leaf.create(temporary)
@@ -513,11 +580,11 @@ def _rewrite(leaf: Leaf, name: str, frame: Frame, old: int) -> None:
                 write_all(fd, tail)
         finally:
             os.close(fd)
-        leaf.rename(temporary, name)
     except BaseException:
         with contextlib.suppress(OSError):
             leaf.unlink(temporary)
         raise
+    return temporary
 
 
 def _read_frame(fd: int, status: os.stat_result) -> Frame | None:
@@ -558,36 +625,27 @@ def _body_file_of(leaf: Leaf, name: str) -> str | None:
     return None
 
 
-def _open_body(leaf: Leaf, name: str, frame: Frame) -> _InFile:
+def _is_present(leaf: Leaf, name: str, version: str, *, held: bool) -> bool:
+    """Tell whether the present entry is `version`, which only who holds the lock can rely on."""
+    if not held:
+        msg = f"others are at work on {name}"
+        raise CacheUnavailable(msg)
     try:
-        fd, status = leaf.open(f"{name}.{frame.version}.body")
+        fd, status = leaf.open(name)
     except FileNotFoundError:
-        raise _BodyMissingError(frame.version) from None
-    source = _InFile(fd, 0)
-    if status.st_size != frame.body_size:
-        source.close()
-        msg = f"a body file of {status.st_size} bytes where {frame.body_size} were written"
-        raise CorruptEntry(msg)
-    return source
+        return False
+    try:
+        frame = _read_frame(fd, status)
+    finally:
+        os.close(fd)
+    return frame is not None and frame.version == version
 
 
-def _open_foreign(leaf: Leaf, name: str, data: bytes, fd: int, status: os.stat_result) -> Entry:
-    """Take another program's file as it is, with the body file it has by its convention."""
-    value = data + read_all(fd, status.st_size - len(data))
-    version = _stamp(status)
-    try:
-        body_fd, body_status = leaf.open(f"{name}.body")
-    except FileNotFoundError:
-        return Entry(
-            value, version=version, size=0, source=InMemory(b""), digest=None, has_body=False
-        )
-    return Entry(
-        value,
-        version=f"{version}+{_stamp(body_status)}",
-        size=body_status.st_size,
-        source=_InFile(body_fd, 0),
-        digest=None,
-    )
+def _sweep(leaf: Leaf, file: str | None) -> None:
+    """Remove a file that nothing names any more; if it can't be, it is only litter."""
+    if file is not None:
+        with contextlib.suppress(OSError):
+            leaf.unlink(file)
 
 
 def _stamp(status: os.stat_result) -> str:
@@ -603,6 +661,8 @@ def _info(leaf: Leaf, name: str) -> EntryInfo | None:
         frame = _read_frame(fd, status)
     finally:
         os.close(fd)
+    if frame is not None and file_name(frame.key) != name:
+        frame = None
     body = f"{name}.body" if frame is None else f"{name}.{frame.version}.body"
     beside = 0
     if frame is None or frame.flags & BODY_ELSEWHERE:
@@ -668,8 +728,9 @@ def _held(lock_class: Callable[[str], Any] | None, path: str) -> AbstractContext
         stack.enter_context(lock)
         return stack
     try:
-        acquire(timeout=0.05)
-    except (TimeoutError, OSError):
+        got = acquire(timeout=_LOCK_TIMEOUT)
+    except Exception:  # noqa: BLE001 - each kind has its own word for a lock that is taken
         return stack
-    stack.callback(release)
+    if got is not False:
+        stack.callback(release)
     return stack

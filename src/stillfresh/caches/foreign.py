@@ -20,6 +20,7 @@ from stillfresh.caches.base import (
     Expires,
     InMemory,
     Seal,
+    as_bytes,
     moment,
 )
 from stillfresh.caches.frames import HAS_BODY, Frame
@@ -95,7 +96,7 @@ class AdaptedCache(BaseCache):
                 has_body=False,
             )
         frame, body = _decoded(value, key)
-        if frame.expires_at is not None and frame.expires_at <= self._clock():
+        if _is_past(frame.expires_at, self._clock()):
             return None
         return Entry(
             frame.metadata,
@@ -122,14 +123,14 @@ class AdaptedCache(BaseCache):
         self._check_open()
         now = self._clock()
         expires_at = moment(expires, now)
-        metadata = bytes(metadata)
+        metadata = as_bytes(metadata)
         value = self._get(key)
         if value is None or not value.startswith(frames.MAGIC):
             return False
         frame, body = _decoded(value, key)
-        if frame.version != version:
+        if frame.version != version or _is_past(frame.expires_at, now):
             return False
-        if expires_at is not None and expires_at <= now:
+        if _is_past(expires_at, now):
             self.remove(key)
         else:
             changed = frame._replace(metadata=metadata, stored_at=now, expires_at=expires_at)
@@ -160,7 +161,7 @@ class AdaptedCache(BaseCache):
             except CorruptEntry:
                 yield EntryInfo(key, key, len(value), 0, 0.0, 0.0, None, foreign=True)
                 continue
-            if frame.expires_at is None or frame.expires_at > self._clock():
+            if not _is_past(frame.expires_at, self._clock()):
                 yield EntryInfo(
                     key,
                     key,
@@ -182,9 +183,10 @@ class AdaptedCache(BaseCache):
 
     def close(self) -> None:
         """Close the object too, if it can be closed."""
-        if not self._closed and callable(getattr(self.wrapped, "close", None)):
-            self._ask(self._method("close"))
+        was_closed = self._closed
         super().close()
+        if not was_closed and callable(getattr(self.wrapped, "close", None)):
+            self._ask(self._method("close"))
 
     def _get(self, key: str) -> bytes | None:
         value: object = self._ask(self.wrapped.get, key)
@@ -197,7 +199,8 @@ class AdaptedCache(BaseCache):
         head, tail = frames.encode(frame)
         value = b"".join((head, body, tail))
         if self._takes_expires and frame.expires_at is not None:
-            left = math.ceil(frame.expires_at - self._clock())
+            # To some caches 0 is for ever.
+            left = max(1, math.ceil(frame.expires_at - self._clock()))
             self._ask(self.wrapped.set, frame.key, value, expires=left)
         else:
             self._ask(self.wrapped.set, frame.key, value)
@@ -229,6 +232,7 @@ class _FrameSink:
         self._body += chunk
 
     def publish(self, seal: Seal) -> None:
+        self._cache._check_open()  # noqa: SLF001 - the sink is the cache's own
         frame = Frame(
             self._key,
             seal.metadata,
@@ -239,13 +243,17 @@ class _FrameSink:
             seal.stored_at,
             seal.expires_at,
         )
-        self._cache._set(frame, bytes(self._body))  # noqa: SLF001 - the sink is the cache's own
+        self._cache._set(frame, bytes(self._body))  # noqa: SLF001
 
     def discard(self) -> None:
         self._body.clear()
 
     def detach(self) -> None:
         self._body.clear()
+
+
+def _is_past(expires_at: float | None, now: float) -> bool:
+    return expires_at is not None and expires_at <= now
 
 
 def _decoded(value: bytes, key: str) -> tuple[Frame, bytes]:

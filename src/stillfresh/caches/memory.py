@@ -18,6 +18,7 @@ from stillfresh.caches.base import (
     Expires,
     InMemory,
     Seal,
+    as_bytes,
     moment,
 )
 from stillfresh.caches.frames import new_version
@@ -126,7 +127,7 @@ class MemoryCache(BaseCache):
     def update(self, key: str, metadata: Buffer, *, version: str, expires: Expires = None) -> bool:
         """Swap the metadata of `version`."""
         self._check_open()
-        metadata = bytes(metadata)
+        metadata = as_bytes(metadata)
         now = self._clock()
         expires_at = moment(expires, now)
         with self._lock:

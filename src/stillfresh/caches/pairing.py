@@ -2,34 +2,36 @@
 
 `set(key, value)` says too little: it is either the first half of a new version, whose body comes
 with `set_body`, or the whole of a refresh after a 304, whose body is the one already stored. If
-the new value were visible at once, a reader would see it beside the old body, and if its writer
-were killed then, for ever. If it were hidden until a body comes, a refresh would have no effect.
-Nothing in the call tells the two apart, so what the same thread does next has to:
+the new value were visible at once, a reader would see it beside the old body, or where there is
+none take it for a response with an empty one (CacheControl does); and if its writer were killed
+then, for ever. If it were hidden until a body comes, a refresh would have no effect. Nothing in
+the call tells the two apart, so what the same thread does next has to. Till then the value is a
+draft, held in the thread:
 
-- While there is no body to be mixed up with, the value is visible at once.
-- Else it is a draft, held in the thread. `set_body` publishes draft and body as one version. Any
-  other call of that thread (or its end, or the end of the process, or `close`) shows that it was
-  a refresh: the metadata of the version that the thread had read is swapped, if that version is
-  still the present one. A killed thread loses at most a refresh.
+- `set_body` publishes draft and body as one version.
+- Any other call of that thread (or its end, or the end of the process, or `close`) shows that no
+  body will come. If the thread had read a version with a body, the draft was a refresh of that:
+  its metadata is swapped, if it is still the present one. Else the draft is a value that has no
+  body, and is published as such, unless another thread's pair has come between.
 
-A reader's two calls are joined the same way: `get` pins the version it has read, `get_body` hands
-out the body of that version, or None if it is gone.
+A killed thread loses at most a refresh. A reader's two calls are joined the same way: `get` pins
+the version it has read, `get_body` hands out the body of that version, or None if it is gone.
 """
 
 from __future__ import annotations
 
 import atexit
-import contextlib
 import io
+import os
 import sys
 import threading
 import weakref
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
 from stillfresh.caches.entry import CHECKED_AT_ONCE
-from stillfresh.errors import CacheError, StoreError
+from stillfresh.errors import CacheClosed, CacheError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,46 +48,72 @@ _REMEMBERED: Final = 128
 _BUFFER: Final = 1 << 18
 
 
-@dataclass(slots=True, weakref_slot=True)
+class _Seen(NamedTuple):
+    """What a thread knows to have been under a key."""
+
+    version: str
+    has_body: bool
+
+
+@dataclass(slots=True)
 class _Draft:
     """A value that was set and may still get a body."""
 
-    cache: weakref.ref[BaseCache]
+    owner: weakref.ref[Pairing]
     clock: Callable[[], float]
     key: str
     metadata: bytes
     expires_at: float | None
-    base: str = ""
-    # It has taken effect, or never will.
-    published: bool = True
-    # It stands in the cache without a body.
-    alone: bool = False
+    # What it refreshes if no body comes; None is nothing.
+    base: str | None = None
+    # Where it has yet to take effect.
+    pending: BaseCache | None = None
+    # A child inherits the drafts of all threads by fork(), but they are not its own.
+    pid: int = field(default_factory=os.getpid)
 
     @property
     def expires(self) -> Expires:
         return None if self.expires_at is None else self.expires_at - self.clock()
 
     def publish(self) -> None:
-        """Take effect as a refresh of the version it is based on."""
-        cache = self.cache()
-        if not self.published and cache is not None:
-            self.published = True
-            cache.update(self.key, self.metadata, version=self.base, expires=self.expires)
+        """Take effect without a body of its own, unless it has or never will."""
+        cache, self.pending = self.pending, None
+        if cache is None or os.getpid() != self.pid:
+            return
+        thread = threading.get_ident()
+        _publishing.add(thread)
+        try:
+            if self.base is not None:
+                cache.update(self.key, self.metadata, version=self.base, expires=self.expires)
+            elif not _has_body(cache, self.key):
+                with cache.writer(self.key) as writer:
+                    writer.commit(self.metadata, expires=self.expires)
+        except StoreError as error:
+            # That is the fault of no later call.
+            cache._swallow("set", self.key, error)  # noqa: SLF001 - this is its `set`
+        except CacheClosed:
+            # By another thread, which can't know of this draft.
+            pass
+        finally:
+            _publishing.discard(thread)
+
+    def cancel(self) -> bool:
+        """Never take effect; say whether it would have become a value without a body."""
+        waiting, self.pending = self.pending is not None, None
+        return waiting and self.base is None
 
     def __del__(self) -> None:
         # The thread has ended without a body for it.
-        with contextlib.suppress(CacheError):
-            if not sys.is_finalizing():
-                self.publish()
+        if not sys.is_finalizing():
+            self.publish()
 
 
 @dataclass(slots=True)
 class _Hand:
-    """What one thread has in hand."""
+    """What one thread has read."""
 
-    draft: _Draft | None = None
     pinned: tuple[str, Entry] | None = None
-    seen: OrderedDict[str, str] = field(default_factory=OrderedDict)
+    seen: OrderedDict[str, _Seen] = field(default_factory=OrderedDict)
 
     def pin(self, key: str, entry: Entry) -> None:
         self.unpin()
@@ -96,8 +124,8 @@ class _Hand:
         if pinned is not None:
             pinned[1].close()
 
-    def remember(self, key: str, version: str) -> None:
-        self.seen[key] = version
+    def remember(self, key: str, version: str, *, has_body: bool) -> None:
+        self.seen[key] = _Seen(version, has_body)
         self.seen.move_to_end(key)
         if len(self.seen) > _REMEMBERED:
             self.seen.popitem(last=False)
@@ -106,16 +134,19 @@ class _Hand:
         self.seen.pop(key, None)
         if self.pinned is not None and self.pinned[0] == key:
             self.unpin()
-        if self.draft is not None and self.draft.key == key:
-            self.draft.published = True
-            self.draft = None
 
 
 class _Hands(threading.local):
-    """One hand for each thread."""
+    """One hand for each thread, for one cache."""
 
     def __init__(self) -> None:
         self.mine = _Hand()
+
+
+class _Drafts(threading.local):
+    """One draft for each thread, whichever cache it is for."""
+
+    last: _Draft | None = None
 
 
 class Pairing:
@@ -126,17 +157,23 @@ class Pairing:
         self._cache = weakref.ref(cache)
         self._clock = clock
         self._hands = _Hands()
-        _at_exit.add(self)
 
     def get(self, key: str) -> bytes | None:
         """Return the metadata under `key` and pin its version for this thread."""
-        hand = self._settled()
+        _settle()
+        hand = self._hands.mine
         hand.unpin()
-        entry = self._open(key)
+        entry = self._alive().open(key)
         if entry is None:
             hand.forget(key)
             return None
-        hand.remember(key, entry.version)
+        try:
+            # Whoever has got a value takes a body that is lost for one that is empty.
+            entry.check()
+        except BaseException:
+            entry.close()
+            raise
+        hand.remember(key, entry.version, has_body=entry.has_body)
         if entry.has_body:
             hand.pin(key, entry)
         else:
@@ -145,92 +182,86 @@ class Pairing:
 
     def get_body(self, key: str) -> IO[bytes] | None:
         """Return the body of the version pinned for `key`, or of the present one if none was."""
-        hand = self._settled()
+        _settle()
+        hand = self._hands.mine
         pinned, hand.pinned = hand.pinned, None
         if pinned is not None:
             if pinned[0] == key:
                 return _as_file(pinned[1])
             pinned[1].close()
-        entry = self._open(key)
+        entry = self._alive().open(key)
         if entry is None:
             return None
-        if not entry.has_body or hand.seen.get(key, entry.version) != entry.version:
+        seen = hand.seen.get(key)
+        if not entry.has_body or (seen is not None and seen.version != entry.version):
             entry.close()
             return None
-        hand.remember(key, entry.version)
+        hand.remember(key, entry.version, has_body=True)
         return _as_file(entry)
 
     def set(self, key: str, metadata: bytes, expires_at: float | None) -> None:
-        """Begin a version of `key`, or refresh the present one."""
-        hand = self._settled()
+        """Begin a version of `key`, or refresh the one that this thread has read."""
+        unpublished = self._take_up(key)
+        if unpublished is not None:
+            unpublished.cancel()
+        hand = self._hands.mine
         hand.unpin()
-        draft = _Draft(self._cache, self._clock, key, metadata, expires_at)
-        hand.draft = draft
-        current = self._open_or_lost(key)
-        past = expires_at is not None and expires_at <= self._clock()
-        if current is not None:
-            current.close()
-        if current is not None and current.has_body and not past:
-            draft.base = hand.seen.get(key, current.version)
-            draft.published = False
+        _drafts.last = draft = self._draft(key, metadata, expires_at)
+        if expires_at is not None and expires_at <= self._clock():
+            self._alive().remove(key)
             return
-        with self._alive().writer(key) as writer:
-            hand.remember(key, writer.commit(metadata, expires=draft.expires))
-        draft.alone = True
+        seen = hand.seen.get(key) or self._present(key)
+        if seen is not None and seen.has_body:
+            draft.base = seen.version
+        draft.pending = self._alive()
+        _watch_the_end_of_this_process()
 
     def set_body(self, key: str, body: Buffer | IO[bytes]) -> None:
         """Publish the value last set for `key` in this thread together with `body`."""
-        hand = self._mine()
+        hand = self._hands.mine
         hand.unpin()
-        if hand.draft is not None and hand.draft.key != key:
-            self._settled()
-        draft, hand.draft = hand.draft, None
-        if draft is None or draft.key != key:
-            draft = self._draft_of_present(key)
-        draft.published = True
-        try:
-            with self._alive().writer(key) as writer:
-                if hasattr(body, "read"):
-                    while chunk := body.read(_BUFFER):
-                        writer.write(chunk)
-                    writer.write(b"")
-                else:
-                    writer.write(body)
-                hand.remember(key, writer.commit(draft.metadata, expires=draft.expires))
-        except BaseException:
-            # The value alone would be taken for a response with an empty body.
-            if draft.alone:
-                with contextlib.suppress(StoreError):
-                    self._alive().remove(key)
-            raise
+        draft = self._take_up(key) or self._draft_of_present(key)
+        draft.cancel()
+        with self._alive().writer(key) as writer:
+            if hasattr(body, "read"):
+                while chunk := body.read(_BUFFER):
+                    writer.write(chunk)
+                writer.write(b"")
+            else:
+                writer.write(body)
+            version = writer.commit(draft.metadata, expires=draft.expires)
+        hand.remember(key, version, has_body=True)
 
-    def forget(self, key: str) -> None:
-        """Drop what this thread has in hand of `key`; the rest takes effect."""
-        hand = self._mine()
-        hand.forget(key)
-        self._settled()
+    def forget(self, key: str) -> bool:
+        """Drop what this thread has in hand of `key`; the rest takes effect.
+
+        Returns whether there was a value of its own in it.
+        """
+        self._hands.mine.forget(key)
+        draft = self._take_up(key)
+        return draft is not None and draft.cancel()
+
+    def settle(self) -> None:
+        """Let the draft of this thread take effect."""
+        if threading.get_ident() not in _publishing:
+            _settle()
 
     def drop(self) -> None:
         """Forget all that this thread has in hand; nothing of it takes effect."""
-        hand = self._mine()
+        hand = self._hands.mine
         hand.unpin()
         hand.seen.clear()
-        if hand.draft is not None:
-            hand.draft.published = True
-            hand.draft = None
+        draft = _drafts.last
+        if draft is not None and draft.owner() is self:
+            draft.cancel()
 
     def close(self) -> None:
         """Let a draft of this thread take effect and let go of what is pinned."""
-        self._settled().unpin()
+        _settle()
+        self._hands.mine.unpin()
 
-    def _mine(self) -> _Hand:
-        return self._hands.mine
-
-    def _settled(self) -> _Hand:
-        hand = self._mine()
-        if hand.draft is not None:
-            hand.draft.publish()
-        return hand
+    def _draft(self, key: str, metadata: bytes, expires_at: float | None) -> _Draft:
+        return _Draft(weakref.ref(self), self._clock, key, metadata, expires_at)
 
     def _alive(self) -> BaseCache:
         cache = self._cache()
@@ -239,23 +270,29 @@ class Pairing:
             raise CacheError(msg)
         return cache
 
-    def _open(self, key: str) -> Entry | None:
-        return self._alive().open(key)
-
-    def _open_or_lost(self, key: str) -> Entry | None:
-        """Open what is there; damage counts as nothing, since it is about to be replaced."""
-        try:
-            return self._open(key)
-        except StoreError:
+    def _present(self, key: str) -> _Seen | None:
+        present = _open_or_lost(self._alive(), key)
+        if present is None:
             return None
+        present.close()
+        return _Seen(present.version, present.has_body)
+
+    def _take_up(self, key: str) -> _Draft | None:
+        """Return what this thread has last set, if that was `key`; else it takes effect."""
+        draft = _drafts.last
+        if draft is None or draft.owner() is not self or draft.key != key:
+            _settle()
+            return None
+        _drafts.last = None
+        return draft
 
     def _draft_of_present(self, key: str) -> _Draft:
         """Treat a `set_body` that no `set` came before as one for the value that is there."""
-        present = self._open_or_lost(key)
+        present = _open_or_lost(self._alive(), key)
         if present is None:
-            return _Draft(self._cache, self._clock, key, b"", None)
+            return self._draft(key, b"", None)
         with present:
-            return _Draft(self._cache, self._clock, key, present.metadata, present.expires_at)
+            return self._draft(key, present.metadata, present.expires_at)
 
 
 class _BodyFile(io.RawIOBase):
@@ -276,6 +313,22 @@ class _BodyFile(io.RawIOBase):
         super().close()
 
 
+def _open_or_lost(cache: BaseCache, key: str) -> Entry | None:
+    """Open what is there; damage counts as nothing, since it is about to be replaced."""
+    try:
+        return cache.open(key)
+    except StoreError:
+        return None
+
+
+def _has_body(cache: BaseCache, key: str) -> bool:
+    present = _open_or_lost(cache, key)
+    if present is None:
+        return False
+    present.close()
+    return present.has_body
+
+
 def _as_file(entry: Entry) -> IO[bytes]:
     if entry.size <= CHECKED_AT_ONCE:
         with entry:
@@ -283,14 +336,34 @@ def _as_file(entry: Entry) -> IO[bytes]:
     return io.BufferedReader(_BodyFile(entry), _BUFFER)
 
 
-_at_exit: weakref.WeakSet[Pairing] = weakref.WeakSet()
+_drafts: Final = _Drafts()
+# Threads that publish a draft now: what they call for it settles nothing. A thread's end may be
+# why, and it would get its thread-local values back.
+_publishing: Final[set[int]] = set()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_publishing.clear)
+
+
+def _settle() -> None:
+    draft = _drafts.last
+    if draft is not None:
+        draft.publish()
+
+
+def _watch_the_end_of_this_process() -> None:
+    """Settle in a child of `multiprocessing` too, which ends without running `atexit`'s calls."""
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None and os.getpid() not in _watched:
+        _watched.add(os.getpid())
+        util.Finalize(None, _settle_at_exit, exitpriority=0)
+
+
+_watched: Final[set[int]] = set()
 
 
 @atexit.register
 def _settle_at_exit() -> None:
     # After an exception that nobody caught (Ctrl-C, say) a draft may be half of a new version.
-    if hasattr(sys, "last_type"):
-        return
-    for pairing in list(_at_exit):
-        with contextlib.suppress(CacheError):
-            pairing.close()
+    if not hasattr(sys, "last_type"):
+        _settle()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from fractions import Fraction
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 from urllib.request import url2pathname
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 CacheLike: TypeAlias = BaseCache | ClassicCache | str | os.PathLike[str]
 """A cache, an object to `adapt`, a URL, or the path of a folder."""
 
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
+_SIZE: Final = re.compile(
+    r"(\d{1,18}(?:\.\d{1,18})?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE | re.ASCII
+)
 _UNITS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
@@ -42,7 +45,7 @@ def parse_size(text: str) -> int:
     if match is None:
         msg = f"{text!r} is no size; write 4096, 64K, 500M or 2G"
         raise ConfigError(msg)
-    return int(float(match[1]) * 1024 ** _UNITS[match[2].lower()])
+    return int(Fraction(match[1]) * 1024 ** _UNITS[match[2].lower()])
 
 
 def default_directory() -> str:
@@ -81,7 +84,14 @@ def cache_from_url(url: str) -> BaseCache:
     Raises:
         ConfigError: the scheme, an option or its value is unknown.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        msg = f"{_without_password(url)!r} is no URL: {error}"
+        raise ConfigError(msg) from error
+    if parts.fragment:
+        msg = f"{_without_password(url)!r}: a '#' in a path is written %23"
+        raise ConfigError(msg)
     make = _SCHEMES.get(parts.scheme)
     if make is None:
         known = ", ".join(f"{scheme}:" for scheme in _SCHEMES)
@@ -92,7 +102,7 @@ def cache_from_url(url: str) -> BaseCache:
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     cache = make(parts.netloc, parts.path, options)
     if options:
-        msg = f"{url!r}: unknown option {next(iter(options))!r}"
+        msg = f"{_without_password(url)!r}: unknown option {next(iter(options))!r}"
         raise ConfigError(msg)
     return cache
 
@@ -130,4 +140,4 @@ def _as_file_url(path: str) -> str:
 
 
 def _without_password(url: str) -> str:
-    return re.sub(r"//[^/@]*@", "//***@", url)
+    return re.sub(r"//[^/]*@", "//***@", url)

@@ -9,6 +9,7 @@ come out of the cache. Bodies are stored as they came, still encoded, and decode
 from __future__ import annotations
 
 import io
+import os
 import time
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -155,7 +156,8 @@ class CacheAdapter(HTTPAdapter):
         """Close the connections, and the cache if the adapter made it."""
         super().close()
         cache, self._cache = self._cache, None
-        if cache is not None and cache is not self._given:
+        is_ours = self._given is None or isinstance(self._given, str | os.PathLike)
+        if cache is not None and is_ours:
             cache.close()
 
     def send_uncached(
@@ -222,11 +224,7 @@ class _Ports(LocalCachePorts):
         self._adapter = adapter
         self._prepared = prepared
         self._options = options
-        self.request = Request(
-            prepared.method or "GET",
-            prepared.url or "",
-            Fields((_text(name), _text(value)) for name, value in prepared.headers.items()),
-        )
+        self.request = Request(prepared.method or "GET", prepared.url or "", _fields(prepared))
 
     def emit(self, event: events.Event) -> None:
         events.emit(self._hook, event)
@@ -238,63 +236,101 @@ class _Ports(LocalCachePorts):
             for name, value in request.fields:
                 if self.request.fields.get(name) != value:
                     prepared.headers[name] = value
-        return _Upstream(self._adapter.send_uncached(prepared, self._options))
+        built = self._adapter.send_uncached(prepared, self._options)
+        # Our conditions are no part of what the caller may send again, as for an answer to a 401.
+        built.request = self._prepared
+        return _Upstream(built)
 
     async def discard(self, upstream: _Upstream) -> None:
         raw = upstream.built.raw
-        raw.drain_conn()
-        raw.release_conn()
+        if raw.length_remaining == 0 and not raw.chunked:
+            raw.drain_conn()
+            raw.release_conn()
+        else:
+            # Who knows how long the rest is; a new connection costs less.
+            raw.close()
 
 
-class _Raw(HTTPResponse):
-    """A urllib3 response over a recorded or a stored body.
+class _StoredRaw(HTTPResponse):
+    """A urllib3 response whose body comes out of the cache, or is empty.
 
-    What concerns the connection is passed on to the response of the origin's, if there is one.
+    `heard` is the response of the origin's that refreshed it, if one did: requests takes the
+    cookies of that. A stored Set-Cookie has been heard once, and setting it again could undo what
+    came after.
     """
 
     def __init__(
         self,
-        body: BlockingTee[Any, Any] | BlockingBody | io.BytesIO,
+        body: BlockingBody | None,
         response: Response,
         request: requests.PreparedRequest,
-        origin: HTTPResponse | None,
-        *,
-        own_connection: bool,
+        heard: HTTPResponse | None,
     ) -> None:
-        version = response.version
         super().__init__(
-            body=cast("IO[bytes]", body),  # urllib3 reads and closes it, no more
-            headers=_header_dict(response.fields),
-            status=response.status,
-            version=version,
-            version_string=f"HTTP/{version // 10}.{version % 10}" if version else "HTTP/?",
-            reason=response.reason,
-            preload_content=False,
-            decode_content=False,
-            # requests takes cookies from it. A stored response has none: its Set-Cookie has been
-            # heard once, and setting it again could undo what came after.
-            original_response=getattr(origin, "_original_response", None),
-            retries=None if origin is None else origin.retries,
-            request_method=request.method,
-            request_url=None if origin is None else origin.url,
+            body=cast("IO[bytes]", body or io.BytesIO()),  # urllib3 reads and closes it, no more
+            # The entry knows its length, and says so better.
+            enforce_content_length=False,
+            **_head(response, request, heard),
         )
-        self._origin = origin if own_connection else None
+        self._stored = body
 
     def stream(
         self, amt: int | None = _CHUNK, decode_content: bool | None = None
     ) -> Generator[bytes, None, None]:
         try:
-            if self.chunked and self._origin is not None:
-                # As they come: whoever streams events must not wait for `amt` bytes of them.
-                while chunk := self.read1(amt or _CHUNK, decode_content):
-                    yield chunk
-            else:
+            if self._stored is None or (decode_content and "content-encoding" in self.headers):
                 yield from super().stream(amt, decode_content)
+            else:
+                # There is nothing to decode and no connection to look after.
+                while chunk := self._stored.read(amt):
+                    yield chunk
+                self._stored.close()
         except ProtocolError as error:
             lost = error.__cause__
-            if isinstance(lost, BodyLost):
-                raise StoredBodyLost(str(lost)) from lost
-            raise
+            if not isinstance(lost, BodyLost):
+                raise
+            raise StoredBodyLost(str(lost)) from lost
+        except BodyLost as lost:
+            raise StoredBodyLost(str(lost)) from lost
+
+    def tell(self) -> int:
+        return 0 if self._stored is None else self._stored.tell()
+
+    def release_conn(self) -> None:
+        """There is no connection."""
+
+    def drain_conn(self) -> None:
+        """There is no connection."""
+
+
+class _RecordedRaw(HTTPResponse):
+    """A urllib3 response whose body comes from the origin and is recorded on its way.
+
+    What concerns the connection is passed on to the response that urllib3 made.
+    """
+
+    def __init__(
+        self,
+        body: BlockingTee[Any, Any],
+        response: Response,
+        request: requests.PreparedRequest,
+        origin: HTTPResponse,
+    ) -> None:
+        super().__init__(
+            body=cast("IO[bytes]", body),  # urllib3 reads and closes it, no more
+            **_head(response, request, origin),
+        )
+        self._origin = origin
+
+    def stream(
+        self, amt: int | None = _CHUNK, decode_content: bool | None = None
+    ) -> Generator[bytes, None, None]:
+        if not self.chunked:
+            yield from super().stream(amt, decode_content)
+            return
+        # As they come: whoever streams events must not wait for `amt` bytes of them.
+        while chunk := self.read1(amt or _CHUNK, decode_content):
+            yield chunk
 
     def read_chunked(
         self, amt: int | None = None, decode_content: bool | None = None
@@ -303,19 +339,39 @@ class _Raw(HTTPResponse):
 
     @property
     def connection(self) -> Any:
-        return None if self._origin is None else self._origin.connection
+        return self._origin.connection
 
     def release_conn(self) -> None:
-        if self._origin is not None:
-            self._origin.release_conn()
+        self._origin.release_conn()
 
     def drain_conn(self) -> None:
-        if self._origin is not None:
-            self._origin.drain_conn()
+        self._origin.drain_conn()
 
     def shutdown(self) -> None:
-        if self._origin is not None:
-            self._origin.shutdown()
+        self._origin.shutdown()
+
+
+def _head(
+    response: Response, request: requests.PreparedRequest, origin: HTTPResponse | None
+) -> dict[str, Any]:
+    """Return what urllib3's constructor takes beside a body."""
+    version = response.version
+    headers = HTTPHeaderDict()
+    for name, value in response.fields:
+        headers.add(name, value)
+    return {
+        "headers": headers,
+        "status": response.status,
+        "version": version,
+        "version_string": f"HTTP/{version // 10}.{version % 10}" if version else "HTTP/?",
+        "reason": response.reason,
+        "preload_content": False,
+        "decode_content": False,
+        "original_response": getattr(origin, "_original_response", None),
+        "retries": None if origin is None else origin.retries,
+        "request_method": request.method,
+        "request_url": None if origin is None else origin.url,
+    }
 
 
 class _Source:
@@ -345,9 +401,9 @@ def _build(
     head, upstream = answer.response, answer.upstream
     if not answer.info.from_cache and upstream is not None:
         return _tell(upstream.built, head, request, answer.recorder)
-    body = BlockingBody(answer.entry) if answer.entry is not None else io.BytesIO()
-    origin = None if upstream is None else upstream.built.raw
-    raw = _Raw(body, head, request, origin, own_connection=False)
+    body = None if answer.entry is None else BlockingBody(answer.entry, answer.lost)
+    heard = None if upstream is None else upstream.built.raw
+    raw = _StoredRaw(body, head, request, heard)
     return _as_cached(adapter.build_response(request, raw))
 
 
@@ -360,27 +416,37 @@ def _tell(
     """Add what the cache has to say to a response of the origin's, and record its body."""
     status = head.fields.get("cache-status") or ""
     built.headers["Cache-Status"] = status
+    if recorder is not None and built.raw.chunked and not _is_understood(built.raw):
+        run(recorder.abort())
+        recorder = None
     if recorder is None:
         built.raw.headers["Cache-Status"] = status
     else:
         tee = BlockingTee(_Source(built.raw), recorder)
-        built.raw = _Raw(tee, head, request, built.raw, own_connection=True)
+        built.raw = _RecordedRaw(tee, head, request, built.raw)
     return _as_cached(built)
 
 
+def _is_understood(raw: HTTPResponse) -> bool:
+    """Tell whether http.client takes the chunks apart; else urllib3 does, behind our back."""
+    return raw.headers.getlist("transfer-encoding")[0].strip().lower() == "chunked"
+
+
 def _as_cached(response: requests.Response) -> CachedResponse:
-    cached = CachedResponse()
+    # Its attributes are all there, so it needs none of the ones that `__init__` would make.
+    cached = CachedResponse.__new__(CachedResponse)
     vars(cached).update(vars(response))
     return cached
 
 
-def _header_dict(fields: Fields) -> HTTPHeaderDict:
-    headers = HTTPHeaderDict()
-    for name, value in fields:
-        headers.add(name, value)
-    return headers
+def _fields(prepared: requests.PreparedRequest) -> Fields:
+    """Read the request's fields; requests takes values as bytes too."""
+    lines = tuple(prepared.headers.lower_items())
+    if any(isinstance(value, bytes) for _, value in lines):
+        lines = tuple((name, _text(value)) for name, value in lines)
+    return Fields(lines)
 
 
 def _text(value: str | bytes) -> str:
-    """Decode as HTTP/1.1 does; requests takes headers as bytes too."""
+    """Decode as HTTP/1.1 does."""
     return value if isinstance(value, str) else value.decode("latin-1")

@@ -8,17 +8,24 @@ them for blocking clients.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Generic, Protocol
+from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias
 
 from stillfresh.engine.ports import E, W, run
+from stillfresh.errors import CacheClosed
 from stillfresh.rfc9111.decisions import Reason, why
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
+    from typing import Any
 
     from stillfresh.caches.base import Entry
     from stillfresh.engine.guard import Guard
+    from stillfresh.errors import BodyLost
     from stillfresh.rfc9111.decisions import Why
+
+
+Lost: TypeAlias = "Callable[[Exception], Coroutine[Any, Any, BodyLost]]"
+"""Takes note of a stored body that can't be read on, and returns what its reader is to be told."""
 
 
 class Recorder(Generic[E, W]):
@@ -61,7 +68,7 @@ class Recorder(Generic[E, W]):
         self._size += len(chunk)
         if self._limit is not None and self._size > self._limit:
             await self._give_up(why(Reason.TOO_LARGE, f"over {self._limit} bytes"))
-        elif not await self._guard.write(self._key, writer, chunk):
+        elif not await self._written(writer, chunk):
             self._writer = None
             self._ended(why(Reason.CACHE_FAILED), self._size)
         elif self._size == self._expected:
@@ -76,8 +83,10 @@ class Recorder(Generic[E, W]):
             await self.abort()
             return
         self._writer = None
-        version = await self._guard.commit(self._key, writer, self._metadata)
-        self.stored = version is not None
+        # Closed meanwhile, that is: the request was right when it was made, so it goes on.
+        with contextlib.suppress(CacheClosed):
+            version = await self._guard.commit(self._key, writer, self._metadata)
+            self.stored = version is not None
         self._ended(None if self.stored else why(Reason.CACHE_FAILED), self._size)
 
     async def abort(self) -> None:
@@ -85,6 +94,12 @@ class Recorder(Generic[E, W]):
         if self._writer is not None:
             of = "" if self._expected is None else f" of {self._expected}"
             await self._give_up(why(Reason.PARTIAL, f"read {self._size}{of} bytes"))
+
+    async def _written(self, writer: W, chunk: bytes) -> bool:
+        try:
+            return await self._guard.write(self._key, writer, chunk)
+        except CacheClosed:
+            return False
 
     async def _give_up(self, reason: Why) -> None:
         writer, self._writer = self._writer, None
@@ -117,11 +132,17 @@ class BlockingTee(Generic[E, W]):
 
     def read(self, amt: int | None = None) -> bytes:
         """Read `amt` bytes, or all that are left."""
-        return self._record(self._source.read, amt)
+        chunk = self._record(self._source.read, amt)
+        if not self.closed and (amt is None or amt < 0 or (not chunk and amt != 0)):
+            self._end()
+        return chunk
 
     def read1(self, amt: int | None = None) -> bytes:
-        """Read what is there."""
-        return self._record(self._source.read1, amt)
+        """Read what is there; nothing only at the end."""
+        chunk = self._record(self._source.read1, amt)
+        if not self.closed and not chunk and amt != 0:
+            self._end()
+        return chunk
 
     def close(self) -> None:
         """Stop; a body that has not come to its end is not stored."""
@@ -145,17 +166,22 @@ class BlockingTee(Generic[E, W]):
             raise
         if chunk:
             run(self._recorder.write(chunk))
-        if amt is None or amt < 0 or (not chunk and amt != 0):
-            run(self._recorder.finish())
         return chunk
+
+    def _end(self) -> None:
+        """Commit, and be closed at the end as an `http.client.HTTPResponse` is."""
+        run(self._recorder.finish())
+        self.close()
 
 
 class BlockingBody:
     """A file that reads a stored body."""
 
-    def __init__(self, entry: Entry) -> None:
-        """Read `entry`, which is closed at the end."""
+    def __init__(self, entry: Entry, lost: Lost | None = None) -> None:
+        """Read `entry`, which is closed at the end; `lost` is told where that can't be reached."""
         self._entry = entry
+        self._lost = lost
+        self._read = 0
         self.closed = False
 
     def read(self, amt: int | None = None) -> bytes:
@@ -166,11 +192,29 @@ class BlockingBody:
         """
         if self.closed:
             return b""
-        return self._entry.read(-1 if amt is None else amt)
+        try:
+            chunk = self._entry.read(-1 if amt is None else amt)
+        except Exception as error:
+            self.close()
+            lost = error if self._lost is None else run(self._lost(error))
+            if lost is error:
+                raise
+            raise lost from error
+        self._read += len(chunk)
+        if self._read == self._entry.size:
+            self.close()
+        return chunk
 
     read1 = read
 
+    def tell(self) -> int:
+        """Return how many bytes have been read."""
+        return self._read
+
     def close(self) -> None:
         """Let go of the entry."""
-        self.closed = True
-        self._entry.close()
+        if not self.closed:
+            self.closed = True
+            # The bytes are the caller's already, whatever a cache may still say.
+            with contextlib.suppress(Exception):
+                self._entry.close()

@@ -11,8 +11,6 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Final
 
-from stillfresh.rfc9111.keys import CREDENTIALS
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -51,12 +49,11 @@ class Vault:
         return await guard.metadata(SECRET_KEY)
 
 
-def concealer(secret: bytes, isolate: frozenset[str]) -> Callable[[str, str], str]:
+def concealer(secret: bytes, concealed: frozenset[str]) -> Callable[[str, str], str]:
     """Return what makes of a selecting value that which is kept of it."""
-    hidden = CREDENTIALS | isolate
 
     def conceal(name: str, value: str) -> str:
-        if name not in hidden:
+        if name not in concealed:
             return value
         text = f"{name}: {value}".encode("utf-8", "surrogatepass")
         return "keyed:" + hashlib.blake2b(text, key=secret[:64], digest_size=16).hexdigest()

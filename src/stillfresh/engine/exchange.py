@@ -15,8 +15,11 @@ errors of `send` pass through.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+import re
+from contextlib import suppress
+from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Generic
 
 from stillfresh import events
@@ -25,7 +28,7 @@ from stillfresh.engine.body import Recorder
 from stillfresh.engine.credentials import concealer
 from stillfresh.engine.guard import Guard
 from stillfresh.engine.ports import E, U, W
-from stillfresh.errors import ConfigError, CorruptEntry
+from stillfresh.errors import BodyLost, CacheError, ConfigError, CorruptEntry
 from stillfresh.rfc9111 import cache_status, invalidation
 from stillfresh.rfc9111.decisions import (
     Forwarded,
@@ -42,7 +45,6 @@ from stillfresh.rfc9111.decisions import (
 from stillfresh.rfc9111.fields import Fields, content_length
 from stillfresh.rfc9111.freshness import current_age, date_of
 from stillfresh.rfc9111.keys import (
-    CREDENTIALS,
     is_selected,
     primary_key,
     selection_of,
@@ -54,12 +56,14 @@ from stillfresh.rfc9111.policy import Policy, with_age
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from stillfresh.engine.body import Lost
     from stillfresh.engine.ports import Ports
 
 # How many different sets of selecting fields are remembered for one URI.
 _MOST_SETS = 8
 _COPY_STEP = 1 << 18
 # Requests that what is stored has no part in answering.
+_USERINFO = re.compile(r"^([^:/?#]+://)[^/?#]*@")
 _CALLERS_OWN = frozenset({Reason.RANGE, Reason.PRECONDITION, Reason.REQUEST_CONTENT})
 
 
@@ -98,7 +102,7 @@ class CacheInfo:
     @property
     def from_cache(self) -> bool:
         """Whether the body came out of the cache."""
-        return self.outcome in {Outcome.HIT, Outcome.REVALIDATED}
+        return self.outcome is Outcome.HIT or self.outcome is Outcome.REVALIDATED
 
     def __str__(self) -> str:
         """Say it in one line."""
@@ -111,7 +115,7 @@ class Answer(Generic[E, W, U]):
     """What to hand to the caller: a head, and where its body is.
 
     It is in `entry`, or with `upstream` (to be recorded on its way, if there is a `recorder`), or
-    there is none.
+    there is none. Where reading `entry` fails, `lost` takes note of that.
     """
 
     response: Response
@@ -119,6 +123,7 @@ class Answer(Generic[E, W, U]):
     entry: E | None = None
     upstream: U | None = None
     recorder: Recorder[E, W] | None = None
+    lost: Lost | None = None
 
 
 @dataclass(slots=True)
@@ -138,12 +143,19 @@ async def exchange(request: Request, policy: Policy, ports: Ports[E, W, U]) -> A
         ConfigError: the URL is no absolute URL with a host.
         CacheClosed: the cache has been closed.
     """
-    return await _Exchange(request, policy, ports).answer()
+    ours = _Exchange(request, policy, ports)
+    try:
+        return await ours.answer()
+    except BaseException:
+        await ours.close()
+        raise
 
 
 class _Exchange(Generic[E, W, U]):
     def __init__(self, request: Request, policy: Policy, ports: Ports[E, W, U]) -> None:
         self._request = request
+        # Its userinfo is a secret, and events are written to logs.
+        self._url = _USERINFO.sub(r"\1", request.url)
         self._policy = policy
         self._ports = ports
         self._guard: Guard[E, W] = Guard(ports, ports.emit)
@@ -154,15 +166,9 @@ class _Exchange(Generic[E, W, U]):
         self._conceal: Callable[[str, str], str] = _no_credentials
         self._primary: _Found[E] | None = None
         self._found: _Found[E] | None = None
+        self._recorder: Recorder[E, W] | None = None
 
     async def answer(self) -> Answer[E, W, U]:
-        try:
-            return await self._answer()
-        except BaseException:
-            await self._close()
-            raise
-
-    async def _answer(self) -> Answer[E, W, U]:
         policy, request = self._policy, self._request
         missed = Forwarded.URI_MISS
         if policy.looks_up(request):
@@ -182,7 +188,7 @@ class _Exchange(Generic[E, W, U]):
         assert not isinstance(decision, Serve | Revalidate)  # noqa: S101 - they need a stored one
         if decision.why.reason in _CALLERS_OWN:
             # Nothing stored is in question, whatever the origin answers.
-            self._found = None
+            await self._set_aside()
         if decision.why.reason is Reason.NO_STORED and self._guard.failed:
             return await self._forward(why(Reason.CACHE_FAILED), Forwarded.MISS)
         return await self._forward(decision.why, decision.forwarded)
@@ -191,10 +197,10 @@ class _Exchange(Generic[E, W, U]):
 
     async def _learn_to_conceal(self) -> None:
         """Get the key of digests, if the request has anything that is kept as a digest."""
-        hidden = CREDENTIALS | self._policy.isolate
-        if any(name in self._request.fields for name in hidden):
+        concealed = self._policy.concealed
+        if not concealed.isdisjoint(self._request.fields.names):
             secret = self._policy.secret or await self._ports.vault.secret(self._guard)
-            self._conceal = concealer(secret, self._policy.isolate)
+            self._conceal = concealer(secret, concealed)
 
     async def _look_up(self) -> Forwarded:
         """Find the stored response that the request selects (§4, §4.1)."""
@@ -202,10 +208,11 @@ class _Exchange(Generic[E, W, U]):
         primary = self._primary = await self._load(self._primary_key)
         if primary is None:
             return Forwarded.URI_MISS
-        own_names = tuple(name for name, _ in primary.stored.selection)
         matches = is_selected(primary.stored, fields, self._conceal)
-        found = primary if matches else None
-        for names in primary.stored.others:
+        found = self._found = primary if matches else None
+        others = primary.stored.others
+        own_names = tuple(name for name, _ in primary.stored.selection) if others else ()
+        for names in others:
             if matches and names == own_names:
                 continue
             selection = selection_of(fields, names, self._conceal)
@@ -216,13 +223,18 @@ class _Exchange(Generic[E, W, U]):
             if other.stored.selection == selection and (
                 found is None or _is_newer(other.stored, found.stored)
             ):
-                if found is not None and found is not primary:
-                    await self._ports.close(found.entry)
-                found = other
+                outdone, found, self._found = found, other, other
+                if outdone is not None and outdone is not primary:
+                    await self._ports.close(outdone.entry)
             else:
                 await self._ports.close(other.entry)
-        self._found = found
         return Forwarded.VARY_MISS
+
+    async def _set_aside(self) -> None:
+        """Go on as if nothing had been found."""
+        found, self._found = self._found, None
+        if found is not None and found is not self._primary:
+            await self._ports.close(found.entry)
 
     async def _load(self, key: str) -> _Found[E] | None:
         """Open an entry and read its record; damage is a miss."""
@@ -258,13 +270,13 @@ class _Exchange(Generic[E, W, U]):
         An entry whose body is lost is as good as none, and forgotten.
         """
         if self._request.method == "HEAD":
-            await self._close()
+            await self.close()
             return True
         if await self._guard.prime(found.key, found.entry):
             if self._primary is not None and self._primary is not found:
                 await self._ports.close(self._primary.entry)
             return True
-        await self._close()
+        await self.close()
         self._found = None
         if self._primary is found:
             self._primary = None
@@ -278,13 +290,23 @@ class _Exchange(Generic[E, W, U]):
         info = CacheInfo(Outcome.HIT, decision.why, found.key, age, ttl, stored=True)
         request = self._request
         self._ports.emit(
-            events.Hit(found.key, request.method, request.url, str(decision.why), age, ttl)
+            events.Hit(found.key, request.method, self._url, str(decision.why), age, ttl)
         )
         response = _with_status(decision.response, cache_status.hit(ttl))
-        return Answer(response, info, self._body_of(found))
+        return Answer(response, info, self._body_of(found), lost=partial(self._lose, found))
+
+    async def _lose(self, found: _Found[E], error: Exception) -> BodyLost:
+        """Tell of a body that broke off under its reader, and see that it is the last one to."""
+        lost = error
+        if not isinstance(lost, BodyLost):
+            lost = BodyLost(f"{type(error).__name__}: {error}")
+        self._guard.report("read", found.key, lost)
+        with suppress(CacheError):
+            await self._guard.remove(found.key)
+        return lost
 
     async def _refuse(self, decision: Unsatisfiable) -> Answer[E, W, U]:
-        await self._close()
+        await self.close()
         member = cache_status.unsatisfiable(str(decision.why))
         fields = Fields([("Content-Length", "0"), ("Cache-Status", member)])
         info = CacheInfo(Outcome.UNSATISFIABLE, decision.why, self._primary_key)
@@ -311,7 +333,7 @@ class _Exchange(Generic[E, W, U]):
         elif isinstance(answer, Pass) and answer.drop:
             await self._guard.remove(found.key)
         # The 304 is of no use, so ask again for all of it.
-        self._found = None
+        await self._set_aside()
         return await self._forward(decision.why, decision.forwarded)
 
     async def _refresh(
@@ -330,11 +352,13 @@ class _Exchange(Generic[E, W, U]):
         member = cache_status.forwarded(decision.forwarded, status=304, ttl=ttl, stored=kept)
         self._ports.emit(
             events.Revalidated(
-                found.key, self._request.method, self._request.url, str(decision.why), age, ttl
+                found.key, self._request.method, self._url, str(decision.why), age, ttl
             )
         )
         response = _with_status(with_age(answer.stored.response, age), member)
-        return Answer(response, info, self._body_of(found), upstream)
+        return Answer(
+            response, info, self._body_of(found), upstream, lost=partial(self._lose, found)
+        )
 
     async def _keep(self, found: _Found[E], stored: StoredResponse) -> bool | None:
         """Write the record of a refreshed response; None if the body got lost over it."""
@@ -345,26 +369,29 @@ class _Exchange(Generic[E, W, U]):
     async def _adopt(self, found: _Found[E], stored: StoredResponse) -> bool | None:
         """Store another program's response, proven to be good, as one of ours."""
         guard, key = self._guard, found.key
-        stored = replace(stored, legacy=False, generation=_new_generation())
+        stored = stored._replace(legacy=False, generation=_new_generation())
         writer = await guard.writer(key)
         if writer is None:
             return False
+        adopted: str | None = None
         chunk: bytes | None
-        while chunk := await guard.read(key, found.entry, _COPY_STEP):
-            if not await guard.write(key, writer, chunk):
-                break
-        adopted = None
-        if chunk == b"":
-            adopted = await guard.commit(key, writer, records.encode(stored))
-        else:
-            await self._ports.abort(writer)
+        try:
+            while chunk := await guard.read(key, found.entry, _COPY_STEP):
+                if not await guard.write(key, writer, chunk):
+                    break
+            if chunk == b"":
+                adopted = await guard.commit(key, writer, records.encode(stored))
+        finally:
+            if adopted is None:
+                await self._ports.abort(writer)
         # Its body has been read, so the caller gets it from a new beginning.
         await self._ports.close(found.entry)
-        again = await self._load(key)
+        again = None if chunk is None else await self._load(key)
         if again is None:
             return None
         found.entry = again.entry
-        return adopted is not None
+        # Anything else that is there by now has a head of its own.
+        return adopted is not None if again.version == (adopted or found.version) else None
 
     async def _forward(self, reason: Why, forwarded: Forwarded) -> Answer[E, W, U]:
         request_time = self._ports.now()
@@ -380,6 +407,22 @@ class _Exchange(Generic[E, W, U]):
         response_time: float,
     ) -> Answer[E, W, U]:
         """Hand on a response of the origin's, and keep what may be kept of it."""
+        try:
+            return await self._hand_on(upstream, reason, forwarded, request_time, response_time)
+        except BaseException:
+            if self._recorder is not None:
+                await self._recorder.abort()
+            await self._ports.discard(upstream)
+            raise
+
+    async def _hand_on(
+        self,
+        upstream: U,
+        reason: Why,
+        forwarded: Forwarded,
+        request_time: float,
+        response_time: float,
+    ) -> Answer[E, W, U]:
         request, response = self._request, upstream.response
         await self._invalidate(response)
         # A 304 to nothing that we have asked is the caller's.
@@ -406,10 +449,10 @@ class _Exchange(Generic[E, W, U]):
             if decision.drop and found is not None:
                 await self._guard.remove(found.key)
             self._emit_not_stored(decision.why, response.status)
-        await self._close()
+        await self.close()
         self._ports.emit(
             events.Miss(
-                self._primary_key, request.method, request.url, str(reason), response.status
+                self._primary_key, request.method, self._url, str(reason), response.status
             )
         )
         member = cache_status.forwarded(
@@ -425,7 +468,7 @@ class _Exchange(Generic[E, W, U]):
         for key in invalidation.invalidated_keys(request, response):
             if await self._guard.remove(key):
                 reason = why(Reason.INVALIDATED, f"{request.method} {response.status}")
-                self._ports.emit(events.Invalidated(key, request.method, request.url, str(reason)))
+                self._ports.emit(events.Invalidated(key, request.method, self._url, str(reason)))
 
     # Keeping.
 
@@ -448,11 +491,11 @@ class _Exchange(Generic[E, W, U]):
                 return
             info.stored = True
             self._ports.emit(
-                events.Stored(key, request.method, request.url, str(decision.why), size)
+                events.Stored(key, request.method, self._url, str(decision.why), size)
             )
 
-        expected = 0 if response.status in {204, 205} else content_length(response.fields)
-        recorder = Recorder(
+        expected = 0 if response.status == 204 else content_length(response.fields)
+        recorder = self._recorder = Recorder(
             self._guard,
             self._ports.abort,
             key,
@@ -470,7 +513,7 @@ class _Exchange(Generic[E, W, U]):
         """Decide under which key a response goes, and with which set of variants."""
         names = tuple(sorted(self._policy.selecting_names(stored.response)))
         selection = selection_of(self._request.fields, names, self._conceal)
-        stored = replace(stored, selection=selection)
+        stored = stored._replace(selection=selection)
         primary = self._primary
         if (
             primary is None
@@ -481,20 +524,20 @@ class _Exchange(Generic[E, W, U]):
             return self._primary_key, _with_set_of(primary, stored)
         if names not in primary.stored.others:
             others = (*primary.stored.others, names)[-_MOST_SETS:]
-            known = replace(primary.stored, others=others)
+            known = primary.stored._replace(others=others)
             if not await self._guard.update(primary.key, records.encode(known), primary.version):
                 return None
         generation = primary.stored.generation
         key = variant_key(self._primary_key, generation, selection)
-        return key, replace(stored, generation=generation)
+        return key, stored._replace(generation=generation)
 
     def _emit_not_stored(self, reason: Why, status: int) -> None:
         request = self._request
         self._ports.emit(
-            events.NotStored(self._primary_key, request.method, request.url, str(reason), status)
+            events.NotStored(self._primary_key, request.method, self._url, str(reason), status)
         )
 
-    async def _close(self) -> None:
+    async def close(self) -> None:
         """Close what was opened."""
         for found in (self._primary, self._found):
             if found is not None:
@@ -512,13 +555,14 @@ def _new_generation() -> str:
 
 def _with_set_of(primary: _Found[E] | None, stored: StoredResponse) -> StoredResponse:
     if primary is None or primary.stored.legacy:
-        return replace(stored, generation=_new_generation())
+        return stored._replace(generation=_new_generation())
     known = primary.stored
-    return replace(stored, generation=known.generation, others=known.others)
+    return stored._replace(generation=known.generation, others=known.others)
 
 
 def _with_status(response: Response, member: str) -> Response:
-    return replace(response, fields=cache_status.appended(response.fields, member))
+    fields = cache_status.appended(response.fields, member)
+    return Response(response.status, fields, response.reason, response.version)
 
 
 def _is_newer(one: StoredResponse, other: StoredResponse) -> bool:

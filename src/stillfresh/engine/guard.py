@@ -60,17 +60,24 @@ class Guard(Generic[E, W]):
 
     async def write(self, key: str, writer: W, chunk: bytes) -> bool:
         """Append to a body and tell whether that worked; if not, the writer is aborted."""
-        written = self._done(self._ports.write(writer, chunk))
-        if await self._attempt("write", key, written, False):
-            return True
-        await self._ports.abort(writer)
-        return False
+        written = False
+        try:
+            done = self._done(self._ports.write(writer, chunk))
+            written = await self._attempt("write", key, done, False)
+        finally:
+            if not written:
+                await self._ports.abort(writer)
+        return written
 
     async def commit(self, key: str, writer: W, metadata: bytes) -> str | None:
         """Publish a version and return its name, or None if that fails."""
-        version = await self._attempt("commit", key, self._ports.commit(writer, metadata), None)
-        if version is None:
-            await self._ports.abort(writer)
+        version = None
+        try:
+            committed = self._ports.commit(writer, metadata)
+            version = await self._attempt("commit", key, committed, None)
+        finally:
+            if version is None:
+                await self._ports.abort(writer)
         return version
 
     async def update(self, key: str, metadata: bytes, version: str) -> bool:

@@ -6,6 +6,7 @@ the one engine with a single `send(None)`.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from stillfresh.caches.base import BaseCache, Entry, EntryWriter, InMemory
@@ -133,7 +134,9 @@ class LocalCachePorts:
 
     async def close(self, entry: Entry) -> None:
         """Close an entry."""
-        entry.close()
+        # What was wanted of it is here; a cache that fails now has nothing to spoil.
+        with suppress(Exception):
+            entry.close()
 
     async def writer(self, key: str) -> EntryWriter:
         """Start a version under `key`."""
@@ -149,7 +152,8 @@ class LocalCachePorts:
 
     async def abort(self, writer: EntryWriter) -> None:
         """Give a version up."""
-        writer.abort()
+        with suppress(Exception):
+            writer.abort()
 
     async def update(self, key: str, metadata: bytes, version: str) -> bool:
         """Swap the metadata of `version`."""

@@ -6,6 +6,7 @@ exactly the types that belong there is damage, whatever wrote it.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any, Final
 
 import msgpack
@@ -18,6 +19,8 @@ PREFIX: Final = b"stillfresh/1\n"
 # Lone surrogates come from clients that decode header bytes with surrogateescape.
 _STRINGS: Final = "surrogatepass"
 
+_TYPES: Final = (str, int, str, int, tuple, float, float, tuple, str, tuple)
+
 
 def encode(stored: StoredResponse) -> bytes:
     """Write a record."""
@@ -28,7 +31,7 @@ def encode(stored: StoredResponse) -> bytes:
             response.status,
             response.reason,
             response.version,
-            response.fields.lines,
+            tuple(chain.from_iterable(response.fields)),
             stored.request_time,
             stored.response_time,
             stored.selection,
@@ -63,45 +66,24 @@ def decode(metadata: bytes) -> StoredResponse:
 
 
 def _read(record: Any) -> StoredResponse:
-    (
-        url,
-        status,
-        reason,
-        version,
-        lines,
-        request_time,
-        response_time,
-        selection,
-        generation,
-        others,
-    ) = record
-    _require(
-        isinstance(url, str)
-        and isinstance(status, int)
-        and isinstance(reason, str)
-        and isinstance(version, int)
-        and isinstance(request_time, float)
-        and isinstance(response_time, float)
-        and isinstance(generation, str)
-    )
-    for name, value in lines:
-        _require(isinstance(name, str) and isinstance(value, str))
+    if not isinstance(record, tuple) or tuple(map(type, record)) != _TYPES:
+        msg = "the record has not the values it should have"
+        raise TypeError(msg)
+    url, status, reason, version, lines, requested, received, selection, generation, others = record
+    # Joining is the quickest way to have every member be a string.
+    "".join(lines)
     for name, value in selection:
-        _require(isinstance(name, str) and (value is None or isinstance(value, str)))
+        "".join((name, value or ""))
     for names in others:
-        _require(isinstance(names, tuple) and all(isinstance(name, str) for name in names))
+        "".join(names)
     return StoredResponse(
         url=url,
-        response=Response(status, Fields(lines), reason, version),
-        request_time=request_time,
-        response_time=response_time,
+        response=Response(
+            status, Fields(zip(lines[::2], lines[1::2], strict=True)), reason, version
+        ),
+        request_time=requested,
+        response_time=received,
         selection=selection,
         generation=generation,
         others=others,
     )
-
-
-def _require(condition: bool) -> None:  # noqa: FBT001 - an assertion
-    if not condition:
-        msg = "a value of the wrong type"
-        raise TypeError(msg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
     from stillfresh.rfc9111.fields import Fields
 
 NAME: Final = "stillfresh"
+_UNPRINTABLE: Final = re.compile(r"[^ -~]")
 
 
 def hit(ttl: float) -> str:
@@ -36,14 +38,15 @@ def forwarded(
 
 def unsatisfiable(detail: str) -> str:
     """Write the member for a 504 of the cache's own (§2.8)."""
-    quoted = detail.replace("\\", "\\\\").replace('"', '\\"')
+    # A String is printable ASCII (RFC 8941 §3.3.3).
+    plain = _UNPRINTABLE.sub("?", detail.replace("§", "section "))
+    quoted = plain.replace("\\", "\\\\").replace('"', '\\"')
     return f'{NAME}; detail="{quoted}"'
 
 
 def appended(fields: Fields, member: str) -> Fields:
     """Return `fields` with `member` after what caches nearer to the origin said (§2)."""
-    before = fields.get("cache-status")
-    return fields.replacing(("Cache-Status", f"{before}, {member}" if before else member))
+    return fields.adding("Cache-Status", member)
 
 
 def _integer(seconds: float) -> int:

@@ -19,16 +19,18 @@ _MONTH_NAMES: Final = tuple(_MONTHS)
 
 _TIME: Final = r"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
 _MONTH: Final = f"(?P<month>{'|'.join(_MONTHS)})"
+# RFC 9111 §4.2: a cache matches dates without regard to case.
+_FLAGS: Final = re.ASCII | re.IGNORECASE
 _IMF: Final = re.compile(
-    rf"(?:{'|'.join(_DAYS)}), (?P<day>\d\d) {_MONTH} (?P<year>\d{{4}}) {_TIME} GMT", re.ASCII
+    rf"(?:{'|'.join(_DAYS)}), (?P<day>\d\d) {_MONTH} (?P<year>\d{{4}}) {_TIME} GMT", _FLAGS
 )
 _RFC850: Final = re.compile(
     r"(?:Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday), "
     rf"(?P<day>\d\d)-{_MONTH}-(?P<year>\d\d) {_TIME} GMT",
-    re.ASCII,
+    _FLAGS,
 )
 _ASCTIME: Final = re.compile(
-    rf"(?:{'|'.join(_DAYS)}) {_MONTH} (?P<day>\d\d| \d) {_TIME} (?P<year>\d{{4}})", re.ASCII
+    rf"(?:{'|'.join(_DAYS)}) {_MONTH} (?P<day>\d\d| \d) {_TIME} (?P<year>\d{{4}})", _FLAGS
 )
 _FIFTY_YEARS: Final = 50
 
@@ -36,19 +38,14 @@ _FIFTY_YEARS: Final = 50
 def parse_date(text: str, now: float) -> float | None:
     """Return the moment `text` names, in seconds since the epoch, or None if it names none.
 
-    `now` places the two-digit year of the obsolete RFC 850 form: a date that would lie more than
-    50 years ahead is of the past century.
+    `now` places the two-digit year of the obsolete RFC 850 form.
     """
     text = text.strip(" \t")
     match = _IMF.fullmatch(text) or _ASCTIME.fullmatch(text)
     if match is not None:
         return _seconds(match, int(match["year"]))
     match = _RFC850.fullmatch(text)
-    if match is None:
-        return None
-    this_year = datetime.fromtimestamp(now, UTC).year
-    year = this_year - this_year % 100 + int(match["year"])
-    return _seconds(match, year - 100 if year > this_year + _FIFTY_YEARS else year)
+    return None if match is None else _seconds(match, _year_of_century(match, now))
 
 
 @lru_cache(maxsize=512)
@@ -67,9 +64,22 @@ def format_date(seconds: float) -> str:
     )
 
 
+def _year_of_century(match: re.Match[str], now: float) -> int:
+    """Return the year that two digits stand for: the last that isn't over 50 years ahead."""
+    today = datetime.fromtimestamp(now, UTC)
+    limit = today.year + _FIFTY_YEARS
+    year = limit - (limit - int(match["year"])) % 100
+    return year - 100 if year == limit and _within_year(match) > today.timetuple()[1:6] else year
+
+
+def _within_year(match: re.Match[str]) -> tuple[int, int, int, int, int]:
+    """Return month, day, hour, minute and second."""
+    month = _MONTHS[match["month"].title()]
+    return month, int(match["day"]), int(match["hour"]), int(match["minute"]), int(match["second"])
+
+
 def _seconds(match: re.Match[str], year: int) -> float | None:
-    day, month = int(match["day"]), _MONTHS[match["month"]]
-    hour, minute, second = int(match["hour"]), int(match["minute"]), int(match["second"])
+    month, day, hour, minute, second = _within_year(match)
     # 60 is a leap second, which POSIX time doesn't count.
     if hour > 23 or minute > 59 or second > 60 or year < 1:
         return None

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
-from stillfresh.rfc9111.fields import Fields, field_names, split_list, unquote
+from stillfresh.rfc9111.fields import TOKEN, Fields, field_names, split_list, unquote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,17 +62,17 @@ class ResponseDirectives:
 
 def request_directives(fields: Fields) -> RequestDirectives:
     """Read the directives of a request; `Pragma: no-cache` where it has none (§5.4)."""
-    value = fields.get("cache-control")
-    if value is None:
-        pragma = fields.get("pragma")
-        return _NOTHING_ASKED if pragma is None else _read_pragma(pragma)
-    return _read_request(value)
+    lines = fields.get_all("cache-control")
+    if lines:
+        return _read_request(lines)
+    pragma = fields.get_all("pragma")
+    return _read_pragma(pragma) if pragma else _NOTHING_ASKED
 
 
 def response_directives(fields: Fields) -> ResponseDirectives:
     """Read the directives of a response."""
-    value = fields.get("cache-control")
-    return _NOTHING_SAID if value is None else _read_response(value)
+    lines = fields.get_all("cache-control")
+    return _read_response(lines) if lines else _NOTHING_SAID
 
 
 def delta_seconds(argument: str | None) -> int | None:
@@ -88,15 +89,15 @@ _NOTHING_SAID: Final = ResponseDirectives()
 
 
 @lru_cache(maxsize=256)
-def _read_request(value: str) -> RequestDirectives:
-    found = _directives(value)
+def _read_request(lines: tuple[str, ...]) -> RequestDirectives:
+    found = _directives(lines)
     return RequestDirectives(
         max_age=_seconds(found, "max-age"),
         # Without an argument any staleness is fine (§5.2.1.2); a wrong argument is no consent.
         max_stale=MAX_DELTA
         if found.get("max-stale") == [None]
         else _valid_seconds(found, "max-stale"),
-        min_fresh=_valid_seconds(found, "min-fresh"),
+        min_fresh=_seconds(found, "min-fresh", suspicious=MAX_DELTA),
         stale_if_error=_valid_seconds(found, "stale-if-error"),
         no_cache="no-cache" in found,
         no_store="no-store" in found,
@@ -106,8 +107,8 @@ def _read_request(value: str) -> RequestDirectives:
 
 
 @lru_cache(maxsize=1024)
-def _read_response(value: str) -> ResponseDirectives:
-    found = _directives(value)
+def _read_response(lines: tuple[str, ...]) -> ResponseDirectives:
+    found = _directives(lines)
     no_cache, no_cache_fields = _qualified(found, "no-cache")
     private, private_fields = _qualified(found, "private")
     return ResponseDirectives(
@@ -129,14 +130,17 @@ def _read_response(value: str) -> ResponseDirectives:
     )
 
 
-def _read_pragma(value: str) -> RequestDirectives:
-    return RequestDirectives(no_cache="no-cache" in _directives(value))
+def _read_pragma(lines: tuple[str, ...]) -> RequestDirectives:
+    return RequestDirectives(no_cache="no-cache" in _directives(lines))
 
 
-def _directives(value: str) -> dict[str, list[str | None]]:
-    """Return the arguments of each directive by its name in lower case, without quotes."""
+def _directives(lines: tuple[str, ...]) -> dict[str, list[str | None]]:
+    """Return the arguments of each directive by its name in lower case, without quotes.
+
+    Lines are split one by one: a quote that one leaves open is not closed by another.
+    """
     found: dict[str, list[str | None]] = {}
-    for member in split_list(value):
+    for member in chain.from_iterable(map(split_list, lines)):
         name, equals, argument = member.partition("=")
         argument = argument.strip(" \t")
         unquoted = unquote(argument)
@@ -146,14 +150,15 @@ def _directives(value: str) -> dict[str, list[str | None]]:
     return found
 
 
-def _seconds(found: Mapping[str, list[str | None]], name: str) -> int | None:
-    """Return the argument of a directive that limits freshness; a suspicious one is 0."""
+def _seconds(
+    found: Mapping[str, list[str | None]], name: str, *, suspicious: int = 0
+) -> int | None:
+    """Return the argument of a directive that limits what is fresh enough."""
     arguments = found.get(name)
     if arguments is None:
         return None
-    if len(set(arguments)) > 1:
-        return 0
-    return delta_seconds(arguments[0]) or 0
+    seconds = delta_seconds(arguments[0]) if len(set(arguments)) == 1 else None
+    return suspicious if seconds is None else seconds
 
 
 def _valid_seconds(found: Mapping[str, list[str | None]], name: str) -> int | None:
@@ -167,13 +172,13 @@ def _valid_seconds(found: Mapping[str, list[str | None]], name: str) -> int | No
 def _qualified(found: Mapping[str, list[str | None]], name: str) -> tuple[bool, frozenset[str]]:
     """Tell whether a directive stands unqualified, and the field names where it doesn't.
 
-    An argument without any field name in it qualifies nothing.
+    An argument without any field name in it, or with what can't be one, qualifies nothing.
     """
     names: frozenset[str] = frozenset()
     arguments = found.get(name, [])
     unqualified = False
     for argument in arguments:
         listed = field_names(argument)
-        unqualified |= not listed
+        unqualified |= not listed or not all(map(TOKEN.fullmatch, listed))
         names |= listed
     return unqualified, names

@@ -6,11 +6,16 @@ import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, KeysView
 
 TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_QUOTED_STRING: Final = re.compile(r'"((?:[^"\\]|\\.)*+)"', re.DOTALL)
+# A list of which each quoted string is closed, and ends where a member or a parameter may end.
+_WELL_QUOTED: Final = re.compile(
+    r'(?:[^"]|"(?:[^"\\]|\\.)*+"(?=[ \t\r\n]*+(?:[,;]|\Z)))*+', re.DOTALL
+)
 # A list member: quoted strings whole, whatever stands in them, and anything else but a comma.
-_MEMBER: Final = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*"|")+', re.DOTALL)
+_MEMBER: Final = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*+")++', re.DOTALL)
 _QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 _WHITESPACE: Final = " \t\r\n"
 
@@ -19,7 +24,7 @@ class Fields:
     """Field lines in the order they came; names are matched without regard to case.
 
     Immutable. A name that comes more than once keeps its lines apart: `get` joins them the way
-    RFC 9110 §5.3 allows, `get_all` doesn't.
+    RFC 9110 §5.3 allows, `get_all` doesn't. Look-ups take the name in lower case.
     """
 
     __slots__ = ("_index", "_lines")
@@ -27,36 +32,46 @@ class Fields:
     def __init__(self, lines: Iterable[tuple[str, str]] = ()) -> None:
         """Take `(name, value)` pairs."""
         self._lines = tuple(lines)
-        self._index: dict[str, list[str]] | None = None
+        self._index: dict[str, tuple[str, ...]] | None = None
 
     @property
     def lines(self) -> tuple[tuple[str, str], ...]:
         """All lines as `(name, value)`, in order."""
         return self._lines
 
+    @property
+    def names(self) -> KeysView[str]:
+        """The names that are there, in lower case."""
+        return self._by_name().keys()
+
     def get(self, name: str) -> str | None:
         """Return the value of `name`, several lines joined with commas; None if absent."""
-        values = self._values(name)
+        values = (self._index or self._by_name()).get(name)
         if values is None:
             return None
         return values[0] if len(values) == 1 else ", ".join(values)
 
-    def get_all(self, name: str) -> list[str]:
+    def get_all(self, name: str) -> tuple[str, ...]:
         """Return the values of all lines called `name`."""
-        return list(self._values(name) or ())
+        return self._by_name().get(name, ())
 
-    def without(self, names: Iterable[str]) -> Fields:
+    def without(self, names: Collection[str]) -> Fields:
         """Return the lines whose name, in lower case, is not among `names`."""
-        dropped = frozenset(names)
-        return Fields(line for line in self._lines if line[0].lower() not in dropped)
+        if self._by_name().keys().isdisjoint(names):
+            return self
+        return Fields(line for line in self._lines if line[0].lower() not in names)
 
     def replacing(self, *lines: tuple[str, str]) -> Fields:
         """Return these lines with `lines` in the place of all that have their names."""
-        return Fields((*self.without(name.lower() for name, _ in lines), *lines))
+        return Fields(self.without({name.lower() for name, _ in lines}).lines + lines)
+
+    def adding(self, name: str, value: str) -> Fields:
+        """Return these lines and one more."""
+        return Fields((*self._lines, (name, value)))
 
     def __contains__(self, name: object) -> bool:
         """Tell whether there is a line called `name`."""
-        return isinstance(name, str) and self._values(name) is not None
+        return name in (self._index or self._by_name())
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         """Go through the lines."""
@@ -78,38 +93,43 @@ class Fields:
         """Show the names only: values may be secrets."""
         return f"<Fields {', '.join(name for name, _ in self._lines)}>"
 
-    def _values(self, name: str) -> list[str] | None:
+    def _by_name(self) -> dict[str, tuple[str, ...]]:
         index = self._index
         if index is None:
             index = {}
-            for key, value in self._lines:
-                index.setdefault(key.lower(), []).append(value)
+            for name, value in self._lines:
+                lowered = name.lower()
+                index[lowered] = (*index[lowered], value) if lowered in index else (value,)
             self._index = index
-        return index.get(name.lower())
+        return index
 
 
 def split_list(value: str) -> list[str]:
     """Split a comma-separated list (RFC 9110 §5.6.1); empty members are dropped.
 
-    A comma inside a quoted string doesn't split. A quote that is never closed is an ordinary
-    character: it must not hide the members behind it.
+    A comma inside a quoted string doesn't split. Where a quote isn't closed, nobody knows which
+    commas are inside, so each one splits: no member may hide in a string that somebody left open.
     """
-    members = [member.strip(_WHITESPACE) for member in _MEMBER.findall(value)]
-    return [member for member in members if member]
+    quoted = '"' in value and _WELL_QUOTED.fullmatch(value)
+    members = _MEMBER.findall(value) if quoted else value.split(",")
+    return [stripped for member in members if (stripped := member.strip(_WHITESPACE))]
 
 
 def unquote(value: str) -> str | None:
     """Return what a quoted string says (RFC 9110 §5.6.4); None if `value` is none."""
-    if len(value) < 2 or value[0] != '"' or value[-1] != '"':
-        return None
-    return _QUOTED_PAIR.sub(r"\1", value[1:-1])
+    match = _QUOTED_STRING.fullmatch(value)
+    return None if match is None else _QUOTED_PAIR.sub(r"\1", match[1])
 
 
 def field_names(value: str | None) -> frozenset[str]:
-    """Read a list of field names, as in `Connection` and `Vary`, in lower case."""
+    """Read a list of field names, as in `Connection` and `Vary`, in lower case.
+
+    There are no quoted strings in such a list, so a comma always splits.
+    """
     if value is None:
         return frozenset()
-    return frozenset(member.lower() for member in split_list(value))
+    names = (name.strip(_WHITESPACE) for name in value.lower().split(","))
+    return frozenset(name for name in names if name)
 
 
 def content_length(fields: Fields) -> int | None:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 CREDENTIALS: Final = frozenset({"authorization", "proxy-authorization", "cookie"})
 """Fields whose values are secrets: only a keyed digest of them is kept."""
 
+# RFC 9110 §12.5: the lists among the fields that responses are selected by.
+_LISTS: Final = frozenset({"accept", "accept-charset", "accept-encoding", "accept-language"})
+
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _ENCODED: Final = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED: Final = frozenset(
@@ -84,26 +87,31 @@ def selection_of(
 ) -> Selection:
     """Return what `names` select by in a request (§4.1).
 
-    Lines are combined and whitespace around commas is dropped, which no field's meaning depends
-    on. `conceal(name, value)` returns what is kept of a value: a digest, of a credential.
+    Lines are combined. In a field that is known to be a list, empty members and the whitespace
+    around the others are dropped; what they mean elsewhere, in a token or a cookie, nobody knows.
+    `conceal(name, value)` returns what is kept of a value: a digest, of a credential.
     """
-    selected = []
-    for name in sorted(names):
-        value = request.get(name)
-        if value is not None:
-            value = conceal(name, ", ".join(split_list(value)))
-        selected.append((name, value))
-    return tuple(selected)
+    return tuple((name, _selecting(request, name, conceal)) for name in sorted(names))
 
 
 def is_selected(
     stored: StoredResponse, request: Fields, conceal: Callable[[str, str], str]
 ) -> bool:
-    """Tell whether a request selects `stored` (§4.1)."""
-    if not stored.selection:
-        return True
-    names = [name for name, _ in stored.selection]
-    return "*" not in names and selection_of(request, names, conceal) == stored.selection
+    """Tell whether a request selects `stored` (§4.1).
+
+    Nothing does if Vary, which a 304 may have changed, names a field that it isn't selected by.
+    """
+    selection = stored.selection
+    return vary_names(stored.response.fields).issubset(name for name, _ in selection) and all(
+        name != "*" and _selecting(request, name, conceal) == value for name, value in selection
+    )
+
+
+def _selecting(request: Fields, name: str, conceal: Callable[[str, str], str]) -> str | None:
+    value = request.get(name)
+    if value is None:
+        return None
+    return conceal(name, ", ".join(split_list(value)) if name in _LISTS else value.strip(" \t"))
 
 
 def _encoding_normalised(text: str) -> str:

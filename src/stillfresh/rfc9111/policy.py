@@ -6,7 +6,7 @@ origin said? Both are pure: the same arguments give the same answer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from stillfresh.errors import ConfigError
@@ -28,7 +28,7 @@ from stillfresh.rfc9111.decisions import (
 )
 from stillfresh.rfc9111.directives import request_directives, response_directives
 from stillfresh.rfc9111.fields import content_length
-from stillfresh.rfc9111.keys import primary_key, vary_names
+from stillfresh.rfc9111.keys import CREDENTIALS, primary_key, vary_names
 from stillfresh.rfc9111.messages import Request, Response, StoredResponse
 
 if TYPE_CHECKING:
@@ -93,6 +93,11 @@ class Policy:
             shown.append("secret=...")
         return f"Policy({', '.join(shown)})"
 
+    @property
+    def concealed(self) -> frozenset[str]:
+        """The request fields whose values are kept as digests only."""
+        return CREDENTIALS | self.isolate if self.isolate else CREDENTIALS
+
     def looks_up(self, request: Request) -> bool:
         """Tell whether what is stored may have a part in answering (§4)."""
         return request.method in _LOOKED_UP
@@ -148,11 +153,12 @@ class Policy:
             return Serve(reason, with_age(stored.response, age), age, ttl)
         if asked.only_if_cached:
             return Unsatisfiable(why(Reason.ONLY_IF_CACHED, obstacle.sentence))
-        kind = Forwarded.REQUEST if _is_of_request(obstacle) else Forwarded.STALE
+        kind = Forwarded.REQUEST if ttl > 0 and _is_of_request(obstacle) else Forwarded.STALE
         conditions = validation.validators(stored.response)
-        if request.method == "HEAD" or not conditions:
+        # What a 304 says would be stored, which a request with no-store forbids (§5.2.1.5).
+        if request.method == "HEAD" or asked.no_store or not conditions:
             return Forward(obstacle, kind)
-        asking = replace(request, fields=request.fields.replacing(*conditions))
+        asking = request._replace(fields=request.fields.replacing(*conditions))
         return Revalidate(obstacle, asking, kind)
 
     def on_response(
@@ -175,13 +181,13 @@ class Policy:
             if not validation.not_modified_is_about(stored, response):
                 return Pass(why(Reason.OTHER_NOT_MODIFIED), drop=True)
             return self._refreshed(
-                Reason.NOT_MODIFIED, stored, response, said, request_time, response_time
+                Reason.NOT_MODIFIED, request, stored, response, request_time, response_time
             )
         if stored is not None and request.method == "HEAD" and response.status == 200:
             if not validation.head_agrees(stored, response):
                 return Pass(why(Reason.HEAD_DISAGREES), drop=True)
             return self._refreshed(
-                Reason.HEAD_AGREES, stored, response, said, request_time, response_time
+                Reason.HEAD_AGREES, request, stored, response, request_time, response_time
             )
         refused = storing.refusal(
             request,
@@ -195,6 +201,9 @@ class Policy:
             # What a newer answer may not be kept is no reason to go on with an older one.
             superseded = refused.reason in {Reason.RESPONSE_NO_STORE, Reason.PRIVATE}
             return Pass(refused, drop=superseded and stored is not None)
+        if "transfer-encoding" in response.fields:
+            # It overrides Content-Length (RFC 9112 §6.3), which then says nothing about the body.
+            response = response._replace(fields=response.fields.without({"content-length"}))
         length = content_length(response.fields)
         if self.max_body is not None and length is not None and length > self.max_body:
             return Pass(why(Reason.TOO_LARGE, f"{length} bytes of at most {self.max_body}"))
@@ -204,8 +213,10 @@ class Policy:
             return Pass(why(Reason.NO_USE, limit.source), drop=stored is not None)
         kept = StoredResponse(
             url=primary_key(request.url),
-            response=replace(
-                response, fields=storing.storable_fields(response.fields, said, shared=self.shared)
+            response=response._replace(
+                fields=storing.storable_fields(
+                    response.fields, said, response_time, shared=self.shared
+                )
             ),
             request_time=request_time,
             response_time=response_time,
@@ -250,17 +261,24 @@ class Policy:
     def _refreshed(
         self,
         reason: Reason,
+        request: Request,
         stored: StoredResponse,
         response: Response,
-        said: ResponseDirectives,
         request_time: float,
         response_time: float,
     ) -> ResponseDecision:
-        if said.no_store:
-            return Pass(why(Reason.RESPONSE_NO_STORE), drop=True)
         now_stored = validation.updated(
-            stored, response, said, request_time, response_time, shared=self.shared
+            stored, response, request_time, response_time, shared=self.shared
         )
+        refused = storing.prohibition(
+            request,
+            now_stored.response.status,
+            request_directives(request.fields),
+            response_directives(now_stored.response.fields),
+            shared=self.shared,
+        )
+        if refused is not None:
+            return Pass(refused, drop=refused.reason is not Reason.REQUEST_NO_STORE)
         return Refresh(why(reason), now_stored)
 
     def _lifetime(self, response: Response, said: ResponseDirectives, received: float) -> Lifetime:
@@ -279,7 +297,8 @@ _DEFAULT: Final = Policy()
 
 def with_age(response: Response, age: float) -> Response:
     """Return the head of a stored response as it is sent: with its age (§4, §5.1)."""
-    return replace(response, fields=response.fields.replacing(("Age", str(int(age)))))
+    fields = response.fields.replacing(("Age", str(int(age))))
+    return Response(response.status, fields, response.reason, response.version)
 
 
 def _asks_for_itself(request: Request) -> Why | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from stillfresh.rfc9111.dates import format_date
 from stillfresh.rfc9111.decisions import Reason, Why, why
 from stillfresh.rfc9111.fields import Fields, field_names
 from stillfresh.rfc9111.keys import vary_names
@@ -39,6 +40,10 @@ _NOT_STORED: Final = frozenset(
     }
 )
 
+# What caches go by is for every recipient, so no sender may list it in Connection (RFC 9110
+# §7.6.1). A response that lost it would be reused as it must not be, so it is kept in any case.
+_FOR_CACHES: Final = frozenset({"age", "cache-control", "date", "expires", "vary"})
+
 
 def refusal(
     request: Request,
@@ -57,6 +62,25 @@ def refusal(
         return why(Reason.REQUEST_CONTENT)
     if status < 200 or status in _NEVER:
         return why(Reason.PARTIAL if status == 206 else Reason.STATUS_NOT_STORED, str(status))
+    refused = prohibition(request, status, asked, said, shared=shared)
+    if refused is not None:
+        return refused
+    if "*" in vary_names(response.fields):
+        return why(Reason.VARY_ANYTHING)
+    if not _allowed(response, said, shared=shared):
+        return why(Reason.NOT_CACHEABLE, f"status {status}, no explicit freshness")
+    return None
+
+
+def prohibition(
+    request: Request,
+    status: int,
+    asked: RequestDirectives,
+    said: ResponseDirectives,
+    *,
+    shared: bool,
+) -> Why | None:
+    """Return the directive that forbids to store a response, or to go on storing it; or None."""
     if said.must_understand and status not in UNDERSTOOD:
         return why(Reason.NOT_UNDERSTOOD, str(status))
     # §5.2.2.3: understood, must-understand overrides no-store.
@@ -68,10 +92,6 @@ def refusal(
         return why(Reason.PRIVATE)
     if shared and "authorization" in request.fields and not _authorized_may_be_shared(said):
         return why(Reason.AUTHORIZATION)
-    if "*" in vary_names(response.fields):
-        return why(Reason.VARY_ANYTHING)
-    if not _allowed(response, said, shared=shared):
-        return why(Reason.NOT_CACHEABLE, f"status {status}, no explicit freshness")
     return None
 
 
@@ -86,18 +106,19 @@ def is_for_everybody(said: ResponseDirectives) -> bool:
     return said.public or said.s_maxage is not None
 
 
-def storable_fields(fields: Fields, said: ResponseDirectives, *, shared: bool) -> Fields:
-    """Return the fields that are stored (§3.1).
+def storable_fields(
+    fields: Fields, said: ResponseDirectives, received: float, *, shared: bool
+) -> Fields:
+    """Return the fields that are stored (§3.1), with a Date in any case (RFC 9110 §6.6.1).
 
     Fields named by `no-cache` could not be used without validation (§5.2.2.4), and validation
     brings them anew; those named by `private` are not for a shared cache (§5.2.2.7).
     """
-    dropped = _NOT_STORED | said.no_cache_fields
-    if "connection" in fields:
-        dropped |= field_names(fields.get("connection"))
+    named = field_names(fields.get("connection")) | said.no_cache_fields
     if shared:
-        dropped |= said.private_fields
-    return fields.without(dropped)
+        named |= said.private_fields
+    stored = fields.without(_NOT_STORED | (named - _FOR_CACHES))
+    return stored if "date" in stored else stored.adding("Date", format_date(received))
 
 
 def _authorized_may_be_shared(said: ResponseDirectives) -> bool:

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from stillfresh.rfc9111.directives import response_directives
 from stillfresh.rfc9111.storing import storable_fields
 
 if TYPE_CHECKING:
-    from stillfresh.rfc9111.directives import ResponseDirectives
     from stillfresh.rfc9111.fields import Fields
     from stillfresh.rfc9111.messages import Request, Response, StoredResponse
 
 # RFC 9110 §13.1.
-PRECONDITIONS: Final = (
-    "if-match",
-    "if-none-match",
-    "if-modified-since",
-    "if-unmodified-since",
-    "if-range",
+PRECONDITIONS: Final = frozenset(
+    {"if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range"}
 )
 
-# §3.2: what tells how the stored body is to be read is not changed by a message without it.
+# §3.2: what tells which body is stored and how it is to be read is not changed by a message
+# without one. A tag that came later, or came weak and comes strong, may be another body's.
 _NOT_UPDATED: Final = frozenset(
-    {"content-encoding", "content-type", "content-range", "content-length"}
+    {"content-encoding", "content-type", "content-range", "content-length", "etag"}
 )
 
 
 def has_preconditions(request: Request) -> bool:
     """Tell whether the caller's request has preconditions of its own."""
-    return any(name in request.fields for name in PRECONDITIONS)
+    return not PRECONDITIONS.isdisjoint(request.fields.names)
 
 
 def validators(response: Response) -> tuple[tuple[str, str], ...]:
@@ -59,7 +55,8 @@ def is_entity_tag(value: str) -> bool:
 def not_modified_is_about(stored: StoredResponse, response: Response) -> bool:
     """Tell whether a 304 selects the stored response that was asked about (§4.3.4).
 
-    A strong validator has to be the same. A weak one, or none, selects it too, as it was the only
+    A validator that it has must be the stored one's; tags are compared weakly, since servers that
+    weaken the tag of what they compress forget to in a 304. Without any it is about the only
     response in question.
     """
     etag = response.fields.get("etag")
@@ -67,8 +64,9 @@ def not_modified_is_about(stored: StoredResponse, response: Response) -> bool:
     if etag is not None and ours is not None:
         return etag.removeprefix("W/") == ours.removeprefix("W/")
     modified = response.fields.get("last-modified")
-    theirs = stored.response.fields.get("last-modified")
-    return etag is not None or modified is None or theirs is None or modified == theirs
+    if modified is None:
+        return etag is None
+    return modified == stored.response.fields.get("last-modified")
 
 
 def head_agrees(stored: StoredResponse, response: Response) -> bool:
@@ -76,9 +74,7 @@ def head_agrees(stored: StoredResponse, response: Response) -> bool:
     if response.status != stored.response.status:
         return False
     return all(
-        name not in response.fields
-        or name not in stored.response.fields
-        or response.fields.get(name) == stored.response.fields.get(name)
+        name not in response.fields or response.fields.get(name) == stored.response.fields.get(name)
         for name in ("etag", "last-modified", "content-length")
     )
 
@@ -86,17 +82,20 @@ def head_agrees(stored: StoredResponse, response: Response) -> bool:
 def updated(
     stored: StoredResponse,
     response: Response,
-    said: ResponseDirectives,
     request_time: float,
     response_time: float,
     *,
     shared: bool,
 ) -> StoredResponse:
     """Return `stored` with the fields of a 304, or of an agreeing HEAD (§3.2)."""
-    fields = storable_fields(response.fields, said, shared=shared).without(_NOT_UPDATED)
-    return replace(
-        stored,
-        response=replace(stored.response, fields=_merged(stored.response.fields, fields)),
+    said = response_directives(response.fields)
+    new = storable_fields(response.fields, said, response_time, shared=shared)
+    fields = _merged(stored.response.fields, new.without(_NOT_UPDATED))
+    # What either says of no-cache and private fields counts for those of both.
+    said = response_directives(fields)
+    fields = storable_fields(fields, said, response_time, shared=shared)
+    return stored._replace(
+        response=stored.response._replace(fields=fields),
         request_time=request_time,
         response_time=response_time,
     )

@@ -34,6 +34,7 @@ class Operation(Enum):
     """What can be made to fail."""
 
     OPEN = "open"
+    CHECK = "check"
     READ = "read"
     WRITER = "writer"
     WRITE = "write"
@@ -116,7 +117,7 @@ class FaultyCache(BaseCache):
         return f"{type(self).__name__}({self.inner!r})"
 
     def open(self, key: str) -> Entry | None:
-        """Open, or fail at `OPEN`; what is returned fails at `READ`."""
+        """Open, or fail at `OPEN`; what is returned fails at `CHECK` and `READ`."""
         self._check_open()
         self._faults.meet(Operation.OPEN)
         entry = self.inner.open(key)
@@ -179,7 +180,7 @@ class _Onward:
 
 
 class _FaultyEntry(Entry):
-    __slots__ = ("_faults", "_read")
+    __slots__ = ("_faults", "_inner", "_read")
 
     def __init__(self, inner: Entry, faults: _Faults) -> None:
         super().__init__(
@@ -191,8 +192,13 @@ class _FaultyEntry(Entry):
             has_body=inner.has_body,
             expires_at=inner.expires_at,
         )
+        self._inner = inner
         self._faults = faults
         self._read = 0
+
+    def check(self) -> None:
+        self._faults.meet(Operation.CHECK)
+        self._inner.check()
 
     def read(self, size: int = -1, /) -> bytes:
         left = self.size - self._read

@@ -1,0 +1,1 @@
+"""What stillfresh costs, and what it withstands: `python -m benchmarks --help`."""

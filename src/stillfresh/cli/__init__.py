@@ -1,0 +1,1 @@
+"""The command `stillfresh`: a thin layer over what any program could call."""

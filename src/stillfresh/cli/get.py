@@ -1,0 +1,397 @@
+"""`stillfresh get`: download through the cache, and say what the cache did."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import time
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Final, cast
+from urllib.parse import urlsplit
+
+import click
+
+from stillfresh import ConfigError, Outcome, __version__
+from stillfresh.cli.exits import MEANINGS, Exit
+from stillfresh.cli.output import OutputError, ReaderGone, opened
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from requests import PreparedRequest
+
+    from stillfresh import CacheInfo
+    from stillfresh.cli.output import Output
+    from stillfresh.clients.requests import CachedResponse, CachedSession
+
+_CHUNK: Final = 1 << 16
+_DAY: Final = 86_400.0
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+
+def _a_url(_: click.Context, __: click.Parameter, value: str) -> str:
+    from requests import PreparedRequest, RequestException
+
+    try:
+        if urlsplit(value).scheme.lower() not in {"http", "https"}:
+            hint = "" if ":" in value else f"; did you mean https://{value}?"
+            raise click.BadParameter(f"{value!r} is neither http:// nor https://{hint}")
+        PreparedRequest().prepare_url(value, None)
+    except (RequestException, ValueError) as error:
+        raise click.BadParameter(str(error)) from error
+    return value
+
+
+def _a_method(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value is None:
+        return None
+    if not _TOKEN.fullmatch(value):
+        raise click.BadParameter(f"{value!r} can't be a method")
+    return value.upper()
+
+
+def _headers(
+    _: click.Context, __: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str | bytes]:
+    """Read headers, and join the values of one that was given more than once (RFC 9110 §5.3)."""
+    spelt: dict[str, str] = {}
+    several: dict[str, list[str]] = {}
+    for line in values:
+        name, colon, value = line.partition(":")
+        if not colon:
+            raise click.BadParameter(f"{line!r} has no colon; write 'Name: value'")
+        if not _TOKEN.fullmatch(name):
+            raise click.BadParameter(f"{name!r} can't be the name of a header")
+        if any(character in value for character in "\r\n\0"):
+            raise click.BadParameter(f"the value of {name} has a line break in it")
+        spelt.setdefault(name.lower(), name)
+        several.setdefault(name.lower(), []).append(value.strip())
+    headers: dict[str, str | bytes] = {}
+    for name, each in several.items():
+        value = ("; " if name == "cookie" else ", ").join(each)
+        # What isn't ASCII goes out as it was typed.
+        headers[spelt[name]] = value if value.isascii() else os.fsencode(value)
+    return headers
+
+
+def _content(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> bytes | IO[bytes] | None:
+    if value is None:
+        return None
+    if value.startswith("@"):
+        return cast("IO[bytes]", click.File("rb").convert(value[1:], param, ctx))
+    return os.fsencode(value)
+
+
+def _seconds(_: click.Context, __: click.Parameter, value: float) -> float:
+    if not 0 < value <= _DAY:
+        raise click.BadParameter(f"{value:g} is not between 0 and {_DAY:.0f}")
+    return value
+
+
+def _epilog() -> str:
+    rows = [f"{status.value:>5}  {meaning}" for status, meaning in MEANINGS.items()]
+    return "\n".join(["\b", "Exit status:", *rows])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """What the command line asks for."""
+
+    url: str
+    method: str
+    headers: dict[str, str | bytes]
+    data: bytes | IO[bytes] | None
+    include: bool
+    timeout: float
+    location: bool
+    progress: bool
+
+
+@click.command(epilog=_epilog())
+@click.argument("url", callback=_a_url)
+@click.option(
+    "-o",
+    "--output",
+    default="-",
+    metavar="FILE",
+    help="Put the body there when all of it has come; until then, and if it breaks off, FILE stays"
+    " what it was.  [default: -, the standard output]",
+)
+@click.option("-i", "--include", is_flag=True, help="Write the response's head before the body.")
+@click.option(
+    "-X",
+    "--method",
+    callback=_a_method,
+    metavar="METHOD",
+    help="The request's method.  [default: GET, or POST with --data]",
+)
+@click.option(
+    "-H",
+    "--header",
+    "headers",
+    callback=_headers,
+    multiple=True,
+    metavar="'NAME: VALUE'",
+    help="A header of the request; may be given more than once. With 'Cache-Control: no-cache' the"
+    " origin is asked in any case, with 'Cache-Control: only-if-cached' in none.",
+)
+@click.option(
+    "-d",
+    "--data",
+    callback=_content,
+    metavar="TEXT|@FILE",
+    help="Send TEXT, or what is in FILE (@- is the standard input), as it is.",
+)
+@click.option(
+    "-L",
+    "--location/--no-location",
+    default=True,
+    help="Follow redirects, or show the redirect itself.  [default: follow]",
+)
+@click.option(
+    "--cache",
+    envvar="STILLFRESH_CACHE",
+    metavar="URL",
+    help="The cache, such as file:///path/to/folder.  [default: what STILLFRESH_CACHE says, or one"
+    " in your cache folder]",
+)
+@click.option(
+    "--timeout",
+    type=float,
+    callback=_seconds,
+    default=60.0,
+    metavar="SECONDS",
+    help="How long to wait for a connection, and then for each next piece of the response."
+    "  [default: 60]",
+)
+@click.option(
+    "--progress/--no-progress",
+    default=True,
+    help="Show a progress bar on stderr; never without a terminal, nor on the one that the body"
+    " goes to.  [default: show]",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Write nothing on stderr but errors.")
+@click.option("-v", "--verbose", is_flag=True, help="Log on stderr what the cache does.")
+def get(
+    *,
+    url: str,
+    output: str,
+    include: bool,
+    method: str | None,
+    headers: dict[str, str | bytes],
+    data: bytes | IO[bytes] | None,
+    location: bool,
+    cache: str | None,
+    timeout: float,
+    progress: bool,
+    quiet: bool,
+    verbose: bool,
+) -> int:
+    """Download URL through the cache.
+
+    The last line on stderr says what the cache did and why, and whether it keeps the response.
+    """
+    _log(verbose=verbose, quiet=quiet)
+    wanted = _Wanted(
+        url=url,
+        method=method or ("GET" if data is None else "POST"),
+        headers=headers,
+        data=data,
+        include=include,
+        timeout=timeout,
+        location=location,
+        progress=progress and not quiet and sys.stderr is not None and sys.stderr.isatty(),
+    )
+    from stillfresh.clients.requests import CachedSession
+
+    try:
+        with CachedSession(cache) as session:
+            session.headers["User-Agent"] = f"stillfresh/{__version__}"
+            return _get(session, wanted, output, quiet=quiet)
+    except ConfigError as error:
+        raise click.BadParameter(str(error), param_hint="'--cache'") from error
+    except ReaderGone:
+        return Exit.READER_GONE
+    except OutputError as error:
+        _say(str(error))
+        return Exit.OUTPUT
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return Exit.INTERRUPTED
+
+
+def _get(session: CachedSession, wanted: _Wanted, output: str, *, quiet: bool) -> int:
+    from stillfresh.cli.failures import FAILURES, failure_of
+
+    started = time.perf_counter()
+    transfer = _Transfer()
+    try:
+        with opened(output) as sink:
+            response = _download(session, wanted, sink, transfer)
+            sink.commit()
+    except ConfigError:
+        raise
+    except FAILURES as error:
+        failure = failure_of(
+            error,
+            wanted.url,
+            wanted.timeout,
+            redirected=transfer.answered,
+            receiving=transfer.received is not None,
+        )
+        _say(failure.message)
+        return failure.exit
+    seconds = time.perf_counter() - started
+    failed = response.status_code >= 400
+    if failed:
+        _say(f"HTTP {response.status_code} {response.reason}")
+    if not quiet:
+        size = _size(transfer.received or 0)
+        _line(f"{_told(response.cache)} · {size} in {seconds:.3f} s")
+    return Exit.HTTP_ERROR if failed else Exit.OK
+
+
+@dataclass(slots=True)
+class _Transfer:
+    """How far a download has come.
+
+    Attributes:
+        answered: whether there was a response at all, if only a redirect.
+        received: the bytes of the body so far; None before the last response.
+    """
+
+    answered: bool = False
+    received: int | None = None
+
+    def note(self, *_: object, **__: object) -> None:
+        """Take notice of a response."""
+        self.answered = True
+
+
+def _download(
+    session: CachedSession, wanted: _Wanted, sink: Output, transfer: _Transfer
+) -> CachedResponse:
+    explicit = any(name.lower() == "authorization" for name in wanted.headers)
+    answer = session.request(
+        wanted.method,
+        wanted.url,
+        headers=wanted.headers,
+        data=wanted.data,
+        # Or a password in ~/.netrc would take the place of the header.
+        auth=_unchanged if explicit else None,
+        allow_redirects=wanted.location,
+        timeout=wanted.timeout,
+        hooks={"response": transfer.note},
+        stream=True,
+    )
+    response = cast("CachedResponse", answer)
+    with response:
+        transfer.received = 0
+        if wanted.include:
+            sink.write(_head(response))
+        with _bar(response, shown=wanted.progress and not sink.is_terminal) as advance:
+            for chunk in response.iter_content(_CHUNK):
+                sink.write(chunk)
+                transfer.received += len(chunk)
+                advance(len(chunk))
+    return response
+
+
+def _bar(response: CachedResponse, *, shown: bool) -> AbstractContextManager[Callable[[int], None]]:
+    return _progress_bar(_total(response)) if shown else nullcontext(lambda _: None)
+
+
+@contextmanager
+def _progress_bar(total: int | None) -> Iterator[Callable[[int], None]]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda size: progress.advance(task, size)
+
+
+def _total(response: CachedResponse) -> int | None:
+    """Return how many bytes are to come, where the length says it: not of an encoded body."""
+    length = response.headers.get("Content-Length", "")
+    if "Content-Encoding" in response.headers or not (length.isascii() and length.isdigit()):
+        return None
+    return int(length)
+
+
+def _head(response: CachedResponse) -> bytes:
+    raw = response.raw
+    lines = [f"{raw.version_string} {response.status_code} {response.reason}"]
+    # From there, since `response.headers` has joined what came more than once.
+    lines += [f"{name}: {value}" for name, value in raw.headers.items()]
+    return "".join(f"{line}\r\n" for line in [*lines, ""]).encode("latin-1", "replace")
+
+
+def _told(info: CacheInfo) -> str:
+    """Say what the cache did, and why."""
+    what, why = info.outcome.value, str(info.why)
+    if info.outcome is Outcome.MISS and info.stored:
+        what += ", stored"
+    elif info.outcome in {Outcome.MISS, Outcome.REVALIDATED} and not info.stored:
+        what += ", not stored"
+        if info.outcome is Outcome.MISS and info.storing is not None:
+            why += f"; {info.storing}"
+    return f"{what}: {why}"
+
+
+def _size(size: int) -> str:
+    """Write a number of bytes with the unit that fits."""
+    if size < 1024:
+        return f"{size} B"
+    amount = float(size)
+    for unit in ("KiB", "MiB", "GiB"):
+        amount /= 1024
+        if round(amount, 1) < 1024:
+            return f"{amount:.1f} {unit}"
+    return f"{amount / 1024:.1f} TiB"
+
+
+def _unchanged(request: PreparedRequest) -> PreparedRequest:
+    return request
+
+
+class _Log(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        _say(record.getMessage())  # and no traceback, which urllib3's warnings have
+
+
+def _log(*, verbose: bool, quiet: bool) -> None:
+    """Show what is logged: failures of the cache, or with `verbose` all it does."""
+    level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING
+    logging.basicConfig(handlers=[_Log()], level=max(level, logging.WARNING))
+    logging.getLogger("stillfresh").setLevel(level)
+
+
+def _say(message: str) -> None:
+    _line(f"stillfresh: {message}")
+
+
+def _line(text: str) -> None:
+    """Write one line on stderr; what others have sent can't move the cursor about."""
+    shown = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+    with suppress(OSError):  # it is no reason to fail that nobody listens
+        # Looked up each time: a progress bar puts itself before it.
+        click.echo(shown, err=True)

@@ -1,0 +1,63 @@
+"""The entry point: a group of commands, and an exit status for whatever ends one.
+
+What the command needs beyond the library itself is optional, so nothing of it is imported before
+it is known to be there.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from stillfresh import __version__
+from stillfresh.cli.exits import Exit
+
+if TYPE_CHECKING:
+    import click
+
+_NEEDED: Final = ("click", "requests", "rich")
+
+
+def main() -> NoReturn:
+    """Run the command that `sys.argv` names, and exit."""
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        names = ", ".join(missing)
+        print(
+            f"stillfresh: the command needs {names}: pip install 'stillfresh[cli]'",
+            file=sys.stderr,
+        )
+        sys.exit(Exit.USAGE)
+    # As an exception it passes by whoever has to clean up.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(Exit.TERMINATED))
+    sys.exit(_run())
+
+
+def _run() -> int:
+    import click
+
+    try:
+        # What a command returns is its exit status.
+        status: int | None = _group().main(prog_name="stillfresh", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return Exit.INTERRUPTED
+    return status or Exit.OK
+
+
+def _group() -> click.Group:
+    import click
+
+    from stillfresh.cli.get import get
+
+    group = click.Group(
+        "stillfresh",
+        commands=[get],
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help="A persistent HTTP response cache, from the command line.",
+    )
+    return click.version_option(__version__, message="%(prog)s %(version)s")(group)

@@ -1,0 +1,142 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stillfresh.caches.file import FileCache, SeparateBodyFileCache
+from stillfresh.caches.memory import DEFAULT_MAX_BYTES, MemoryCache
+from stillfresh.caches.urls import cache_from_url, cache_of, default_directory, parse_size
+from stillfresh.errors import ConfigError
+
+
+def test_a_file_url_is_a_folder(tmp_path: Path) -> None:
+    for url in (f"file://{tmp_path}/cache", f"file://localhost{tmp_path}/cache"):
+        cache = cache_from_url(url)
+        assert isinstance(cache, SeparateBodyFileCache)
+        assert cache.path("key").startswith(f"{tmp_path}/cache/")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_file_url_says_where_bodies_go(tmp_path: Path) -> None:
+    assert type(cache_from_url(f"file://{tmp_path}?body=inside")) is FileCache
+    assert type(cache_from_url(f"file://{tmp_path}?body=apart")) is SeparateBodyFileCache
+
+
+def test_a_path_in_a_url_is_unquoted(tmp_path: Path) -> None:
+    cache = cache_from_url(f"file://{tmp_path}/a%20b%23c%3Fd")
+    assert cache.path("key").startswith(f"{tmp_path}/a b#c?d/")  # type: ignore[attr-defined]
+
+
+def test_a_memory_url_is_a_memory_cache() -> None:
+    cache = cache_from_url("memory:")
+    assert isinstance(cache, MemoryCache)
+    assert cache.max_bytes == DEFAULT_MAX_BYTES
+    cache = cache_from_url("MEMORY:?max_bytes=64M")
+    assert isinstance(cache, MemoryCache)
+    assert cache.max_bytes == 64 * 1024**2
+
+
+@pytest.mark.parametrize(
+    ("url", "because"),
+    [
+        ("", "names no cache"),
+        ("redis://localhost/0", "names no cache"),
+        ("C:\\cache", "names no cache"),
+        ("/var/cache", "for a folder: 'file:///var/cache'"),
+        ("relative/path", "for a folder: 'file:///"),
+        ("file:", "three slashes"),
+        ("file://", "three slashes"),
+        ("file://host/path", "three slashes"),
+        ("file:///path?body=both", "body=both"),
+        ("file:///path?max_bytes=1", "unknown option 'max_bytes'"),
+        ("file:///path?body", "body="),
+        ("file:///path#1", "'#' in a path is written %23"),
+        ("file:///pa%00th", "can't be a path"),
+        ("file://[::1/path", "no URL"),
+        ("memory://host", "neither host nor path"),
+        ("memory:path", "neither host nor path"),
+        ("memory:?size=1", "unknown option 'size'"),
+        ("memory:?max_bytes=", "no size"),
+        ("memory:?max_bytes=lots", "no size"),
+        ("memory:?max_bytes=-1", "no size"),
+        ("memory:?max_bytes=0", "positive"),
+    ],
+)
+def test_a_url_that_makes_no_sense_is_refused(url: str, because: str) -> None:
+    with pytest.raises(ConfigError, match=because.replace("?", "\\?").replace("(", "\\(")):
+        cache_from_url(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:secret@host/0",
+        "redis://user:secret@host/0",
+        "redis://user:s@secret@host/0",
+        "redis://user:secret@[::1/0",
+        "memory://user:secret@host/?x=y",
+    ],
+)
+def test_no_error_tells_a_password(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        cache_from_url(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_whatever_names_a_cache_becomes_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Classic:
+        def get(self, key: str) -> bytes | None:
+            return b"value of " + key.encode()
+
+        def set(self, key: str, value: bytes) -> None: ...
+
+        def delete(self, key: str) -> None: ...
+
+    cache = MemoryCache()
+    assert cache_of(cache) is cache
+    assert isinstance(cache_of("memory:"), MemoryCache)
+    assert isinstance(cache_of(tmp_path), SeparateBodyFileCache)
+    assert cache_of(Classic()).get("key") == b"value of key"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    default = cache_of(None)
+    assert isinstance(default, SeparateBodyFileCache)
+    assert str(default.directory) == default_directory()
+    assert default.path("key").startswith(str(tmp_path))
+
+
+@pytest.mark.parametrize("thing", [5, object(), b"file:///path", {}])
+def test_what_names_no_cache_is_refused(thing: Any) -> None:
+    with pytest.raises(ConfigError):
+        cache_of(thing)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("4096", 4096),
+        ("64K", 64 * 1024),
+        ("64k", 64 * 1024),
+        (" 1.5 GiB ", 3 * 1024**3 // 2),
+        ("2GB", 2 * 1024**3),
+        ("10m", 10 * 1024**2),
+        ("1T", 1024**4),
+        ("7B", 7),
+        ("0.5", 0),
+        ("9007199254740993", 9007199254740993),
+    ],
+)
+def test_a_size_is_read(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "K", "-1", "1e3", "1,5K", "0x10", "1 P", "nan", "inf", "1.K", "\u0661", "1K2", "9" * 5000],
+)
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="no size"):
+        parse_size(text)

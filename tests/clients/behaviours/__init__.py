@@ -1,0 +1,78 @@
+"""What every client of the cache does, as tests to inherit.
+
+A test module says how its client is driven, and inherits the rest:
+
+    class TestRequests(ClientBehaviours):
+        def make_client(self, cache, *, policy, hook, clock):
+            return RequestsDriver(CachedSession(cache, policy=policy, hook=hook, clock=clock))
+
+All of it runs against a real HTTP/1.1 server and a clock that a test moves. What is particular to
+one client stands in that client's own module.
+"""
+
+from tests.clients.behaviours.answering import Answering, CallersOwn, RequestDirectives
+from tests.clients.behaviours.bodies import (
+    Bodies,
+    BrokenBodies,
+    HeaderFields,
+    ManyAtOnce,
+    TwoClients,
+    Uploads,
+)
+from tests.clients.behaviours.failures import Damage, Failures
+from tests.clients.behaviours.suite import Answer, Driver, Head, Stream
+from tests.clients.behaviours.telling import Telling
+from tests.clients.behaviours.users import Secrets, Users
+from tests.clients.behaviours.validating import Heads, Validating
+from tests.clients.behaviours.variants import Invalidating, Variants
+
+__all__ = ["Answer", "ClientBehaviours", "Driver", "Head", "StorageBehaviours", "Stream"]
+
+
+class ClientBehaviours(
+    Answering,
+    RequestDirectives,
+    CallersOwn,
+    Validating,
+    Heads,
+    Variants,
+    Invalidating,
+    Bodies,
+    BrokenBodies,
+    HeaderFields,
+    ManyAtOnce,
+    TwoClients,
+    Uploads,
+    Users,
+    Secrets,
+    Failures,
+    Damage,
+    Telling,
+):
+    """All behaviours. `make_client` is the one thing to say; `make_cache` may be another."""
+
+
+class StorageBehaviours(
+    Answering,
+    Validating,
+    Variants,
+    Invalidating,
+    Bodies,
+    BrokenBodies,
+    HeaderFields,
+    ManyAtOnce,
+    Users,
+):
+    """Those in which it may matter where things are stored, to be run on one more cache."""
+
+
+def _names(part: type) -> set[str]:
+    """Return the tests and fixtures that a part defines."""
+    return {name for name in vars(part) if not name.startswith("_")}
+
+
+# Of two parts that use one name, only the first would be run.
+_seen: set[str] = set()
+for _part in ClientBehaviours.__bases__:
+    assert _seen.isdisjoint(_names(_part)), _seen & _names(_part)
+    _seen |= _names(_part)

@@ -1,0 +1,720 @@
+"""`CachedSession` and `CacheAdapter`: the common behaviours, and what is particular to requests."""
+
+from __future__ import annotations
+
+import datetime
+import gc
+import logging
+import os
+import pickle
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import urllib3
+from requests.auth import HTTPDigestAuth
+from urllib3.util.retry import Retry
+
+from stillfresh import (
+    BaseCache,
+    BodyLost,
+    CacheClosed,
+    CacheInfo,
+    ConfigError,
+    FileCache,
+    MemoryCache,
+    Outcome,
+    Policy,
+    Reason,
+    SeparateBodyFileCache,
+)
+from stillfresh.clients.requests import (
+    CacheAdapter,
+    CachedResponse,
+    CachedSession,
+    StoredBodyLost,
+)
+from stillfresh.events import Event, Hook, NotStored, Stored
+from stillfresh.testing import Fault, FaultyCache, ManualClock, Operation
+from stillfresh.testing.clock import START
+from tests.clients.behaviours import ClientBehaviours, StorageBehaviours
+from tests.clients.requests_driver import RequestsDriver
+from tests.origin import Framing, Origin, Received, Reply
+
+FRESH = {"Cache-Control": "max-age=60"}
+TAGGED = FRESH | {"ETag": '"1"'}
+LONG = bytes(range(256)) * 6000
+
+
+class TestInMemory(ClientBehaviours):
+    def make_client(
+        self,
+        cache: BaseCache,
+        *,
+        policy: Policy | None,
+        hook: Hook,
+        clock: Callable[[], float],
+    ) -> RequestsDriver:
+        return RequestsDriver(CachedSession(cache, policy=policy, hook=hook, clock=clock))
+
+
+class TestOnFiles(StorageBehaviours):
+    make_client = TestInMemory.make_client
+
+    def make_cache(self, place: Path, clock: ManualClock) -> BaseCache:
+        return SeparateBodyFileCache(place, clock=clock)
+
+
+def in_a_clean_room(session: CachedSession) -> CachedSession:
+    """Have neither proxies nor passwords from the environment."""
+    session.trust_env = False
+    return session
+
+
+def get(session: requests.Session, url: str, **options: Any) -> CachedResponse:
+    response = session.get(url, timeout=10, **options)
+    assert isinstance(response, CachedResponse)
+    return response
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def cache(clock: ManualClock) -> Iterator[MemoryCache]:
+    with MemoryCache(clock=clock) as cache:
+        yield cache
+
+
+@pytest.fixture
+def session(cache: MemoryCache, clock: ManualClock) -> Iterator[CachedSession]:
+    with in_a_clean_room(CachedSession(cache, clock=clock)) as session:
+        yield session
+
+
+# Which cache.
+
+
+def test_a_session_makes_its_cache_in_the_platforms_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda *_, **__: str(tmp_path / "mine"))
+    with CachedSession() as session:
+        assert isinstance(session.cache, SeparateBodyFileCache)
+        assert Path(session.cache.directory).is_relative_to(tmp_path / "mine")
+
+
+@pytest.mark.parametrize("form", ["path", "url", "url inside", "memory", "object"])
+def test_a_cache_may_be_named(origin: Origin, tmp_path: Path, form: str) -> None:
+    kinds: dict[str, tuple[Any, type[BaseCache]]] = {
+        "path": (tmp_path / "a", SeparateBodyFileCache),
+        "url": ((tmp_path / "a").as_uri(), SeparateBodyFileCache),
+        "url inside": ((tmp_path / "a").as_uri() + "?body=inside", FileCache),
+        "memory": ("memory:", MemoryCache),
+        "object": (Classic(), BaseCache),
+    }
+    given, kind = kinds[form]
+    url = origin.on("/", Reply(headers=FRESH))
+    with in_a_clean_room(CachedSession(given)) as session:
+        assert isinstance(session.cache, kind)
+        get(session, url)
+        assert get(session, url).from_cache
+
+
+class Classic:
+    """The least a cache can be."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, bytes] = {}
+        self.is_open = True
+
+    def get(self, key: str) -> bytes | None:
+        assert self.is_open
+        return self.values.get(key)
+
+    def set(self, key: str, value: bytes) -> None:
+        assert self.is_open
+        self.values[key] = value
+
+    def delete(self, key: str) -> None:
+        self.values.pop(key, None)
+
+    def close(self) -> None:
+        self.is_open = False
+
+
+@pytest.mark.parametrize("given", ["nonsense", "ftp://host/", "file://host/a", "", 3, object()])
+@pytest.mark.parametrize("kind", [CachedSession, CacheAdapter])
+def test_a_cache_that_makes_no_sense_is_refused(kind: Callable[[Any], object], given: Any) -> None:
+    with pytest.raises(ConfigError):
+        kind(given)
+
+
+def test_a_directory_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ConfigError):
+        CachedSession(tmp_path / "file")
+
+
+# Closing.
+
+
+def test_a_cache_of_the_callers_stays_open(cache: MemoryCache) -> None:
+    CachedSession(cache).close()
+    cache.set("key", b"value")
+
+
+def test_an_object_of_the_callers_stays_open() -> None:
+    classic = Classic()
+    CachedSession(classic).close()
+    assert classic.is_open
+
+
+def test_a_cache_of_the_sessions_is_closed_with_it(tmp_path: Path) -> None:
+    session = CachedSession(tmp_path / "cache")
+    cache = session.cache
+    session.close()
+    with pytest.raises(CacheClosed):
+        cache.get("key")
+
+
+def test_a_session_may_be_used_after_it_was_closed(origin: Origin, tmp_path: Path) -> None:
+    url = origin.on("/", Reply(headers=FRESH))
+    session = in_a_clean_room(CachedSession(tmp_path / "cache"))
+    get(session, url)
+    session.close()
+    assert get(session, url).from_cache
+    session.close()
+
+
+def test_a_body_may_be_read_after_its_session_was_closed(origin: Origin, tmp_path: Path) -> None:
+    """As with requests, where `with Session()` may end before `stream=True` has."""
+    url = origin.on("/", Reply(headers=FRESH, body=[LONG, LONG]))
+    for _ in range(2):
+        with in_a_clean_room(CachedSession(tmp_path / "cache")) as session:
+            response = get(session, url, stream=True)
+        assert response.content == LONG + LONG
+
+
+# The adapter.
+
+
+def test_an_adapter_caches_what_it_is_mounted_for(origin: Origin, cache: MemoryCache) -> None:
+    origin.on("/cached/a", Reply(headers=FRESH))
+    origin.on("/plain", Reply(headers=FRESH))
+    with requests.Session() as session:
+        session.trust_env = False
+        session.mount(origin.url("/cached/"), CacheAdapter(cache))
+        for _ in range(2):
+            session.get(origin.url("/cached/a"))
+            response = session.get(origin.url("/plain"))
+    assert not isinstance(response, CachedResponse)
+    assert len(origin.received_for("/cached/a")) == 1
+    assert len(origin.received_for("/plain")) == 2
+
+
+def test_a_session_knows_when_its_adapter_has_been_replaced(cache: MemoryCache) -> None:
+    with CachedSession(cache) as session:
+        session.mount("https://", requests.adapters.HTTPAdapter())
+        with pytest.raises(ConfigError):
+            session.cache  # noqa: B018
+
+
+def test_options_reach_the_origins_adapter(origin: Origin, cache: MemoryCache) -> None:
+    seen: list[Mapping[str, Any]] = []
+
+    class Watching(CacheAdapter):
+        def send_uncached(
+            self, request: requests.PreparedRequest, options: Mapping[str, Any]
+        ) -> requests.Response:
+            seen.append(dict(options))
+            return super().send_uncached(request, options)
+
+    url = origin.on("/", Reply(headers=FRESH))
+    with requests.Session() as session:
+        session.trust_env = False
+        session.mount("http://", Watching(cache, pool_maxsize=3, pool_connections=2))
+        session.get(url, timeout=(3, 4), verify=False, cert=("a", "b"), stream=True).close()
+    assert seen == [
+        {"stream": True, "timeout": (3, 4), "verify": False, "cert": ("a", "b"), "proxies": {}}
+    ]
+
+
+def test_a_proxy_is_gone_through(
+    origin: Origin, session: CachedSession, cache: MemoryCache
+) -> None:
+    origin.on("/page", Reply(headers=FRESH, body=b"by proxy"))
+    proxies = {"http": origin.url("").replace("//", "//me:pr0xy-secret@")}
+    for from_cache in (False, True):
+        response = get(session, "http://far.invalid/page", proxies=proxies)
+        assert response.content == b"by proxy"
+        assert response.from_cache is from_cache
+    (asked,) = origin.received
+    assert asked.target == "http://far.invalid/page"
+    assert asked.header("Proxy-Authorization")
+    assert cache.open("http://far.invalid/page") is not None
+
+
+# What requests gives.
+
+
+def test_redirects_come_from_the_cache_with_their_history(
+    origin: Origin, session: CachedSession
+) -> None:
+    start = origin.on("/1", Reply(301, FRESH | {"Location": "/2"}, b"moved"))
+    origin.on("/2", Reply(302, FRESH | {"Location": "/3"}))
+    end = origin.on("/3", Reply(headers=FRESH, body=b"here"))
+    for from_cache in (False, True):
+        response = get(session, start)
+        assert (response.url, response.content) == (end, b"here")
+        hops = [*response.history, response]
+        assert [hop.status_code for hop in hops] == [301, 302, 200]
+        assert [getattr(hop, "from_cache", None) for hop in hops] == [from_cache] * 3
+        assert response.history[0].content == b"moved"
+    assert len(origin.received) == 3
+
+
+def test_a_redirect_after_a_post(origin: Origin, session: CachedSession) -> None:
+    page = origin.on("/page", Reply(headers=FRESH, body=b"1"), Reply(headers=FRESH, body=b"2"))
+    form = origin.on("/form", Reply(303, {"Location": "/page"}))
+    assert get(session, page).content == b"1"
+    # Its Location is thrown out (RFC 9111 §4.4), so the poster sees what it has done.
+    assert session.post(form, data={"a": "b"}).content == b"2"
+    assert get(session, page).from_cache
+
+
+def test_a_stored_redirect_may_be_left_alone(origin: Origin, session: CachedSession) -> None:
+    url = origin.on("/", Reply(301, FRESH | {"Location": "/2"}))
+    get(session, url, allow_redirects=False)
+    response = get(session, url, allow_redirects=False)
+    assert response.from_cache
+    assert response.next is not None
+    assert response.next.url == origin.url("/2")
+
+
+def test_cookies_are_heard_once(origin: Origin, session: CachedSession, clock: ManualClock) -> None:
+    url = origin.on(
+        "/",
+        Reply(headers=[*TAGGED.items(), ("Set-Cookie", "a=1; Path=/"), ("Set-Cookie", "b=2")]),
+        Reply(304, {"Set-Cookie": "a=3; Path=/"}),
+    )
+    assert dict(get(session, url).cookies) == {"a": "1", "b": "2"}
+    session.cookies.clear()
+    session.cookies.set("a", "of a later page")
+    hit = get(session, url)
+    assert hit.from_cache
+    assert hit.raw.headers.getlist("Set-Cookie") == ["a=1; Path=/", "b=2"]
+    assert dict(hit.cookies) == {}
+    assert dict(session.cookies) == {"a": "of a later page"}
+    session.cookies.clear()
+    clock.advance(61)
+    revalidated = get(session, url)
+    assert revalidated.from_cache
+    assert dict(revalidated.cookies) == {"a": "3"}
+    assert dict(session.cookies) == {"a": "3"}
+    assert dict(get(session, url).cookies) == {}
+
+
+def test_a_stored_redirect_sets_no_cookie(origin: Origin, session: CachedSession) -> None:
+    headers = FRESH | {"Location": "/2", "Set-Cookie": "a=1; Path=/"}
+    url = origin.on("/", Reply(302, headers))
+    origin.on("/2", Reply())
+    get(session, url)
+    assert origin.received[-1].header("Cookie") == "a=1"
+    session.cookies.clear()
+    get(session, url)
+    assert origin.received[-1].header("Cookie") is None
+    assert dict(session.cookies) == {}
+
+
+def test_repeated_headers_of_a_hit(origin: Origin, session: CachedSession) -> None:
+    links = [("Link", "<a>; rel=next"), ("Link", "<b>; rel=last")]
+    url = origin.on("/", Reply(headers=[*FRESH.items(), *links]))
+    get(session, url)
+    hit = get(session, url)
+    assert hit.raw.headers.getlist("link") == ["<a>; rel=next", "<b>; rel=last"]
+    assert hit.headers["LINK"] == "<a>; rel=next, <b>; rel=last"
+    assert set(hit.links) == {"next", "last"}
+
+
+def test_small_things_of_a_hit(origin: Origin, session: CachedSession) -> None:
+    url = origin.on("/", Reply(headers=FRESH, body=b'{"a": 1}', reason="Quite So"))
+    get(session, url)
+    hit = get(session, url)
+    assert isinstance(hit.elapsed, datetime.timedelta)
+    assert (hit.reason, hit.raw.reason, hit.raw.version) == ("Quite So", "Quite So", 11)
+    assert hit.json() == {"a": 1}
+    assert hit.connection is session.get_adapter(url)
+    assert repr(hit) == "<Response [200]>"
+    assert isinstance(hit.cache, CacheInfo)
+    assert str(hit.cache) == "hit: fresh: max-age=60, age 0 (RFC 9111 §4.2)"
+
+
+def test_response_hooks_are_called_for_hits_too(origin: Origin, session: CachedSession) -> None:
+    called: list[bool] = []
+
+    def hook(response: CachedResponse, **_: Any) -> None:
+        called.append(response.from_cache)
+
+    url = origin.on("/", Reply(headers=FRESH))
+    for _ in range(2):
+        get(session, url, hooks={"response": hook})
+    assert called == [False, True]
+
+
+def test_a_prepared_request_is_left_as_it_was(
+    origin: Origin, session: CachedSession, clock: ManualClock
+) -> None:
+    url = origin.on("/", Reply(headers=TAGGED), Reply(304), Reply(headers=TAGGED))
+    prepared = session.prepare_request(requests.Request("GET", url, headers={"X-Mine": "1"}))
+    headers = dict(prepared.headers)
+    for _ in range(3):
+        response = session.send(prepared)
+        assert dict(prepared.headers) == headers
+        assert dict(response.request.headers) == headers
+        clock.advance(61)
+    assert [request.header("If-None-Match") for request in origin.received] == [
+        None,
+        '"1"',
+        '"1"',
+    ]
+
+
+def test_an_answer_to_a_challenge_carries_no_condition_of_the_caches(
+    origin: Origin, session: CachedSession, clock: ManualClock
+) -> None:
+    """requests' digest authentication sends `response.request` again."""
+
+    def answer(request: Received) -> Reply:
+        if request.header("Authorization") is None and len(origin.received) > 1:
+            return Reply(401, {"WWW-Authenticate": 'Digest realm="r", nonce="n", qop="auth"'})
+        return Reply(304) if request.header("If-None-Match") else Reply(headers=TAGGED, body=b"x")
+
+    url = origin.on("/", answer)
+    get(session, url)
+    clock.advance(61)
+    response = get(session, url, auth=HTTPDigestAuth("me", "secret"))
+    assert (response.status_code, response.content) == (200, b"x")
+
+
+@pytest.mark.parametrize(
+    "alice",
+    [
+        {"headers": {"Authorization": "Basic YWxpY2U6cHc="}},
+        {"headers": {"authorization": b"Basic YWxpY2U6cHc="}},
+        {"auth": ("alice", "pw")},
+    ],
+    ids=["text", "bytes", "auth"],
+)
+def test_users_are_told_apart_however_they_say_who_they_are(
+    origin: Origin, session: CachedSession, alice: dict[str, Any]
+) -> None:
+    url = origin.on("/", lambda request: Reply(headers=FRESH, body=str(request.headers).encode()))
+    mine = get(session, url, **alice).content
+    assert b"YWxpY2U6cHc=" in mine
+    assert b"YWxpY2U6cHc=" not in get(session, url).content
+    assert b"YWxpY2U6cHc=" not in get(session, url, auth=("bob", "pw")).content
+    assert get(session, url, headers={"Authorization": "Basic YWxpY2U6cHc="}).content == mine
+    with_userinfo = url.replace("//", "//alice:pw@")
+    assert get(session, with_userinfo).content == mine
+    assert len(origin.received) == 3
+
+
+# Errors.
+
+
+def test_errors_of_the_connection_are_those_of_requests(session: CachedSession) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    with pytest.raises(requests.exceptions.ConnectionError) as caught:
+        session.get(f"http://127.0.0.1:{port}/")
+    assert type(caught.value) is requests.exceptions.ConnectionError
+    assert caught.value.request is not None
+
+
+def test_a_connection_that_fails_while_revalidating(
+    origin: Origin, session: CachedSession, clock: ManualClock
+) -> None:
+    url = origin.on("/", Reply(headers=TAGGED, body=b"old"))
+    get(session, url)
+    clock.advance(61)
+    session.get_adapter(url).close()
+    origin.close()
+    with pytest.raises(requests.exceptions.ConnectionError):
+        session.get(url)
+    assert get(session, url, headers={"Cache-Control": "max-stale"}).content == b"old"
+
+
+def test_timeouts_are_those_of_requests(origin: Origin, session: CachedSession) -> None:
+    gate = origin.gate()
+
+    def late(_: Received) -> Reply:
+        gate.wait(10)
+        return Reply()
+
+    def stuck(_: Received) -> Reply:
+        def body() -> Iterator[bytes]:
+            yield b"a"
+            gate.wait(10)
+            yield b"b"
+
+        return Reply(headers=FRESH, body=body())
+
+    with pytest.raises(requests.exceptions.ReadTimeout):
+        session.get(origin.on("/late", late), timeout=0.05)
+    url = origin.on("/stuck", stuck, Reply(headers=FRESH, body=b"whole"))
+    with pytest.raises(requests.exceptions.ConnectionError, match="timed out"):
+        session.get(url, timeout=0.05)
+    assert get(session, url).content == b"whole"
+
+
+def test_retries_are_urllib3s(origin: Origin, cache: MemoryCache, clock: ManualClock) -> None:
+    retries = Retry(total=2, status_forcelist=[503], backoff_factor=0)
+    url = origin.on("/", Reply(503), Reply(503), Reply(headers=FRESH, body=b"third"))
+    down = origin.on("/down", Reply(503))
+    with in_a_clean_room(CachedSession(cache, clock=clock, max_retries=retries)) as session:
+        response = get(session, url)
+        assert response.content == b"third"
+        assert len(response.raw.retries.history) == 2
+        assert get(session, url).from_cache
+        with pytest.raises(requests.exceptions.RetryError):
+            session.get(down)
+
+
+@pytest.mark.parametrize(
+    "url", ["no-scheme", "http://", "http:///path", "gopher://host/", "http://host:99999999/"]
+)
+def test_urls_that_make_no_sense(session: CachedSession, url: str) -> None:
+    with requests.Session() as plain, pytest.raises(ValueError, match=r".") as expected:
+        plain.get(url)
+    with pytest.raises(type(expected.value)):
+        session.get(url)
+
+
+def test_a_304_that_claims_to_be_chunked_is_not_waited_for(
+    origin: Origin, session: CachedSession, clock: ManualClock
+) -> None:
+    wrong = Reply(304, {"Transfer-Encoding": "chunked"})
+    url = origin.on("/", Reply(headers=TAGGED, body=b"body"), wrong)
+    get(session, url)
+    clock.advance(61)
+    response = session.get(url, timeout=5)
+    assert (response.status_code, response.content) == (200, b"body")
+    assert get(session, url).from_cache
+
+
+def test_a_body_that_came_with_205(origin: Origin, session: CachedSession) -> None:
+    url = origin.on("/", Reply(205, FRESH, b"not to be here"))
+    assert [get(session, url).content for _ in range(2)] == [b"not to be here"] * 2
+
+
+# Streams.
+
+
+@pytest.mark.parametrize("framing", [Framing.LENGTH, Framing.CHUNKED], ids=lambda f: f.name)
+def test_a_response_that_is_forgotten_leaves_nothing(
+    origin: Origin, cache: MemoryCache, framing: Framing
+) -> None:
+    events: list[Event] = []
+    with in_a_clean_room(CachedSession(cache, hook=events.append)) as session:
+        url = origin.on("/", Reply(headers=FRESH, body=LONG, framing=framing))
+        response = get(session, url, stream=True)
+        next(response.iter_content(10))
+        del response
+        gc.collect()
+        assert [type(event) for event in events if isinstance(event, Stored | NotStored)] == [
+            NotStored
+        ]
+        assert not get(session, url).from_cache
+
+
+@pytest.mark.parametrize("from_cache", [False, True])
+def test_a_block_closes(origin: Origin, session: CachedSession, *, from_cache: bool) -> None:
+    url = origin.on("/", Reply(headers=FRESH, body=LONG))
+    if from_cache:
+        get(session, url)
+    with get(session, url, stream=True) as response:
+        assert next(response.iter_content(10)) == LONG[:10]
+        assert not response.raw.closed
+    assert response.raw.closed
+    assert get(session, url).from_cache is from_cache
+
+
+def test_a_length_read_to_its_last_byte_is_stored_at_once(
+    origin: Origin, session: CachedSession
+) -> None:
+    url = origin.on("/", Reply(headers=FRESH, body=b"hello"))
+    response = get(session, url, stream=True)
+    assert response.raw.read(5) == b"hello"
+    assert response.cache.stored
+    response.close()
+    assert get(session, url).from_cache
+
+
+def test_files_are_closed_when_a_body_has_been_read(
+    origin: Origin, tmp_path: Path, clock: ManualClock
+) -> None:
+    def open_files() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("no /proc")
+    url = origin.on("/", Reply(headers=TAGGED, body=LONG), Reply(304))
+    with (
+        SeparateBodyFileCache(tmp_path / "cache", clock=clock) as cache,
+        in_a_clean_room(CachedSession(cache, clock=clock)) as session,
+    ):
+        get(session, url)
+        before = open_files()
+        kept = [get(session, url), session.head(url)]
+        clock.advance(61)
+        kept += [get(session, url), session.get(url, stream=True)]
+        assert kept[-1].raw.read(len(LONG)) == LONG
+        assert open_files() == before
+
+
+def test_a_long_stored_body_that_is_damaged(
+    origin: Origin, tmp_path: Path, clock: ManualClock
+) -> None:
+    url = origin.on("/", Reply(headers=FRESH, body=LONG))
+    place = tmp_path / "cache"
+    with (
+        SeparateBodyFileCache(place, clock=clock) as cache,
+        in_a_clean_room(CachedSession(cache, clock=clock)) as session,
+    ):
+
+        def damage() -> None:
+            get(session, url)
+            (body,) = place.rglob("*.body")
+            with body.open("r+b") as file:
+                file.seek(-1, os.SEEK_END)
+                file.write(b"\x00")
+
+        damage()
+        with pytest.raises(StoredBodyLost) as caught:
+            session.get(url)
+        assert isinstance(caught.value, BodyLost)
+        assert isinstance(caught.value, requests.exceptions.RequestException)
+        assert isinstance(caught.value, requests.exceptions.ChunkedEncodingError)
+        damage()
+        response = get(session, url, stream=True)
+        got = b""
+        with pytest.raises(StoredBodyLost):  # noqa: PT012 - it comes after good pieces
+            for chunk in response.iter_content(100_000):
+                got += chunk
+        assert LONG.startswith(got)
+        assert got != LONG
+        damage()
+        response = get(session, url, stream=True)
+        with pytest.raises(urllib3.exceptions.ProtocolError) as from_raw:
+            response.raw.read()
+        assert isinstance(from_raw.value.__cause__, BodyLost)
+
+
+# Pickling.
+
+
+@pytest.mark.parametrize("late", [0, 1, 61])
+def test_a_response_survives_pickling(
+    origin: Origin, session: CachedSession, clock: ManualClock, late: int
+) -> None:
+    start = origin.on("/start", Reply(301, FRESH | {"Location": "/"}))
+    origin.on("/", Reply(headers=TAGGED, body=b"body"), Reply(304))
+    if late:
+        get(session, start)
+    clock.advance(late)
+    response = get(session, start, stream=True)
+    copy = pickle.loads(pickle.dumps(response))  # noqa: S301 - our own
+    assert isinstance(copy, CachedResponse)
+    outcome = {0: Outcome.MISS, 1: Outcome.HIT, 61: Outcome.REVALIDATED}[late]
+    for one in (response, copy):
+        assert one.cache.outcome is outcome
+        assert one.from_cache is bool(late)
+        assert (one.content, one.status_code, one.url) == (b"body", 200, origin.url("/"))
+        assert one.cache.why.reason is response.cache.why.reason
+        assert [hop.from_cache for hop in one.history] == [late == 1]  # type: ignore[attr-defined]
+    assert copy.headers == response.headers
+    assert copy.cache == response.cache
+
+
+def tell_nothing(event: Event) -> None:
+    """Be a hook that can be pickled."""
+
+
+def always_the_same() -> float:
+    """Be a clock that can be pickled."""
+    return START
+
+
+@pytest.mark.parametrize("by", ["object", "path", "url"])
+def test_a_session_survives_pickling(origin: Origin, tmp_path: Path, by: str) -> None:
+    place = tmp_path / "cache"
+    given = {"object": SeparateBodyFileCache(place), "path": place, "url": place.as_uri()}[by]
+    policy = Policy(shared=True, max_body=10, secret=b"0123456789abcdef")
+    url = origin.on("/", Reply(headers=FRESH, body=b"body"))
+    large = origin.on("/large", Reply(headers=FRESH, body=b"more than ten bytes"))
+    first = in_a_clean_room(
+        CachedSession(
+            given, policy=policy, hook=tell_nothing, clock=always_the_same, pool_maxsize=3
+        )
+    )
+    get(first, url)
+    second = pickle.loads(pickle.dumps(first))  # noqa: S301 - our own
+    assert get(second, url).from_cache
+    assert get(second, url).headers["Age"] == "0"
+    get(second, large)
+    assert get(second, large).cache.storing is not None
+    for scheme in ("http://", "https://"):
+        adapter = second.get_adapter(scheme)
+        assert isinstance(adapter, CacheAdapter)
+        assert adapter.policy == policy
+    for session in (first, second):
+        session.close()
+
+
+# Logging.
+
+
+def test_what_happens_is_logged(
+    origin: Origin, session: CachedSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = origin.on("/", Reply(headers=FRESH))
+    get(session, url)
+    assert not caplog.records
+    caplog.set_level(logging.DEBUG, "stillfresh")
+    get(session, url)
+    (record,) = caplog.records
+    assert (record.name, record.levelno) == ("stillfresh", logging.DEBUG)
+    assert record.getMessage() == f"hit GET {url}: fresh: max-age=60, age 0 (RFC 9111 §4.2)"
+
+
+def test_a_failure_is_warned_of_once(
+    origin: Origin, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class OnlyHereError(RuntimeError):
+        """A cause that no other test has logged."""
+
+    fault = Fault(Operation.OPEN, OnlyHereError)  # type: ignore[arg-type]
+    with (
+        FaultyCache(MemoryCache(clock=clock), [fault], clock=clock) as cache,
+        in_a_clean_room(CachedSession(cache, clock=clock)) as session,
+    ):
+        for path in ("/1", "/2", "/3"):
+            get(session, origin.on(path, Reply(headers=FRESH)))
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warnings) == 1
+    assert "OnlyHereError" in warnings[0].getMessage()
+
+
+def test_why_says_it_with_its_section(origin: Origin, session: CachedSession) -> None:
+    url = origin.on("/", Reply(headers={"Cache-Control": "no-store"}))
+    response = get(session, url)
+    assert response.cache.why.reason is Reason.NO_STORED
+    assert response.cache.storing is not None
+    assert response.cache.storing.reason is Reason.RESPONSE_NO_STORE
+    assert response.cache.storing.section == "RFC 9111 §5.2.2.5"
