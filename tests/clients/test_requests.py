@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import gc
 import logging
 import os
@@ -22,7 +22,9 @@ from stillfresh import (
     BaseCache,
     BodyLost,
     CacheClosed,
+    CacheFull,
     CacheInfo,
+    CacheUnavailable,
     ConfigError,
     FileCache,
     MemoryCache,
@@ -31,13 +33,14 @@ from stillfresh import (
     Reason,
     SeparateBodyFileCache,
 )
+from stillfresh.caches.urls import CacheLike
 from stillfresh.clients.requests import (
     CacheAdapter,
     CachedResponse,
     CachedSession,
     StoredBodyLost,
 )
-from stillfresh.events import Event, Hook, NotStored, Stored
+from stillfresh.events import Event, Hook, LoggingHook, NotStored, Stored
 from stillfresh.testing import Fault, FaultyCache, ManualClock, Operation
 from stillfresh.testing.clock import START
 from tests.clients.behaviours import ClientBehaviours, StorageBehaviours
@@ -225,7 +228,9 @@ def test_a_session_knows_when_its_adapter_has_been_replaced(cache: MemoryCache) 
             session.cache  # noqa: B018
 
 
-def test_options_reach_the_origins_adapter(origin: Origin, cache: MemoryCache) -> None:
+def test_options_reach_the_origins_adapter(
+    origin: Origin, cache: MemoryCache, tmp_path: Path
+) -> None:
     seen: list[Mapping[str, Any]] = []
 
     class Watching(CacheAdapter):
@@ -239,9 +244,10 @@ def test_options_reach_the_origins_adapter(origin: Origin, cache: MemoryCache) -
     with requests.Session() as session:
         session.trust_env = False
         session.mount("http://", Watching(cache, pool_maxsize=3, pool_connections=2))
-        session.get(url, timeout=(3, 4), verify=False, cert=("a", "b"), stream=True).close()
+        cert = (str(tmp_path), str(tmp_path))
+        session.get(url, timeout=(3, 4), verify=False, cert=cert, stream=True).close()
     assert seen == [
-        {"stream": True, "timeout": (3, 4), "verify": False, "cert": ("a", "b"), "proxies": {}}
+        {"stream": True, "timeout": (3, 4), "verify": False, "cert": cert, "proxies": {}}
     ]
 
 
@@ -346,7 +352,7 @@ def test_small_things_of_a_hit(origin: Origin, session: CachedSession) -> None:
     url = origin.on("/", Reply(headers=FRESH, body=b'{"a": 1}', reason="Quite So"))
     get(session, url)
     hit = get(session, url)
-    assert isinstance(hit.elapsed, datetime.timedelta)
+    assert isinstance(hit.elapsed, dt.timedelta)
     assert (hit.reason, hit.raw.reason, hit.raw.version) == ("Quite So", "Quite So", 11)
     assert hit.json() == {"a": 1}
     assert hit.connection is session.get_adapter(url)
@@ -560,7 +566,7 @@ def test_files_are_closed_when_a_body_has_been_read(
     origin: Origin, tmp_path: Path, clock: ManualClock
 ) -> None:
     def open_files() -> int:
-        return len(os.listdir("/proc/self/fd"))
+        return len(list(Path("/proc/self/fd").iterdir()))
 
     if not Path("/proc/self/fd").is_dir():
         pytest.skip("no /proc")
@@ -654,13 +660,17 @@ def always_the_same() -> float:
 @pytest.mark.parametrize("by", ["object", "path", "url"])
 def test_a_session_survives_pickling(origin: Origin, tmp_path: Path, by: str) -> None:
     place = tmp_path / "cache"
-    given = {"object": SeparateBodyFileCache(place), "path": place, "url": place.as_uri()}[by]
+    forms: dict[str, CacheLike] = {
+        "object": SeparateBodyFileCache(place),
+        "path": place,
+        "url": place.as_uri(),
+    }
     policy = Policy(shared=True, max_body=10, secret=b"0123456789abcdef")
     url = origin.on("/", Reply(headers=FRESH, body=b"body"))
     large = origin.on("/large", Reply(headers=FRESH, body=b"more than ten bytes"))
     first = in_a_clean_room(
         CachedSession(
-            given, policy=policy, hook=tell_nothing, clock=always_the_same, pool_maxsize=3
+            forms[by], policy=policy, hook=tell_nothing, clock=always_the_same, pool_maxsize=3
         )
     )
     get(first, url)
@@ -696,19 +706,17 @@ def test_what_happens_is_logged(
 def test_a_failure_is_warned_of_once(
     origin: Origin, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class OnlyHereError(RuntimeError):
-        """A cause that no other test has logged."""
-
-    fault = Fault(Operation.OPEN, OnlyHereError)  # type: ignore[arg-type]
+    faults = [Fault(Operation.OPEN, CacheUnavailable), Fault(Operation.COMMIT, CacheFull)]
     with (
-        FaultyCache(MemoryCache(clock=clock), [fault], clock=clock) as cache,
-        in_a_clean_room(CachedSession(cache, clock=clock)) as session,
+        FaultyCache(MemoryCache(clock=clock), faults, clock=clock) as cache,
+        in_a_clean_room(CachedSession(cache, clock=clock, hook=LoggingHook())) as session,
     ):
         for path in ("/1", "/2", "/3"):
             get(session, origin.on(path, Reply(headers=FRESH)))
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert len(warnings) == 1
-    assert "OnlyHereError" in warnings[0].getMessage()
+    assert [record.name for record in warnings] == ["stillfresh"] * 2
+    assert "cache failed at open of" in warnings[0].getMessage()
+    assert "cache failed at commit of" in warnings[1].getMessage()
 
 
 def test_why_says_it_with_its_section(origin: Origin, session: CachedSession) -> None:

@@ -40,6 +40,7 @@ _COMMON: Final = (
 _DIRECTORY: Final = os.O_RDONLY | _COMMON | getattr(os, "O_DIRECTORY", 0)
 # O_NONBLOCK: opening a FIFO that somebody put there must not wait for its writer.
 _READ: Final = os.O_RDONLY | _COMMON | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+_APPEND: Final = (_READ & ~os.O_RDONLY) | os.O_RDWR | os.O_APPEND
 _CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | _COMMON
 
 # One write call takes at most this much: Linux cuts at 2 GiB less a page, others sooner.
@@ -329,6 +330,14 @@ class Leaf:
         """Open a regular file to read; anything else of that name is an error."""
         return _open_regular(self._at(name), self._fd)
 
+    def open_to_append(self, name: str) -> tuple[int, os.stat_result]:
+        """Open a regular file to read and to write behind its end."""
+        return _open_regular(self._at(name), self._fd, _APPEND)
+
+    def status(self, name: str) -> os.stat_result:
+        """Look at what has a name, without following a link."""
+        return os.stat(self._at(name), dir_fd=self._fd, follow_symlinks=False)
+
     def create(self, name: str) -> int:
         """Make a new file to read and write, with the mode asked for whatever the umask."""
         fd = os.open(self._at(name), _CREATE, self._filemode, dir_fd=self._fd)
@@ -390,8 +399,8 @@ class Leaf:
         return os.path.join(self.path, name) if self._fd is None else name
 
 
-def _open_regular(path: str, dir_fd: int | None) -> tuple[int, os.stat_result]:
-    fd = os.open(path, _READ, dir_fd=dir_fd)
+def _open_regular(path: str, dir_fd: int | None, flags: int = _READ) -> tuple[int, os.stat_result]:
+    fd = os.open(path, flags, dir_fd=dir_fd)
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         os.close(fd)

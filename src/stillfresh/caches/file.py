@@ -56,6 +56,9 @@ _TRIES: Final = 16
 # Recency is written once in this many seconds for an entry, not at every hit.
 _RECENCY_STEP: Final = 3600.0
 _COPY_STEP: Final = 1 << 20
+# Amendments behind an entry take up to this many bytes before the file is written anew: some
+# dozens of refreshes, and still little to read.
+_AMENDMENTS: Final = 1 << 14
 # How long a lock of the caller's kind is waited for, in seconds.
 _LOCK_TIMEOUT: Final = 0.05
 
@@ -166,7 +169,7 @@ class _DirectoryCache(BaseCache):
         )
 
     def update(self, key: str, metadata: Buffer, *, version: str, expires: Expires = None) -> bool:
-        """Swap the entry file for one with other metadata and the same body.
+        """Append an amendment to the entry file, or write it anew if it has had many.
 
         Another program's entry is never updated: that answers False.
         """
@@ -177,7 +180,7 @@ class _DirectoryCache(BaseCache):
         name = file_name(key)
         try:
             with self._tree.leaf(name) as leaf:
-                fd, status = leaf.open(name)
+                fd, status = leaf.open_to_append(name)
                 try:
                     frame = _read_frame(fd, status)
                     if frame is None or frame.version != version or _is_past(frame, now):
@@ -187,6 +190,8 @@ class _DirectoryCache(BaseCache):
                     changed = frame._replace(
                         metadata=metadata, stored_at=now, expires_at=expires_at
                     )
+                    if self._amend(leaf, name, changed, fd, status):
+                        return True
                     temporary = _rewrite(leaf, name, changed, fd)
                 finally:
                     os.close(fd)
@@ -250,7 +255,7 @@ class _DirectoryCache(BaseCache):
             if not data.startswith(frames.MAGIC):
                 self._refuse_damage(data)
                 return self._open_foreign(name, data, fd, status)
-            frame = _frame_of(data, fd, status)
+            frame, _ = _frame_of(data, fd, status)
             if frame.key != key:
                 msg = f"{name} holds the entry of another key"
                 raise CorruptEntry(msg)
@@ -339,6 +344,29 @@ class _DirectoryCache(BaseCache):
             existed = leaf.unlink(name)
         _sweep(leaf, body)
         return existed
+
+    def _amend(self, leaf: Leaf, name: str, frame: Frame, fd: int, status: os.stat_result) -> bool:
+        """Append an amendment to the open file, if it is the present one and has room."""
+        amendment = frames.encode_amendment(frame)
+        _, end = _frame_and_end(fd, status)
+        first_end = frames.parse_head(_read_at(fd, 0, frames.HEAD_SIZE)).frame_size
+        if (
+            end != status.st_size
+            or end - first_end + len(amendment) > _AMENDMENTS
+            # What is linked from elsewhere, a backup say, is not ours alone to change.
+            or status.st_nlink != 1
+        ):
+            return False
+        with self._turn(leaf) as held:
+            if not held or not _same_file(leaf.status(name), status):
+                return False
+            try:
+                write_all(fd, amendment)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(fd, status.st_size)
+                raise
+        return True
 
     def _replace_version(self, leaf: Leaf, name: str, version: str, temporary: str) -> bool:
         """Let a finished file take the place of the entry file of just this version."""
@@ -590,20 +618,35 @@ def _rewrite(leaf: Leaf, name: str, frame: Frame, old: int) -> str:
 def _read_frame(fd: int, status: os.stat_result) -> Frame | None:
     """Read all but the body of an entry file; None where it is no frame, or a damaged one."""
     try:
-        data = _read_at(fd, 0, min(status.st_size, _AT_ONCE))
-        return _frame_of(data, fd, status)
+        return _frame_and_end(fd, status)[0]
     except CorruptEntry:
         return None
 
 
-def _frame_of(data: bytes, fd: int, status: os.stat_result) -> Frame:
+def _frame_and_end(fd: int, status: os.stat_result) -> tuple[Frame, int]:
+    return _frame_of(_read_at(fd, 0, min(status.st_size, _AT_ONCE)), fd, status)
+
+
+def _frame_of(data: bytes, fd: int, status: os.stat_result) -> tuple[Frame, int]:
+    """Read the frame that `data` is the beginning of; return it and where what counts ends."""
     head = frames.parse_head(data)
-    if head.frame_size != status.st_size:
-        msg = f"{status.st_size} bytes where the frame has {head.frame_size}"
+    end, size = head.frame_size, status.st_size
+    if not end <= size <= end + _AMENDMENTS:
+        msg = f"{size} bytes where the frame has {end}"
         raise CorruptEntry(msg)
-    if len(data) == status.st_size:
-        return frames.decode(head, data, data[head.tail_at :])
-    return frames.decode(head, data, _read_exactly(fd, head.tail_at, head.tail_size))
+    if len(data) == size:
+        tail = data[head.tail_at :]
+    else:
+        tail = _read_exactly(fd, head.tail_at, size - head.tail_at)
+    if size == end:
+        return frames.decode(head, data, tail), end
+    frame = frames.decode(head, data, tail[: head.tail_size])
+    frame, amendments = frames.amended(frame, tail[head.tail_size :])
+    return frame, end + amendments
+
+
+def _same_file(one: os.stat_result, other: os.stat_result) -> bool:
+    return (one.st_dev, one.st_ino, one.st_size) == (other.st_dev, other.st_ino, other.st_size)
 
 
 def _body_file_of(leaf: Leaf, name: str) -> str | None:

@@ -7,6 +7,11 @@ metadata. The key and the metadata stand last because they are known last: a bod
 while it arrives, and the head is filled in at the commit. The key is there so that a listing can
 name the entry, and so that a frame which strays under another key is noticed.
 
+Behind a frame there may be amendments: each is other metadata for the same version, in whole and
+with a checksum of its own. The last one counts. So a refresh after a 304 appends a few hundred
+bytes, where replacing the file would have the file system write it out; and one that was torn
+leaves what was there before.
+
 All integers are little-endian, times are seconds since the epoch.
 """
 
@@ -33,6 +38,11 @@ _HEAD: Final = struct.Struct("<8s H H I Q Q 16s 8s d d Q")
 #              magic, format, flags, key, metadata, body, digest, version, stored, expires, checksum
 _CHECKSUM_AT: Final = _HEAD.size - 8
 HEAD_SIZE: Final = _HEAD.size
+
+_AMENDMENT_MAGIC: Final = b"+sf\n"
+_AMENDMENT: Final = struct.Struct("<4s Q 8s d d Q")
+#              magic, metadata, version, stored, expires, checksum
+_AMENDMENT_CHECKSUM_AT: Final = _AMENDMENT.size - 8
 
 EMPTY_DIGEST: Final = xxhash.xxh3_128_digest(b"")
 
@@ -166,6 +176,45 @@ def decode(head: Head, raw: bytes, tail: bytes) -> Frame:
         head.stored_at,
         None if head.expires_at == math.inf else head.expires_at,
     )
+
+
+def encode_amendment(frame: Frame) -> bytes:
+    """Return what gives the frame of `frame.version` the metadata and times of `frame`."""
+    head = _AMENDMENT.pack(
+        _AMENDMENT_MAGIC,
+        len(frame.metadata),
+        bytes.fromhex(frame.version),
+        frame.stored_at,
+        math.inf if frame.expires_at is None else frame.expires_at,
+        0,
+    )[:_AMENDMENT_CHECKSUM_AT]
+    return head + _checksum(head, frame.metadata).to_bytes(8, "little") + frame.metadata
+
+
+def amended(frame: Frame, data: bytes) -> tuple[Frame, int]:
+    """Apply the amendments that stand in `data`, one after the other.
+
+    Returns the frame, and how many bytes made sense; the rest is a write that was cut short.
+    """
+    at = 0
+    while len(data) - at >= _AMENDMENT.size:
+        magic, size, version, stored_at, expires_at, checksum = _AMENDMENT.unpack_from(data, at)
+        metadata_at = at + _AMENDMENT.size
+        metadata = data[metadata_at : metadata_at + size]
+        if (
+            magic != _AMENDMENT_MAGIC
+            or version.hex() != frame.version
+            or len(metadata) != size
+            or _checksum(data[at : at + _AMENDMENT_CHECKSUM_AT], metadata) != checksum
+        ):
+            break
+        frame = frame._replace(
+            metadata=metadata,
+            stored_at=stored_at,
+            expires_at=None if expires_at == math.inf else expires_at,
+        )
+        at = metadata_at + size
+    return frame, at
 
 
 def decode_whole(data: bytes) -> tuple[Frame, bytes]:

@@ -30,6 +30,7 @@ from stillfresh.engine.credentials import Vault
 from stillfresh.engine.exchange import CacheInfo, exchange
 from stillfresh.engine.ports import LocalCachePorts, run
 from stillfresh.errors import BodyLost, ConfigError
+from stillfresh.rfc9111.decisions import Reason, Why, why
 from stillfresh.rfc9111.fields import Fields
 from stillfresh.rfc9111.messages import Request, Response
 from stillfresh.rfc9111.policy import Policy
@@ -144,7 +145,9 @@ class CacheAdapter(HTTPAdapter):
         }
         ports = _Ports(self, request, options)
         try:
-            answer = run(exchange(ports.request, self.policy, ports))
+            answer = run(
+                exchange(ports.request, self.policy, ports, bypass=_distrust(request, verify))
+            )
         except ConfigError as error:
             raise InvalidURL(str(error), request=request) from error
         response = _build(self, request, answer)
@@ -224,7 +227,9 @@ class _Ports(LocalCachePorts):
         self._adapter = adapter
         self._prepared = prepared
         self._options = options
-        self.request = Request(prepared.method or "GET", prepared.url or "", _fields(prepared))
+        self.request = Request(
+            prepared.method or "GET", prepared.url or "", _fields(prepared, options["cert"])
+        )
 
     def emit(self, event: events.Event) -> None:
         events.emit(self._hook, event)
@@ -439,11 +444,22 @@ def _as_cached(response: requests.Response) -> CachedResponse:
     return cached
 
 
-def _fields(prepared: requests.PreparedRequest) -> Fields:
-    """Read the request's fields; requests takes values as bytes too."""
-    lines = tuple(prepared.headers.lower_items())
-    if any(isinstance(value, bytes) for _, value in lines):
-        lines = tuple((name, _text(value)) for name, value in lines)
+def _distrust(prepared: requests.PreparedRequest, verify: Any) -> Why | None:
+    """Return why a response could be anybody's, and must not be given to who wants to be sure."""
+    if verify is False and (prepared.url or "").lower().startswith("https:"):
+        return why(Reason.UNVERIFIED)
+    return None
+
+
+def _fields(prepared: requests.PreparedRequest, cert: Any) -> Fields:
+    """Read the request's fields; requests takes values as bytes too.
+
+    A client certificate says who asks as Authorization does, so it counts as such a field here. It
+    is never sent as one.
+    """
+    lines = [(name, _text(value)) for name, value in prepared.headers.lower_items()]
+    if cert:
+        lines.append(("authorization", f"certificate {cert!r}"))
     return Fields(lines)
 
 

@@ -136,8 +136,13 @@ class _Found(Generic[E]):
     stored: StoredResponse
 
 
-async def exchange(request: Request, policy: Policy, ports: Ports[E, W, U]) -> Answer[E, W, U]:
+async def exchange(
+    request: Request, policy: Policy, ports: Ports[E, W, U], *, bypass: Why | None = None
+) -> Answer[E, W, U]:
     """Answer `request` from the cache, from the origin, or from both.
+
+    With a reason to `bypass` the cache, the origin is asked, and what is stored is neither used
+    nor changed.
 
     Raises:
         ConfigError: the URL is no absolute URL with a host.
@@ -145,7 +150,7 @@ async def exchange(request: Request, policy: Policy, ports: Ports[E, W, U]) -> A
     """
     ours = _Exchange(request, policy, ports)
     try:
-        return await ours.answer()
+        return await (ours.answer() if bypass is None else ours.pass_by(bypass))
     except BaseException:
         await ours.close()
         raise
@@ -192,6 +197,11 @@ class _Exchange(Generic[E, W, U]):
         if decision.why.reason is Reason.NO_STORED and self._guard.failed:
             return await self._forward(why(Reason.CACHE_FAILED), Forwarded.MISS)
         return await self._forward(decision.why, decision.forwarded)
+
+    async def pass_by(self, reason: Why) -> Answer[E, W, U]:
+        upstream = await self._ports.send(self._request)
+        info = CacheInfo(Outcome.MISS, reason, self._primary_key, storing=reason)
+        return self._miss(upstream, info, Forwarded.BYPASS, None)
 
     # Looking up.
 
@@ -450,16 +460,23 @@ class _Exchange(Generic[E, W, U]):
                 await self._guard.remove(found.key)
             self._emit_not_stored(decision.why, response.status)
         await self.close()
+        return self._miss(upstream, info, forwarded, recorder)
+
+    def _miss(
+        self,
+        upstream: U,
+        info: CacheInfo,
+        forwarded: Forwarded,
+        recorder: Recorder[E, W] | None,
+    ) -> Answer[E, W, U]:
+        request, response = self._request, upstream.response
         self._ports.emit(
             events.Miss(
-                self._primary_key, request.method, self._url, str(reason), response.status
+                self._primary_key, request.method, self._url, str(info.why), response.status
             )
         )
-        member = cache_status.forwarded(
-            forwarded,
-            status=response.status,
-            stored=recorder is not None or info.stored,
-        )
+        stored = recorder is not None or info.stored
+        member = cache_status.forwarded(forwarded, status=response.status, stored=stored)
         return Answer(_with_status(response, member), info, None, upstream, recorder)
 
     async def _invalidate(self, response: Response) -> None:
@@ -490,9 +507,7 @@ class _Exchange(Generic[E, W, U]):
                 self._emit_not_stored(reason, response.status)
                 return
             info.stored = True
-            self._ports.emit(
-                events.Stored(key, request.method, self._url, str(decision.why), size)
-            )
+            self._ports.emit(events.Stored(key, request.method, self._url, str(decision.why), size))
 
         expected = 0 if response.status == 204 else content_length(response.fields)
         recorder = self._recorder = Recorder(

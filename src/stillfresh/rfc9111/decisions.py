@@ -32,6 +32,7 @@ class Reason(Enum):
     RANGE = "the request is for a part", "RFC 9111 §3.3"
     REQUEST_CONTENT = "the request has content, which the key leaves out", "RFC 9110 §9.3.1"
     PRECONDITION = "the request has preconditions of its own", "RFC 9111 §4.3.2"
+    UNVERIFIED = "the server's certificate is not verified", "RFC 9110 §4.3.4"
     CACHE_FAILED = "the cache could not be read", "RFC 9111 §4"
     # Of a response.
     STORABLE = "the response may be stored", "RFC 9111 §3"
