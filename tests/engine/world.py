@@ -16,7 +16,6 @@ from stillfresh import CacheInfo, Policy
 from stillfresh.engine.credentials import Vault
 from stillfresh.engine.exchange import Answer, exchange
 from stillfresh.engine.ports import run
-from stillfresh.errors import BodyLost
 from stillfresh.events import Event
 from stillfresh.rfc9111.fields import Fields
 from stillfresh.rfc9111.messages import Request, Response
@@ -111,7 +110,7 @@ class World:
     def get(self, headers: Mapping[str, str] | None = None) -> tuple[bytes, CacheInfo]:
         """Get the page, read to its end."""
         answer = self.ask(headers=headers)
-        return self.read(answer), answer.info
+        return self.consume(answer), answer.info
 
     def asking(
         self, method: str = "GET", url: str = URL, headers: Mapping[str, str] | None = None
@@ -119,15 +118,15 @@ class World:
         request = Request(method, url, Fields((headers or {}).items()))
         return exchange(request, self.policy, self)
 
-    def read(self, answer: Got) -> bytes:
+    def consume(self, answer: Got) -> bytes:
         """Read an answer's body as a client does, and close everything."""
-        return run(self.reading(answer))
+        return run(self.consuming(answer))
 
-    async def reading(self, answer: Got) -> bytes:
+    async def consuming(self, answer: Got) -> bytes:
         if answer.entry is not None:
             body = b""
             try:
-                while chunk := await self.read_on(answer.entry, 3):
+                while chunk := await self.read(answer.entry, 3):
                     body += chunk
             except Exception as error:
                 assert answer.lost is not None
@@ -191,7 +190,7 @@ class World:
         assert entry.is_open
         await self._step("prime")
 
-    async def read_on(self, entry: FakeEntry, size: int) -> bytes:
+    async def read(self, entry: FakeEntry, size: int) -> bytes:
         assert entry.is_open
         await self._step("read")
         chunk = entry.body[entry.at : entry.at + size]
@@ -217,8 +216,9 @@ class World:
         writer.is_open = False
         body = b"".join(writer.parts) if writer.parts else None
         self.put(writer.key, metadata, body)
+        version = self.kept[writer.key][2]
         self._after("commit")
-        return self.kept[writer.key][2] if writer.key in self.kept else "gone"
+        return version
 
     async def abort(self, writer: FakeWriter) -> None:
         writer.is_open = False
@@ -278,6 +278,3 @@ def cancel(coroutine: Coroutine[Any, Any, object]) -> None:
         return
     except StopIteration:
         raise AssertionError("the cancellation was swallowed") from None
-
-
-LOST = BodyLost("for a test")

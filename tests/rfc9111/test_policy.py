@@ -165,7 +165,12 @@ def test_only_if_cached_never_goes_to_the_origin(
 ) -> None:
     decision = asked(control(value), kept, after=age)
     assert isinstance(decision, Unsatisfiable)
-    assert decision.why.reason is Reason.ONLY_IF_CACHED
+    assert decision.why.section == "RFC 9111 §5.2.1.7"
+
+
+def test_not_even_for_a_range() -> None:
+    request = get("Cache-Control: only-if-cached", "Range: bytes=0-1")
+    assert isinstance(asked(request, None), Unsatisfiable)
 
 
 @pytest.mark.parametrize(
@@ -361,6 +366,7 @@ def test_a_policy_shows_what_differs_but_never_its_secret() -> None:
     assert "shared=True" in shown
     assert "max_body" not in shown
     assert "0123456789abcdef" not in shown
+    assert repr(Policy()) == "Policy()"
 
 
 def test_a_private_cache_is_the_default() -> None:
@@ -404,6 +410,7 @@ def test_what_keeps_users_apart(value: str, vary: str, private: set[str], shared
 def test_the_user_may_name_more_of_it() -> None:
     policy = Policy(shared=True, isolate=frozenset({"X-User"}))
     assert "x-user" in policy.selecting_names(response("Cache-Control: public"))
+    assert policy.concealed == {"authorization", "proxy-authorization", "cookie", "x-user"}
 
 
 def test_a_stale_response_is_validated_rather_than_asked_for_anew() -> None:

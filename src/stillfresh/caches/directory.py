@@ -45,9 +45,9 @@ _CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | _COMMON
 
 # One write call takes at most this much: Linux cuts at 2 GiB less a page, others sooner.
 _WRITE_STEP: Final = 1 << 30
-# How long to wait, in seconds, before a lock that somebody holds is asked for again: 0.2 s in all.
+# How long to wait, in seconds, before a lock that somebody holds is asked for again: 0.5 s in all.
 # Its holder is about to rename a file; one that takes longer is stuck, or a stranger.
-_LOCK_PAUSES: Final = (0.0, 0.0, 0.0, *[0.002] * 100)
+_LOCK_PAUSES: Final = (0.0, 0.0, 0.0, *[0.002] * 250)
 
 TAG: Final = "CACHEDIR.TAG"
 # The signature is fixed by the Cache Directory Tagging Specification; backups skip such a folder.

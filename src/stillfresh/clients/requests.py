@@ -16,7 +16,10 @@ from typing import IO, TYPE_CHECKING, Any, cast
 try:
     import requests
     from requests.adapters import HTTPAdapter
+    from requests.cookies import extract_cookies_to_jar
     from requests.exceptions import ChunkedEncodingError, InvalidURL
+    from requests.structures import CaseInsensitiveDict
+    from requests.utils import get_encoding_from_headers
     from urllib3 import HTTPHeaderDict, HTTPResponse
     from urllib3.exceptions import ProtocolError
 except ImportError as error:
@@ -155,6 +158,23 @@ class CacheAdapter(HTTPAdapter):
         response.cache = answer.info
         return response
 
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> CachedResponse:
+        """Make requests' kind of response of urllib3's."""
+        if not isinstance(resp, _StoredRaw):
+            return _as_cached(super().build_response(req, resp))
+        # The quicker way for a hit: no header is looked up to be copied.
+        response = CachedResponse()
+        response.status_code = resp.status
+        response.headers = resp.joined_headers()
+        response.encoding = get_encoding_from_headers(response.headers)
+        response.raw = resp
+        response.reason = resp.reason or ""
+        response.url = req.url or ""
+        response.request = req
+        response.connection = self
+        extract_cookies_to_jar(response.cookies, req, resp)
+        return response
+
     def close(self) -> None:
         """Close the connections, and the cache if the adapter made it."""
         super().close()
@@ -278,6 +298,14 @@ class _StoredRaw(HTTPResponse):
             **_head(response, request, heard),
         )
         self._stored = body
+        self._lines = response.fields.lines
+
+    def joined_headers(self) -> CaseInsensitiveDict[str]:
+        """Return the headers as requests has them: lines of one name joined."""
+        joined = CaseInsensitiveDict(self._lines)
+        if len(joined) < len(self._lines):
+            joined = CaseInsensitiveDict(self.headers)
+        return joined
 
     def stream(
         self, amt: int | None = _CHUNK, decode_content: bool | None = None
@@ -409,7 +437,7 @@ def _build(
     body = None if answer.entry is None else BlockingBody(answer.entry, answer.lost)
     heard = None if upstream is None else upstream.built.raw
     raw = _StoredRaw(body, head, request, heard)
-    return _as_cached(adapter.build_response(request, raw))
+    return adapter.build_response(request, raw)
 
 
 def _tell(
@@ -457,12 +485,10 @@ def _fields(prepared: requests.PreparedRequest, cert: Any) -> Fields:
     A client certificate says who asks as Authorization does, so it counts as such a field here. It
     is never sent as one.
     """
-    lines = [(name, _text(value)) for name, value in prepared.headers.lower_items()]
+    lines = [
+        (name, value if isinstance(value, str) else value.decode("latin-1"))
+        for name, value in prepared.headers.lower_items()
+    ]
     if cert:
         lines.append(("authorization", f"certificate {cert!r}"))
     return Fields(lines)
-
-
-def _text(value: str | bytes) -> str:
-    """Decode as HTTP/1.1 does."""
-    return value if isinstance(value, str) else value.decode("latin-1")

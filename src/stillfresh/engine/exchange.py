@@ -160,7 +160,7 @@ class _Exchange(Generic[E, W, U]):
     def __init__(self, request: Request, policy: Policy, ports: Ports[E, W, U]) -> None:
         self._request = request
         # Its userinfo is a secret, and events are written to logs.
-        self._url = _USERINFO.sub(r"\1", request.url)
+        self._url = _USERINFO.sub(r"\1", request.url) if "@" in request.url else request.url
         self._policy = policy
         self._ports = ports
         self._guard: Guard[E, W] = Guard(ports, ports.emit)
@@ -219,6 +219,7 @@ class _Exchange(Generic[E, W, U]):
         if primary is None:
             return Forwarded.URI_MISS
         matches = is_selected(primary.stored, fields, self._conceal)
+        matches = matches and self._is_isolated(primary.stored)
         found = self._found = primary if matches else None
         others = primary.stored.others
         own_names = tuple(name for name, _ in primary.stored.selection) if others else ()
@@ -230,15 +231,19 @@ class _Exchange(Generic[E, W, U]):
             other = await self._load(key)
             if other is None:
                 continue
-            if other.stored.selection == selection and (
-                found is None or _is_newer(other.stored, found.stored)
-            ):
+            matching = other.stored.selection == selection and self._is_isolated(other.stored)
+            if matching and (found is None or _is_newer(other.stored, found.stored)):
                 outdone, found, self._found = found, other, other
                 if outdone is not None and outdone is not primary:
                     await self._ports.close(outdone.entry)
             else:
                 await self._ports.close(other.entry)
         return Forwarded.VARY_MISS
+
+    def _is_isolated(self, stored: StoredResponse) -> bool:
+        """Tell whether what keeps users apart has done so; who stored it may not have known."""
+        isolate = self._policy.isolate
+        return not isolate or isolate <= {name for name, _ in stored.selection}
 
     async def _set_aside(self) -> None:
         """Go on as if nothing had been found."""
@@ -342,6 +347,9 @@ class _Exchange(Generic[E, W, U]):
                 return served
         elif isinstance(answer, Pass) and answer.drop:
             await self._guard.remove(found.key)
+            if self._primary is found:
+                await self.close()
+                self._primary = self._found = None
         # The 304 is of no use, so ask again for all of it.
         await self._set_aside()
         return await self._forward(decision.why, decision.forwarded)
@@ -554,9 +562,10 @@ class _Exchange(Generic[E, W, U]):
 
     async def close(self) -> None:
         """Close what was opened."""
-        for found in (self._primary, self._found):
-            if found is not None:
-                await self._ports.close(found.entry)
+        if self._primary is not None:
+            await self._ports.close(self._primary.entry)
+        if self._found is not None and self._found is not self._primary:
+            await self._ports.close(self._found.entry)
 
 
 def _no_credentials(_name: str, value: str) -> str:

@@ -6,17 +6,14 @@ user did wrong (a closed cache, a bad option) is raised as it is.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic
 
 from stillfresh.engine.ports import CachePorts, E, W
 from stillfresh.errors import CacheError, CacheUnavailable, StoreError
 from stillfresh.events import Event, StoreFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-T = TypeVar("T")
-D = TypeVar("D")
+    from collections.abc import Callable
 
 
 class Guard(Generic[E, W]):
@@ -36,7 +33,11 @@ class Guard(Generic[E, W]):
 
     async def open(self, key: str) -> E | None:
         """Open an entry, or find nothing."""
-        return await self._attempt("open", key, self._ports.open(key), None)
+        try:
+            return await self._ports.open(key)
+        except Exception as error:  # noqa: BLE001
+            self._swallow("open", key, error)
+            return None
 
     async def metadata(self, key: str) -> bytes | None:
         """Return the metadata under `key`, or nothing."""
@@ -48,22 +49,37 @@ class Guard(Generic[E, W]):
 
     async def prime(self, key: str, entry: E) -> bool:
         """Tell whether a body can be read, as far as that can be known."""
-        return await self._attempt("read", key, self._done(self._ports.prime(entry)), False)
+        try:
+            await self._ports.prime(entry)
+        except Exception as error:  # noqa: BLE001
+            self._swallow("read", key, error)
+            return False
+        return True
 
     async def read(self, key: str, entry: E, size: int) -> bytes | None:
         """Read on in a body; None if that fails."""
-        return await self._attempt("read", key, self._ports.read(entry, size), None)
+        try:
+            return await self._ports.read(entry, size)
+        except Exception as error:  # noqa: BLE001
+            self._swallow("read", key, error)
+            return None
 
     async def writer(self, key: str) -> W | None:
         """Start a version, or nothing."""
-        return await self._attempt("writer", key, self._ports.writer(key), None)
+        try:
+            return await self._ports.writer(key)
+        except Exception as error:  # noqa: BLE001
+            self._swallow("writer", key, error)
+            return None
 
     async def write(self, key: str, writer: W, chunk: bytes) -> bool:
         """Append to a body and tell whether that worked; if not, the writer is aborted."""
         written = False
         try:
-            done = self._done(self._ports.write(writer, chunk))
-            written = await self._attempt("write", key, done, False)
+            await self._ports.write(writer, chunk)
+            written = True
+        except Exception as error:  # noqa: BLE001
+            self._swallow("write", key, error)
         finally:
             if not written:
                 await self._ports.abort(writer)
@@ -73,8 +89,9 @@ class Guard(Generic[E, W]):
         """Publish a version and return its name, or None if that fails."""
         version = None
         try:
-            committed = self._ports.commit(writer, metadata)
-            version = await self._attempt("commit", key, committed, None)
+            version = await self._ports.commit(writer, metadata)
+        except Exception as error:  # noqa: BLE001
+            self._swallow("commit", key, error)
         finally:
             if version is None:
                 await self._ports.abort(writer)
@@ -82,30 +99,32 @@ class Guard(Generic[E, W]):
 
     async def update(self, key: str, metadata: bytes, version: str) -> bool:
         """Swap metadata and tell whether that happened."""
-        return await self._attempt("update", key, self._ports.update(key, metadata, version), False)
+        try:
+            return await self._ports.update(key, metadata, version)
+        except Exception as error:  # noqa: BLE001
+            self._swallow("update", key, error)
+            return False
 
     async def remove(self, key: str) -> bool:
         """Remove an entry and tell whether there was one."""
-        return await self._attempt("remove", key, self._ports.remove(key), False)
+        try:
+            return await self._ports.remove(key)
+        except Exception as error:  # noqa: BLE001
+            self._swallow("remove", key, error)
+            return False
 
     def report(self, operation: str, key: str, error: StoreError) -> None:
         """Tell of a failure that showed elsewhere."""
         self.failed = True
         self._emit(StoreFailed(key, operation, error))
 
-    async def _done(self, operation: Awaitable[None]) -> bool:
-        await operation
-        return True
-
-    async def _attempt(self, operation: str, key: str, answer: Awaitable[T], nothing: D) -> T | D:
-        try:
-            return await answer
-        except StoreError as error:
-            self.report(operation, key, error)
-        except CacheError:
-            raise
-        except Exception as error:  # noqa: BLE001 - a cache of anybody's, with bugs of its own
+    def _swallow(self, operation: str, key: str, error: Exception) -> None:
+        """Report what an operation raised, unless it is the user's to know."""
+        if not isinstance(error, StoreError):
+            if isinstance(error, CacheError):
+                raise error
+            # A cache may be anybody's, and have bugs of its own.
             unexpected = CacheUnavailable(f"{type(error).__name__}: {error}")
             unexpected.__cause__ = error
-            self.report(operation, key, unexpected)
-        return nothing
+            error = unexpected
+        self.report(operation, key, error)

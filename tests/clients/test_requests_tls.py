@@ -1,0 +1,78 @@
+"""Who the server is, and who the client is, as TLS knows it."""
+
+import shutil
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stillfresh import MemoryCache, Outcome
+from stillfresh.clients.requests import CachedResponse, CachedSession
+from tests.origin import Origin, Reply
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("openssl") is None, reason="needs openssl to make a certificate"
+)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("tls")
+    certificate, key = folder / "certificate", folder / "key"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"),
+            *("-keyout", key, "-out", certificate),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return certificate, key
+
+
+@pytest.fixture
+def origin(certificate: tuple[Path, Path]) -> Iterator[Origin]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    with Origin(tls=context) as running:
+        running.on("/", Reply(headers={"Cache-Control": "max-age=60"}, body=b"hello"))
+        yield running
+
+
+def get(session: CachedSession, origin: Origin, **options: object) -> CachedResponse:
+    response = session.get(origin.url("/"), **options)  # type: ignore[arg-type]
+    assert isinstance(response, CachedResponse)
+    assert response.content == b"hello"
+    return response
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+def test_what_nobody_vouches_for_is_neither_stored_nor_served(
+    origin: Origin, certificate: tuple[Path, Path]
+) -> None:
+    vouched = str(certificate[0])
+    cache = MemoryCache()
+    with CachedSession(cache) as session:
+        unverified = get(session, origin, verify=False)
+        assert unverified.headers["Cache-Status"] == "stillfresh; fwd=bypass; fwd-status=200"
+        assert "not verified" in str(unverified.cache)
+        assert not list(cache.entries())
+        assert get(session, origin, verify=vouched).cache.outcome is Outcome.MISS
+        assert get(session, origin, verify=vouched).cache.outcome is Outcome.HIT
+        assert get(session, origin, verify=False).cache.outcome is Outcome.MISS
+
+
+def test_a_client_certificate_keeps_answers_apart(
+    origin: Origin, certificate: tuple[Path, Path]
+) -> None:
+    mine = (str(certificate[0]), str(certificate[1]))
+    vouched = str(certificate[0])
+    with CachedSession(MemoryCache()) as session:
+        assert not get(session, origin, verify=vouched, cert=mine).from_cache
+        assert get(session, origin, verify=vouched, cert=mine).from_cache
+        assert not get(session, origin, verify=vouched).from_cache
+        assert get(session, origin, verify=vouched, cert=mine).from_cache
+    assert all(request.header("Authorization") is None for request in origin.received)

@@ -1,0 +1,91 @@
+"""What `import stillfresh` gives, and what it leaves alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+import stillfresh
+from stillfresh import (
+    BodyLost,
+    CacheClosed,
+    CacheError,
+    CacheFull,
+    CacheUnavailable,
+    ConfigError,
+    CorruptEntry,
+    StoreError,
+)
+
+OPTIONAL = ["aiohttp", "click", "filelock", "httpx", "redis", "requests", "rich", "urllib3"]
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a Python of its own, where warnings are errors."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_all_that_is_promised_is_there() -> None:
+    for name in stillfresh.__all__:
+        assert getattr(stillfresh, name) is not None
+    assert len(set(stillfresh.__all__)) == len(stillfresh.__all__)
+
+
+def test_nothing_public_is_left_out() -> None:
+    modules = {"caches", "clients", "engine", "errors", "events", "rfc9111", "testing", "cli"}
+    public = {name for name in vars(stillfresh) if not name.startswith("_")} - modules
+    assert public <= set(stillfresh.__all__)
+
+
+def test_importing_it_pulls_in_nothing_optional() -> None:
+    done = python(f"import sys, stillfresh; print(set(sys.modules) & set({OPTIONAL}))")
+    assert (done.stdout, done.stderr) == ("set()\n", "")
+
+
+def test_the_client_brings_its_own_library_only() -> None:
+    others = sorted(set(OPTIONAL) - {"requests", "urllib3"})
+    done = python(
+        "import sys, stillfresh.clients.requests; "
+        f"print(set(sys.modules) & set({others})); "
+        "print('requests' in sys.modules)"
+    )
+    assert (done.stdout, done.stderr) == ("set()\nTrue\n", "")
+
+
+@pytest.mark.parametrize("missing", ["requests", "urllib3"])
+def test_a_missing_library_is_named_with_its_extra(missing: str) -> None:
+    done = python(
+        f"import sys; sys.modules[{missing!r}] = None\n"
+        "import stillfresh\n"
+        "try:\n"
+        "    import stillfresh.clients.requests\n"
+        "except ImportError as error:\n"
+        "    print(error)\n"
+    )
+    assert done.stdout == (
+        "stillfresh.clients.requests needs requests: pip install 'stillfresh[requests]'\n"
+    )
+
+
+def test_it_says_its_version() -> None:
+    assert stillfresh.__version__ == version("stillfresh")
+
+
+def test_all_errors_are_of_one_family() -> None:
+    for kind in (CorruptEntry, BodyLost, CacheFull, CacheUnavailable):
+        assert issubclass(kind, StoreError)
+    for kind in (StoreError, ConfigError, CacheClosed):
+        assert issubclass(kind, CacheError)
+    assert not issubclass(ConfigError, StoreError)
+    assert not issubclass(CacheClosed, StoreError)
+    assert issubclass(BodyLost, OSError)
+    assert issubclass(ConfigError, ValueError)
