@@ -81,10 +81,10 @@ def test_it_says_its_version() -> None:
 
 
 def test_all_errors_are_of_one_family() -> None:
-    for kind in (CorruptEntry, BodyLost, CacheFull, CacheUnavailable):
-        assert issubclass(kind, StoreError)
-    for kind in (StoreError, ConfigError, CacheClosed):
-        assert issubclass(kind, CacheError)
+    for failure in (CorruptEntry, BodyLost, CacheFull, CacheUnavailable):
+        assert issubclass(failure, StoreError)
+    for error in (StoreError, ConfigError, CacheClosed):
+        assert issubclass(error, CacheError)
     assert not issubclass(ConfigError, StoreError)
     assert not issubclass(CacheClosed, StoreError)
     assert issubclass(BodyLost, OSError)

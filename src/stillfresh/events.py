@@ -136,6 +136,11 @@ class LoggingHook:
 log_event: Final = LoggingHook()
 
 
+def is_listening(hook: Hook) -> bool:
+    """Tell whether `hook` does anything with a decision; the default one does at DEBUG."""
+    return hook is not log_event or logger.isEnabledFor(logging.DEBUG)
+
+
 def emit(hook: Hook, event: Event) -> None:
     """Give `event` to `hook`, whose own failures are logged and end here."""
     try:

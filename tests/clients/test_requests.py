@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import gc
+import gzip
 import logging
 import os
 import pickle
+import random
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -40,7 +42,7 @@ from stillfresh.clients.requests import (
     CachedSession,
     StoredBodyLost,
 )
-from stillfresh.events import Event, Hook, LoggingHook, NotStored, Stored
+from stillfresh.events import Event, Hook, LoggingHook, NotStored, Stored, StoreFailed
 from stillfresh.testing import Fault, FaultyCache, ManualClock, Operation
 from stillfresh.testing.clock import START
 from tests.clients.behaviours import ClientBehaviours, StorageBehaviours
@@ -149,6 +151,32 @@ class Classic:
 
     def close(self) -> None:
         self.is_open = False
+
+
+class BrokenClassic(Classic):
+    """Any cache of anybody's, on a bad day."""
+
+    def get(self, key: str) -> bytes | None:
+        raise ConnectionError
+
+    def set(self, key: str, value: bytes) -> None:
+        raise ConnectionError
+
+    def delete(self, key: str) -> None:
+        raise ConnectionError
+
+    def close(self) -> None:
+        raise ConnectionError
+
+
+def test_an_object_that_fails_is_gone_without(origin: Origin) -> None:
+    events: list[Event] = []
+    url = origin.on("/", Reply(headers=FRESH, body=b"body"))
+    with in_a_clean_room(CachedSession(BrokenClassic(), hook=events.append)) as session:
+        assert get(session, url).content == b"body"
+        assert get(session, url, auth=("me", "secret")).content == b"body"
+        assert session.post(url).content == b"body"
+    assert any(isinstance(event, StoreFailed) for event in events)
 
 
 @pytest.mark.parametrize("given", ["nonsense", "ftp://host/", "file://host/a", "", 3, object()])
@@ -310,6 +338,7 @@ def test_cookies_are_heard_once(origin: Origin, session: CachedSession, clock: M
         Reply(304, {"Set-Cookie": "a=3; Path=/"}),
     )
     assert dict(get(session, url).cookies) == {"a": "1", "b": "2"}
+    assert dict(session.cookies) == {"a": "1", "b": "2"}
     session.cookies.clear()
     session.cookies.set("a", "of a later page")
     hit = get(session, url)
@@ -431,6 +460,19 @@ def test_users_are_told_apart_however_they_say_who_they_are(
     assert len(origin.received) == 3
 
 
+def test_a_client_certificate_is_never_sent_in_the_place_of_credentials(
+    origin: Origin, session: CachedSession, clock: ManualClock, tmp_path: Path
+) -> None:
+    url = origin.on("/", Reply(headers=TAGGED, body=b"body"), Reply(304))
+    for _ in range(2):
+        get(session, url, cert=(str(tmp_path), str(tmp_path)), auth=("me", "secret"))
+        clock.advance(61)
+    assert [request.header("Authorization") for request in origin.received] == [
+        "Basic bWU6c2VjcmV0"
+    ] * 2
+    assert origin.received[-1].header("If-None-Match") == '"1"'
+
+
 # Errors.
 
 
@@ -500,6 +542,13 @@ def test_urls_that_make_no_sense(session: CachedSession, url: str) -> None:
         plain.get(url)
     with pytest.raises(type(expected.value)):
         session.get(url)
+
+
+def test_a_url_that_only_the_adapter_sees(origin: Origin, cache: MemoryCache) -> None:
+    prepared = requests.Request("GET", origin.url("/")).prepare()
+    prepared.url = "http:///no-host"
+    with pytest.raises(requests.exceptions.InvalidURL):
+        CacheAdapter(cache).send(prepared)
 
 
 def test_a_304_that_claims_to_be_chunked_is_not_waited_for(
@@ -620,6 +669,55 @@ def test_a_long_stored_body_that_is_damaged(
         with pytest.raises(urllib3.exceptions.ProtocolError) as from_raw:
             response.raw.read()
         assert isinstance(from_raw.value.__cause__, BodyLost)
+
+
+def test_a_long_compressed_body_that_is_damaged(
+    origin: Origin, tmp_path: Path, clock: ManualClock
+) -> None:
+    """What was decoded so far was right; the damage shows before the end."""
+    packed = gzip.compress(random.Random(4).randbytes(2_000_000))
+    url = origin.on("/", Reply(headers=FRESH | {"Content-Encoding": "gzip"}, body=packed))
+    place = tmp_path / "cache"
+    with (
+        SeparateBodyFileCache(place, clock=clock) as cache,
+        in_a_clean_room(CachedSession(cache, clock=clock)) as session,
+    ):
+        whole = get(session, url).content
+        (body,) = place.rglob("*.body")
+        with body.open("r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            file.write(b"\xff")
+        response = get(session, url, stream=True)
+        got = b""
+        with pytest.raises(StoredBodyLost):  # noqa: PT012 - it comes after good pieces
+            for chunk in response.iter_content(100_000):
+                got += chunk
+        assert whole.startswith(got)
+        assert get(session, url).content == whole
+
+
+def test_what_concerns_the_connection_is_the_connections(
+    origin: Origin, session: CachedSession
+) -> None:
+    gate = origin.gate()
+
+    def answer(_: Received) -> Reply:
+        def body() -> Iterator[bytes]:
+            yield b"first"
+            gate.wait(10)
+            yield b"second"
+
+        return Reply(headers=FRESH, body=body())
+
+    url = origin.on("/", answer, Reply(headers=FRESH, body=b"whole"))
+    response = get(session, url, stream=True)
+    chunks = response.raw.read_chunked()
+    assert next(chunks) == b"first"
+    assert response.raw.connection is not None
+    response.raw.shutdown()
+    with pytest.raises(urllib3.exceptions.ProtocolError):
+        next(chunks)
+    assert get(session, url).content == b"whole"
 
 
 # Pickling.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -138,7 +137,6 @@ def test_at_its_end_it_is_closed_as_http_client_is(
     """urllib3's `stream(None)` asks for more until it is."""
     wire = Wire(b"abc", b"def")
     tee = bench.tee(wire)
-    assert not tee.closed
     read(tee)
     assert tee.closed
     assert not wire.is_open
@@ -159,7 +157,6 @@ def test_a_body_left_unread_is_not_stored(
         tee.close()
         assert not wire.is_open
     del tee
-    gc.collect()
     assert bench.stored is None
     assert len(bench.ended) == 1
     assert bench.ended[0][0] is not None
@@ -230,7 +227,6 @@ def test_a_stored_body_is_read_and_closed_at_its_end(
     entry: Entry, read: Callable[[BlockingBody], list[bytes]]
 ) -> None:
     body = BlockingBody(entry)
-    assert not body.closed
     assert b"".join(read(body)) == b"abcdef"
     assert body.closed
     assert body.tell() == 6

@@ -86,6 +86,7 @@ class World:
 
     def __init__(self, *replies: Reply, policy: Policy | None = None) -> None:
         self.suspends = False
+        self.listening = True
         self.policy = policy or Policy()
         self.clock = ManualClock()
         self.vault = Vault()
@@ -151,6 +152,8 @@ class World:
         return [event for event in self.events if isinstance(event, kind)]
 
     # The ports.
+
+    listening = True
 
     def now(self) -> float:
         return self.clock()

@@ -216,8 +216,8 @@ class SeparateBodyBaseCache(BaseCache):
     def set(self, key: str, value: Buffer, expires: Expires = None) -> None:
         """Keep `value` under `key`: of a new version if `set_body` follows, else of the present.
 
-        While the entry has a body, others go on seeing the present version until this thread
-        calls `set_body` for the key, or anything else, or ends.
+        Others go on seeing the present version, or none, until this thread calls `set_body` for
+        the key, or anything else, or ends.
         """
         super()._check_open()
         value = as_bytes(value)

@@ -45,9 +45,9 @@ _CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | _COMMON
 
 # One write call takes at most this much: Linux cuts at 2 GiB less a page, others sooner.
 _WRITE_STEP: Final = 1 << 30
-# How long to wait, in seconds, before a lock that somebody holds is asked for again: 0.5 s in all.
+# How long to wait, in seconds, before a lock that somebody holds is asked for again: 30 ms in all.
 # Its holder is about to rename a file; one that takes longer is stuck, or a stranger.
-_LOCK_PAUSES: Final = (0.0, 0.0, 0.0, *[0.002] * 250)
+_LOCK_PAUSES: Final = (0.0, 0.0, 0.0, *[0.001] * 30)
 
 TAG: Final = "CACHEDIR.TAG"
 # The signature is fixed by the Cache Directory Tagging Specification; backups skip such a folder.
@@ -89,6 +89,9 @@ class Directory:
         self._filemode = filemode
         self._dirmode = dirmode
         self._trusted = trusted
+        self._prefix = self.root.rstrip(os.sep) + os.sep
+        # Whether the kernel names the file behind a descriptor; Linux does.
+        self._tells_paths = True
         # Mode and owner of the root when it was last found to be trustworthy.
         self._trusted_looks: tuple[int, int] | None = None
         self._tagged: tuple[tuple[int, int], bool] | None = None
@@ -141,6 +144,10 @@ class Directory:
         if not _BY_DESCRIPTOR:
             with self._leaf_by_path(name, create=False) as leaf:
                 return leaf.open(name + suffix)
+        if self._tells_paths:
+            found = self._open_at_once(f"{self._prefix}{'/'.join(name[:_LEVELS])}/{name}{suffix}")
+            if found is not None:
+                return found
         fd = self._open_root(create=False)
         try:
             for part in name[:_LEVELS]:
@@ -150,6 +157,22 @@ class Directory:
             return _open_regular(name + suffix, fd)
         finally:
             os.close(fd)
+
+    def _open_at_once(self, path: str) -> tuple[int, os.stat_result] | None:
+        """Open a file by its path, and have the kernel say which file that was.
+
+        Where it says another path, a link has been followed, or the file was replaced meanwhile:
+        then it counts as not tried.
+        """
+        self._check_root(os.lstat(self.root))
+        fd, status = _open_regular(path, None)
+        try:
+            if os.readlink(f"/proc/self/fd/{fd}") == path:
+                return fd, status
+        except OSError:
+            self._tells_paths = False
+        os.close(fd)
+        return None
 
     def leaves(self) -> Iterator[Leaf]:
         """Visit every leaf directory there is. Links and strangers' names are passed over."""
@@ -213,15 +236,20 @@ class Directory:
                 raise
             self._make_root()
             fd = os.open(self.root, _DIRECTORY)
-        status = os.fstat(fd)
+        try:
+            self._check_root(os.fstat(fd))
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def _check_root(self, status: os.stat_result) -> None:
         looks = (status.st_mode, status.st_uid)
         if looks != self._trusted_looks:
             doubt = self._doubt(status)
             if doubt is not None:
-                os.close(fd)
                 raise CacheUnavailable(doubt)
             self._trusted_looks = looks
-        return fd
 
     def _make_root(self) -> None:
         _make_parents(os.path.dirname(self.root), self._dirmode)

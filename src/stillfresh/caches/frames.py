@@ -195,18 +195,20 @@ def amended(frame: Frame, data: bytes) -> tuple[Frame, int]:
     """Apply the amendments that stand in `data`, one after the other.
 
     Returns the frame, and how many bytes made sense; the rest is a write that was cut short.
+
+    Raises:
+        CorruptEntry: the rest is something else.
     """
     at = 0
     while len(data) - at >= _AMENDMENT.size:
         magic, size, version, stored_at, expires_at, checksum = _AMENDMENT.unpack_from(data, at)
         metadata_at = at + _AMENDMENT.size
+        if magic != _AMENDMENT_MAGIC or version.hex() != frame.version:
+            break
         metadata = data[metadata_at : metadata_at + size]
-        if (
-            magic != _AMENDMENT_MAGIC
-            or version.hex() != frame.version
-            or len(metadata) != size
-            or _checksum(data[at : at + _AMENDMENT_CHECKSUM_AT], metadata) != checksum
-        ):
+        if len(metadata) < size:
+            return frame, at
+        if _checksum(data[at : at + _AMENDMENT_CHECKSUM_AT], metadata) != checksum:
             break
         frame = frame._replace(
             metadata=metadata,
@@ -214,6 +216,10 @@ def amended(frame: Frame, data: bytes) -> tuple[Frame, int]:
             expires_at=None if expires_at == math.inf else expires_at,
         )
         at = metadata_at + size
+    rest = data[at:]
+    if len(rest) >= _AMENDMENT.size or not _AMENDMENT_MAGIC.startswith(rest[:4]):
+        msg = "an amendment is damaged"
+        raise CorruptEntry(msg)
     return frame, at
 
 

@@ -244,6 +244,7 @@ class _Ports(LocalCachePorts):
         self.vault = adapter._vault  # noqa: SLF001 - the adapter's own ports
         self.now = adapter._clock  # noqa: SLF001
         self._hook = adapter._hook or events.log_event  # noqa: SLF001
+        self.listening = events.is_listening(self._hook)
         self._adapter = adapter
         self._prepared = prepared
         self._options = options
@@ -258,8 +259,9 @@ class _Ports(LocalCachePorts):
         prepared = self._prepared
         if request is not self.request:
             prepared = prepared.copy()
+            known = frozenset(self.request.fields)
             for name, value in request.fields:
-                if self.request.fields.get(name) != value:
+                if (name, value) not in known:
                     prepared.headers[name] = value
         built = self._adapter.send_uncached(prepared, self._options)
         # Our conditions are no part of what the caller may send again, as for an answer to a 401.

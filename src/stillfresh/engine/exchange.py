@@ -304,9 +304,10 @@ class _Exchange(Generic[E, W, U]):
         age, ttl = decision.age, decision.ttl
         info = CacheInfo(Outcome.HIT, decision.why, found.key, age, ttl, stored=True)
         request = self._request
-        self._ports.emit(
-            events.Hit(found.key, request.method, self._url, str(decision.why), age, ttl)
-        )
+        if self._ports.listening:
+            self._ports.emit(
+                events.Hit(found.key, request.method, self._url, str(decision.why), age, ttl)
+            )
         response = _with_status(decision.response, cache_status.hit(ttl))
         return Answer(response, info, self._body_of(found), lost=partial(self._lose, found))
 
@@ -380,9 +381,16 @@ class _Exchange(Generic[E, W, U]):
 
     async def _keep(self, found: _Found[E], stored: StoredResponse) -> bool | None:
         """Write the record of a refreshed response; None if the body got lost over it."""
+        names = self._policy.selecting_names(stored.response)
+        selection = selection_of(self._request.fields, names, self._conceal)
+        if found is not self._primary and selection != found.stored.selection:
+            # It is selected by more than the fields that lead to its key.
+            await self._guard.remove(found.key)
+            return False
+        stored = stored._replace(selection=selection)
         if not found.stored.legacy:
             return await self._guard.update(found.key, records.encode(stored), found.version)
-        return await self._adopt(found, stored)
+        return self._request.method == "GET" and await self._adopt(found, stored)
 
     async def _adopt(self, found: _Found[E], stored: StoredResponse) -> bool | None:
         """Store another program's response, proven to be good, as one of ours."""
@@ -460,9 +468,7 @@ class _Exchange(Generic[E, W, U]):
                 decision.stored, response_time
             )
         elif isinstance(decision, Refresh) and found is not None:
-            info.stored = await self._guard.update(
-                found.key, records.encode(decision.stored), found.version
-            )
+            info.stored = bool(await self._keep(found, decision.stored))
         elif isinstance(decision, Pass):
             if decision.drop and found is not None:
                 await self._guard.remove(found.key)

@@ -39,7 +39,14 @@ def decode(
     try:
         record = msgpack.unpackb(memoryview(metadata)[len(PREFIX) :], raw=False)
         return _read(record, url, conceal)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
         msg = f"a damaged record of CacheControl's: {error!r}"
         raise CorruptEntry(msg) from error
 
@@ -62,6 +69,10 @@ def _read(
     record: Any, url: str, conceal: Callable[[str, str], str]
 ) -> tuple[StoredResponse, bytes]:
     held = record["response"]
+    status = int(held["status"])
+    if not 100 <= status <= 999:
+        msg = f"no response has the status {status}"
+        raise ValueError(msg)
     fields = Fields((str(name), str(value)) for name, value in held["headers"].items())
     fields = fields.without({"transfer-encoding", "connection", "keep-alive"})
     # Without a Date its age is unknown, so it counts from the beginning of time: to be validated.
@@ -77,7 +88,7 @@ def _read(
     stored = StoredResponse(
         url=url,
         response=Response(
-            int(held["status"]), fields, str(held.get("reason") or ""), int(held["version"] or 11)
+            status, fields, str(held.get("reason") or ""), int(held["version"] or 11)
         ),
         request_time=received,
         response_time=received,

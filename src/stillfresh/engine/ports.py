@@ -85,6 +85,10 @@ class Ports(CachePorts[E, W], Protocol[E, W, U]):
     def now(self) -> float:
         """Return the time in seconds since the epoch."""
 
+    @property
+    def listening(self) -> bool:
+        """Whether anybody wants to hear of hits."""
+
     def emit(self, event: Event) -> None:
         """Take note of an event. Never raises."""
 

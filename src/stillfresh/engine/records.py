@@ -6,6 +6,7 @@ exactly the types that belong there is damage, whatever wrote it.
 
 from __future__ import annotations
 
+import math
 from itertools import chain
 from typing import Any, Final
 
@@ -70,10 +71,16 @@ def _read(record: Any) -> StoredResponse:
         msg = "the record has not the values it should have"
         raise TypeError(msg)
     url, status, reason, version, lines, requested, received, selection, generation, others = record
+    if not math.isfinite(requested + received):
+        msg = "a moment that never was"
+        raise ValueError(msg)
+    if any(type(inner) is not tuple for inner in (*selection, *others)):
+        msg = "something else where a tuple should be"
+        raise TypeError(msg)
     # Joining is the quickest way to have every member be a string.
     "".join(lines)
     for name, value in selection:
-        "".join((name, value or ""))
+        "".join((name, "" if value is None else value))
     for names in others:
         "".join(names)
     return StoredResponse(

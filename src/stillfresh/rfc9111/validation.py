@@ -19,7 +19,14 @@ PRECONDITIONS: Final = frozenset(
 # §3.2: what tells which body is stored and how it is to be read is not changed by a message
 # without one. A tag that came later, or came weak and comes strong, may be another body's.
 _NOT_UPDATED: Final = frozenset(
-    {"content-encoding", "content-type", "content-range", "content-length", "etag"}
+    {
+        "content-digest",
+        "content-encoding",
+        "content-length",
+        "content-md5",
+        "content-range",
+        "etag",
+    }
 )
 
 
