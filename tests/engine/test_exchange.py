@@ -421,6 +421,15 @@ class TestGuard:
         )
         world.consume(answer)
 
+    def test_a_body_lost_before_its_reader_makes_room_for_whatever_comes(self) -> None:
+        world = World(told(b"old"), told(b"new", vary="X-A"))
+        world.get()
+        world.faults["prime"] = BodyLost("gone")
+        assert world.get()[0] == b"new"
+        world.faults.clear()
+        assert world.get() == (b"new", world.ask("HEAD").info)
+        assert list(world.kept) == [URL]
+
     def test_a_body_lost_under_its_reader_is_told_and_forgotten(self) -> None:
         world = World(told(b"a longer body"))
         world.get()
@@ -527,6 +536,15 @@ class TestLegacy:
         assert world.kept[URL][1] == b"hello"
         assert not records.decode(world.kept[URL][0]).legacy
         assert world.left_open() == []
+
+    def test_it_begins_a_generation_of_its_own(self) -> None:
+        generations = set()
+        for _ in range(2):
+            world = self.world(legacy(b"x", Date=self.DATE, ETag='"1"'), None, NOT_MODIFIED)
+            world.clock.advance(61)
+            world.get()
+            generations.add(records.decode(world.kept[URL][0]).generation)
+        assert len(generations) == 2
 
     @pytest.mark.parametrize("operation", ["writer", "write", "commit", "read"])
     def test_making_it_ours_may_fail(self, operation: str) -> None:

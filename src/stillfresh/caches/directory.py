@@ -119,12 +119,17 @@ class Directory:
             return self._leaf_by_path(name, create=create)
         fd = self._open_root(create=create)
         try:
+            missing = False
             for part in name[:_LEVELS]:
                 try:
-                    child = os.open(part, _DIRECTORY, dir_fd=fd)
+                    child = (
+                        self._make(part, fd) if missing else os.open(part, _DIRECTORY, dir_fd=fd)
+                    )
                 except FileNotFoundError:
-                    if not create:
+                    if missing or not create:
                         raise
+                    # And so is all that would be below it.
+                    missing = True
                     child = self._make(part, fd)
                 os.close(fd)
                 fd = child

@@ -56,9 +56,9 @@ _TRIES: Final = 16
 # Recency is written once in this many seconds for an entry, not at every hit.
 _RECENCY_STEP: Final = 3600.0
 _COPY_STEP: Final = 1 << 20
-# Amendments behind an entry take up to this many bytes before the file is written anew: some
-# dozens of refreshes, and still little to read.
-_AMENDMENTS: Final = 1 << 14
+# Amendments behind an entry take up to this many bytes before the file is written anew: about ten
+# refreshes, and still little to read.
+_AMENDMENTS: Final = 1 << 12
 # How long a lock of the caller's kind is waited for, in seconds.
 _LOCK_TIMEOUT: Final = 0.05
 
@@ -182,15 +182,16 @@ class _DirectoryCache(BaseCache):
             with self._tree.leaf(name) as leaf:
                 fd, status = leaf.open_to_append(name)
                 try:
-                    frame = _read_frame(fd, status)
-                    if frame is None or frame.version != version or _is_past(frame, now):
+                    found = _read_frame_and_room(fd, status)
+                    if found is None or found[0].version != version or _is_past(found[0], now):
                         return False
+                    frame, room = found
                     if expires_at is not None and expires_at <= now:
                         return self._unlink_version(leaf, name, version)
                     changed = frame._replace(
                         metadata=metadata, stored_at=now, expires_at=expires_at
                     )
-                    if self._amend(leaf, name, changed, fd, status):
+                    if self._amend(leaf, name, changed, fd, status, room):
                         return True
                     temporary = _rewrite(leaf, name, changed, fd)
                 finally:
@@ -345,17 +346,13 @@ class _DirectoryCache(BaseCache):
         _sweep(leaf, body)
         return existed
 
-    def _amend(self, leaf: Leaf, name: str, frame: Frame, fd: int, status: os.stat_result) -> bool:
+    def _amend(
+        self, leaf: Leaf, name: str, frame: Frame, fd: int, status: os.stat_result, room: int
+    ) -> bool:
         """Append an amendment to the open file, if it is the present one and has room."""
         amendment = frames.encode_amendment(frame)
-        _, end = _frame_and_end(fd, status)
-        first_end = frames.parse_head(_read_at(fd, 0, frames.HEAD_SIZE)).frame_size
-        if (
-            end != status.st_size
-            or end - first_end + len(amendment) > _AMENDMENTS
-            # What is linked from elsewhere, a backup say, is not ours alone to change.
-            or status.st_nlink != 1
-        ):
+        # What is linked from elsewhere, a backup say, is not ours alone to change.
+        if len(amendment) > room or status.st_nlink != 1:
             return False
         with self._turn(leaf) as held:
             if not held or not _same_file(leaf.status(name), status):
@@ -383,9 +380,14 @@ class _DirectoryCache(BaseCache):
             leaf.rename(temporary, name)
         _sweep(leaf, old_body)
 
+    def _turn(self, leaf: Leaf) -> AbstractContextManager[bool]:
+        if self.lock_class is None:
+            return leaf.turn()
+        return self._turn_with_lock(leaf, self.lock_class)
+
     @contextlib.contextmanager
-    def _turn(self, leaf: Leaf) -> Iterator[bool]:
-        lock = _held(self.lock_class, os.path.join(self._tree.root, ".lock"))
+    def _turn_with_lock(self, leaf: Leaf, lock_class: Callable[[str], Any]) -> Iterator[bool]:
+        lock = _held(lock_class, os.path.join(self._tree.root, ".lock"))
         with lock, leaf.turn() as held:
             yield held
 
@@ -617,18 +619,22 @@ def _rewrite(leaf: Leaf, name: str, frame: Frame, old: int) -> str:
 
 def _read_frame(fd: int, status: os.stat_result) -> Frame | None:
     """Read all but the body of an entry file; None where it is no frame, or a damaged one."""
+    found = _read_frame_and_room(fd, status)
+    return None if found is None else found[0]
+
+
+def _read_frame_and_room(fd: int, status: os.stat_result) -> tuple[Frame, int] | None:
     try:
-        return _frame_and_end(fd, status)[0]
+        return _frame_of(_read_at(fd, 0, min(status.st_size, _AT_ONCE)), fd, status)
     except CorruptEntry:
         return None
 
 
-def _frame_and_end(fd: int, status: os.stat_result) -> tuple[Frame, int]:
-    return _frame_of(_read_at(fd, 0, min(status.st_size, _AT_ONCE)), fd, status)
-
-
 def _frame_of(data: bytes, fd: int, status: os.stat_result) -> tuple[Frame, int]:
-    """Read the frame that `data` is the beginning of; return it and where what counts ends."""
+    """Read the frame that `data` is the beginning of.
+
+    Returns it, and how many bytes may be appended.
+    """
     head = frames.parse_head(data)
     end, size = head.frame_size, status.st_size
     if not end <= size <= end + _AMENDMENTS:
@@ -639,10 +645,11 @@ def _frame_of(data: bytes, fd: int, status: os.stat_result) -> tuple[Frame, int]
     else:
         tail = _read_exactly(fd, head.tail_at, size - head.tail_at)
     if size == end:
-        return frames.decode(head, data, tail), end
+        return frames.decode(head, data, tail), _AMENDMENTS
     frame = frames.decode(head, data, tail[: head.tail_size])
     frame, amendments = frames.amended(frame, tail[head.tail_size :])
-    return frame, end + amendments
+    # Nothing can be found behind a write that was cut short.
+    return frame, _AMENDMENTS - amendments if end + amendments == size else 0
 
 
 def _same_file(one: os.stat_result, other: os.stat_result) -> bool:

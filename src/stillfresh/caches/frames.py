@@ -192,35 +192,33 @@ def encode_amendment(frame: Frame) -> bytes:
 
 
 def amended(frame: Frame, data: bytes) -> tuple[Frame, int]:
-    """Apply the amendments that stand in `data`, one after the other.
+    """Apply the last of the amendments that stand in `data`.
 
     Returns the frame, and how many bytes made sense; the rest is a write that was cut short.
 
     Raises:
-        CorruptEntry: the rest is something else.
+        CorruptEntry: the last one is damaged, or the rest is something else.
     """
-    at = 0
-    while len(data) - at >= _AMENDMENT.size:
-        magic, size, version, stored_at, expires_at, checksum = _AMENDMENT.unpack_from(data, at)
-        metadata_at = at + _AMENDMENT.size
-        if magic != _AMENDMENT_MAGIC or version.hex() != frame.version:
+    last, at, end = None, 0, len(data)
+    while end - at >= _AMENDMENT.size:
+        head = _AMENDMENT.unpack_from(data, at)
+        following = at + _AMENDMENT.size + head[1]
+        if head[0] != _AMENDMENT_MAGIC or following > end:
             break
-        metadata = data[metadata_at : metadata_at + size]
-        if len(metadata) < size:
-            return frame, at
-        if _checksum(data[at : at + _AMENDMENT_CHECKSUM_AT], metadata) != checksum:
-            break
-        frame = frame._replace(
-            metadata=metadata,
-            stored_at=stored_at,
-            expires_at=None if expires_at == math.inf else expires_at,
-        )
-        at = metadata_at + size
-    rest = data[at:]
-    if len(rest) >= _AMENDMENT.size or not _AMENDMENT_MAGIC.startswith(rest[:4]):
+        last, last_at, at = head, at, following
+    if not _AMENDMENT_MAGIC.startswith(data[at : at + 4]):
+        msg = "what follows is no amendment"
+        raise CorruptEntry(msg)
+    if last is None:
+        return frame, at
+    _, size, version, stored_at, expires_at, checksum = last
+    metadata = data[at - size : at]
+    head_bytes = data[last_at : last_at + _AMENDMENT_CHECKSUM_AT]
+    if version.hex() != frame.version or _checksum(head_bytes, metadata) != checksum:
         msg = "an amendment is damaged"
         raise CorruptEntry(msg)
-    return frame, at
+    expires_at = None if expires_at == math.inf else expires_at
+    return frame._replace(metadata=metadata, stored_at=stored_at, expires_at=expires_at), at
 
 
 def decode_whole(data: bytes) -> tuple[Frame, bytes]:

@@ -356,16 +356,24 @@ class _RecordedRaw(HTTPResponse):
             **_head(response, request, origin),
         )
         self._origin = origin
+        self._tee = body
 
     def stream(
         self, amt: int | None = _CHUNK, decode_content: bool | None = None
     ) -> Generator[bytes, None, None]:
-        if not self.chunked:
+        if self.chunked:
+            # As they come: whoever streams events must not wait for `amt` bytes of them.
+            while chunk := self.read1(amt or _CHUNK, decode_content):
+                yield chunk
+        elif decode_content and "content-encoding" in self.headers:
             yield from super().stream(amt, decode_content)
-            return
-        # As they come: whoever streams events must not wait for `amt` bytes of them.
-        while chunk := self.read1(amt or _CHUNK, decode_content):
-            yield chunk
+        else:
+            # There is nothing to decode, and the origin's response looks after the connection.
+            while chunk := self._tee.read(amt):
+                yield chunk
+
+    def tell(self) -> int:
+        return self._tee.tell()
 
     def read_chunked(
         self, amt: int | None = None, decode_content: bool | None = None

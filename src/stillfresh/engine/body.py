@@ -128,7 +128,12 @@ class BlockingTee(Generic[E, W]):
         """Read `source` to its end, or close."""
         self._source = source
         self._recorder = recorder
+        self._read = 0
         self.closed = False
+
+    def tell(self) -> int:
+        """Return how many bytes have been read."""
+        return self._read
 
     def read(self, amt: int | None = None) -> bytes:
         """Read `amt` bytes, or all that are left."""
@@ -165,6 +170,7 @@ class BlockingTee(Generic[E, W]):
             run(self._recorder.abort())
             raise
         if chunk:
+            self._read += len(chunk)
             run(self._recorder.write(chunk))
         return chunk
 

@@ -12,7 +12,6 @@ import hashlib
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 from stillfresh.rfc9111.fields import Fields, field_names, split_list
 
@@ -28,6 +27,13 @@ CREDENTIALS: Final = frozenset({"authorization", "proxy-authorization", "cookie"
 _LISTS: Final = frozenset({"accept", "accept-charset", "accept-encoding", "accept-language"})
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+# RFC 3986 §3, for URIs with an authority. Of what is before its last "@" nothing is kept.
+_ABSOLUTE: Final = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?:[^/?#]*@)?"
+    r"(?P<host>\[[0-9A-Fa-f:.]+(?:%25[^\]/?#]*)?\]|[^:/?#@\[\]\s]*)(?::(?P<port>[0-9]{0,10}))?"
+    r"(?P<path>/[^?#]*)?(?P<query>\?[^#]*)?(?:#.*)?",
+    re.DOTALL,
+)
 _ENCODED: Final = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED: Final = frozenset(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
@@ -42,24 +48,18 @@ def primary_key(url: str) -> str:
     Raises:
         ValueError: it is no absolute URI with a host.
     """
-    parts = urlsplit(url)
-    if not parts.scheme or not parts.hostname:
+    match = _ABSOLUTE.fullmatch(url)
+    if match is None or not match["host"] or int(match["port"] or 0) > 65535:
         msg = f"{url!r} is not an absolute URL with a host"
         raise ValueError(msg)
-    scheme = parts.scheme.lower()
-    host = parts.hostname
-    if ":" in host:
-        host = f"[{host}]"
-    port = parts.port
-    if port is not None and port != _DEFAULT_PORTS.get(scheme):
-        host = f"{host}:{port}"
-    path = _encoding_normalised(parts.path) or "/"
+    scheme, host, port = match["scheme"].lower(), match["host"].lower(), match["port"]
+    if port and int(port) != _DEFAULT_PORTS.get(scheme):
+        host = f"{host}:{int(port)}"
+    path = _encoding_normalised(match["path"] or "/")
     if _DOT_SEGMENT.search(path):
         path = _without_dots(path)
     # An empty query is not the same resource as none (RFC 3986 §6.2.3).
-    before_fragment = url.partition("#")[0]
-    query = f"?{_encoding_normalised(parts.query)}" if "?" in before_fragment else ""
-    return f"{scheme}://{host}{path}{query}"
+    return f"{scheme}://{host}{path}{_encoding_normalised(match['query'] or '')}"
 
 
 def variant_key(primary: str, generation: str, selection: Selection) -> str:
