@@ -293,11 +293,25 @@ class _StoredRaw(HTTPResponse):
         request: requests.PreparedRequest,
         heard: HTTPResponse | None,
     ) -> None:
+        version = response.version
+        headers = HTTPHeaderDict()
+        for name, value in response.fields:
+            headers.add(name, value)
         super().__init__(
             body=cast("IO[bytes]", body or io.BytesIO()),  # urllib3 reads and closes it, no more
             # The entry knows its length, and says so better.
             enforce_content_length=False,
-            **_head(response, request, heard),
+            headers=headers,
+            status=response.status,
+            version=version,
+            version_string=f"HTTP/{version // 10}.{version % 10}" if version else "HTTP/?",
+            reason=response.reason,
+            preload_content=False,
+            decode_content=False,
+            original_response=getattr(heard, "_original_response", None),
+            retries=None if heard is None else heard.retries,
+            request_method=request.method,
+            request_url=None if heard is None else heard.url,
         )
         self._stored = body
         self._lines = response.fields.lines
@@ -347,13 +361,22 @@ class _RecordedRaw(HTTPResponse):
     def __init__(
         self,
         body: BlockingTee[Any, Any],
-        response: Response,
         request: requests.PreparedRequest,
         origin: HTTPResponse,
     ) -> None:
         super().__init__(
             body=cast("IO[bytes]", body),  # urllib3 reads and closes it, no more
-            **_head(response, request, origin),
+            headers=origin.headers,
+            status=origin.status,
+            version=origin.version,
+            version_string=origin.version_string,
+            reason=origin.reason,
+            preload_content=False,
+            decode_content=False,
+            original_response=getattr(origin, "_original_response", None),
+            retries=origin.retries,
+            request_method=request.method,
+            request_url=origin.url,
         )
         self._origin = origin
         self._tee = body
@@ -392,29 +415,6 @@ class _RecordedRaw(HTTPResponse):
 
     def shutdown(self) -> None:
         self._origin.shutdown()
-
-
-def _head(
-    response: Response, request: requests.PreparedRequest, origin: HTTPResponse | None
-) -> dict[str, Any]:
-    """Return what urllib3's constructor takes beside a body."""
-    version = response.version
-    headers = HTTPHeaderDict()
-    for name, value in response.fields:
-        headers.add(name, value)
-    return {
-        "headers": headers,
-        "status": response.status,
-        "version": version,
-        "version_string": f"HTTP/{version // 10}.{version % 10}" if version else "HTTP/?",
-        "reason": response.reason,
-        "preload_content": False,
-        "decode_content": False,
-        "original_response": getattr(origin, "_original_response", None),
-        "retries": None if origin is None else origin.retries,
-        "request_method": request.method,
-        "request_url": None if origin is None else origin.url,
-    }
 
 
 class _Source:
@@ -457,16 +457,17 @@ def _tell(
     recorder: Recorder[Entry, EntryWriter] | None,
 ) -> CachedResponse:
     """Add what the cache has to say to a response of the origin's, and record its body."""
-    status = head.fields.get("cache-status") or ""
-    built.headers["Cache-Status"] = status
+    # The cache's own member is the last line; caches nearer to the origin have spoken before.
+    name, member = head.fields.lines[-1]
+    built.raw.headers.add(name, member)
+    before = built.headers.get(name)
+    built.headers[name] = f"{before}, {member}" if before else member
     if recorder is not None and built.raw.chunked and not _is_understood(built.raw):
         run(recorder.abort())
         recorder = None
-    if recorder is None:
-        built.raw.headers["Cache-Status"] = status
-    else:
+    if recorder is not None:
         tee = BlockingTee(_Source(built.raw), recorder)
-        built.raw = _RecordedRaw(tee, head, request, built.raw)
+        built.raw = _RecordedRaw(tee, request, built.raw)
     return _as_cached(built)
 
 
@@ -476,6 +477,8 @@ def _is_understood(raw: HTTPResponse) -> bool:
 
 
 def _as_cached(response: requests.Response) -> CachedResponse:
+    if isinstance(response, CachedResponse):
+        return response
     # Its attributes are all there, so it needs none of the ones that `__init__` would make.
     cached = CachedResponse.__new__(CachedResponse)
     vars(cached).update(vars(response))

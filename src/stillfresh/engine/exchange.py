@@ -303,11 +303,7 @@ class _Exchange(Generic[E, W, U]):
     def _serve(self, decision: Serve, found: _Found[E]) -> Answer[E, W, U]:
         age, ttl = decision.age, decision.ttl
         info = CacheInfo(Outcome.HIT, decision.why, found.key, age, ttl, stored=True)
-        request = self._request
-        if self._ports.listening:
-            self._ports.emit(
-                events.Hit(found.key, request.method, self._url, str(decision.why), age, ttl)
-            )
+        self._tell(events.Hit, found.key, decision.why, age, ttl)
         response = _with_status(decision.response, cache_status.hit(ttl))
         return Answer(response, info, self._body_of(found), lost=partial(self._lose, found))
 
@@ -369,11 +365,7 @@ class _Exchange(Generic[E, W, U]):
         ttl = self._policy.lifetime(answer.stored).seconds - age
         info = CacheInfo(Outcome.REVALIDATED, decision.why, found.key, age, ttl, kept, answer.why)
         member = cache_status.forwarded(decision.forwarded, status=304, ttl=ttl, stored=kept)
-        self._ports.emit(
-            events.Revalidated(
-                found.key, self._request.method, self._url, str(decision.why), age, ttl
-            )
-        )
+        self._tell(events.Revalidated, found.key, decision.why, age, ttl)
         response = _with_status(with_age(answer.stored.response, age), member)
         return Answer(
             response, info, self._body_of(found), upstream, lost=partial(self._lose, found)
@@ -483,12 +475,8 @@ class _Exchange(Generic[E, W, U]):
         forwarded: Forwarded,
         recorder: Recorder[E, W] | None,
     ) -> Answer[E, W, U]:
-        request, response = self._request, upstream.response
-        self._ports.emit(
-            events.Miss(
-                self._primary_key, request.method, self._url, str(info.why), response.status
-            )
-        )
+        _request, response = self._request, upstream.response
+        self._tell(events.Miss, self._primary_key, info.why, response.status)
         stored = recorder is not None or info.stored
         member = cache_status.forwarded(forwarded, status=response.status, stored=stored)
         return Answer(_with_status(response, member), info, None, upstream, recorder)
@@ -499,7 +487,7 @@ class _Exchange(Generic[E, W, U]):
         for key in invalidation.invalidated_keys(request, response):
             if await self._guard.remove(key):
                 reason = why(Reason.INVALIDATED, f"{request.method} {response.status}")
-                self._ports.emit(events.Invalidated(key, request.method, self._url, str(reason)))
+                self._tell(events.Invalidated, key, reason)
 
     # Keeping.
 
@@ -513,7 +501,6 @@ class _Exchange(Generic[E, W, U]):
             return None
         key, stored = placed
         info.key = key
-        request = self._request
 
         def ended(reason: Why | None, size: int) -> None:
             if reason is not None:
@@ -521,7 +508,7 @@ class _Exchange(Generic[E, W, U]):
                 self._emit_not_stored(reason, response.status)
                 return
             info.stored = True
-            self._ports.emit(events.Stored(key, request.method, self._url, str(decision.why), size))
+            self._tell(events.Stored, key, decision.why, size)
 
         expected = 0 if response.status == 204 else content_length(response.fields)
         recorder = self._recorder = Recorder(
@@ -561,10 +548,12 @@ class _Exchange(Generic[E, W, U]):
         return key, stored._replace(generation=generation)
 
     def _emit_not_stored(self, reason: Why, status: int) -> None:
-        request = self._request
-        self._ports.emit(
-            events.NotStored(self._primary_key, request.method, self._url, str(reason), status)
-        )
+        self._tell(events.NotStored, self._primary_key, reason, status)
+
+    def _tell(self, kind: type[events.Decided], key: str, reason: Why, *more: float) -> None:
+        """Tell of a decision, if anybody wants to hear of it."""
+        if self._ports.listening:
+            self._ports.emit(kind(key, self._request.method, self._url, str(reason), *more))
 
     async def close(self) -> None:
         """Close what was opened."""

@@ -54,15 +54,10 @@ class Reason(Enum):
     PARTIAL = "incomplete responses are not stored", "RFC 9111 §3.3"
     INVALIDATED = "an unsafe request succeeded", "RFC 9111 §4.4"
 
-    @property
-    def meaning(self) -> str:
-        """The general sentence."""
-        return self.value[0]
-
-    @property
-    def section(self) -> str:
-        """The section of the RFC."""
-        return self.value[1]
+    def __init__(self, meaning: str, section: str) -> None:
+        """Give the general sentence and the section of the RFC their names."""
+        self.meaning = meaning
+        self.section = section
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,7 +137,9 @@ def content_length(fields: Fields) -> int | None:
     value = fields.get("content-length")
     if value is None:
         return None
-    members = set(split_list(value))
-    length = members.pop() if len(members) == 1 else ""
+    length = value
+    if not value.isdigit():
+        members = set(split_list(value))
+        length = members.pop() if len(members) == 1 else ""
     # Nobody has a body whose length takes more digits; int() refuses thousands of them.
     return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else None
