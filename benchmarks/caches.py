@@ -33,7 +33,7 @@ _KEY: Final = "https://example.org/present"
 
 
 def run(options: Options) -> list[Report]:
-    rounds = 100 if options.quick else 3000
+    rounds = 10 if options.quick else 200
     report = Report(
         "caches: 4 KiB bodies, 300 bytes of metadata",
         ("operation", "cache", "interface", "µs", "spread", "x same peer"),

@@ -71,7 +71,7 @@ class _Ports(LocalCachePorts):
 
 
 def run(options: Options) -> list[Report]:
-    rounds = 20 if options.quick else 500
+    rounds = 5 if options.quick else 50
     calls = _ours() | _theirs()
     samples = interleaved({name: _repeated(call) for name, call in calls.items()}, rounds)
     times = {name: median(samples[name]) / _CALLS for name in calls}

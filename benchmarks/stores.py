@@ -29,7 +29,7 @@ _CONTROL = "requests alone"
 
 
 def run(options: Options) -> list[Report]:
-    rounds = 60 if options.quick else 1500
+    rounds = 5 if options.quick else 100
     with tempfile.TemporaryDirectory() as place, Origin() as origin:
         stores = _stores(origin, Path(place, "stores"))
         revalidations = _revalidations(origin, Path(place, "revalidations"))

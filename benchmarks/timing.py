@@ -1,9 +1,10 @@
 """Measuring beside one another what is to be compared.
 
 The machine is never quiet, and what disturbs it comes and goes over seconds. So the contestants
-take turns call by call, and are compared by the median of what one call took more than the
-control's in the same round. Their order is shuffled for each round: what one leaves behind (a
-journal to be written, a cold cache) must not fall on the same other every time.
+take turns, and are compared by the median of what a call took more than the control's in the same
+round. A turn is a burst of calls: with single ones, what is measured most is how long it takes to
+bring a contestant's code back into the CPU's caches. The order is shuffled for each round: what
+one leaves behind (a journal to be written, say) must not fall on the same other every time.
 """
 
 from __future__ import annotations
@@ -25,21 +26,26 @@ Call: TypeAlias = Callable[[int], object]
 Samples: TypeAlias = dict[str, list[float]]
 
 _SHOWN = 30
+_BURST = 20
 
 
-def interleaved(calls: Mapping[str, Call], rounds: int) -> Samples:
-    """Return the seconds that each call took in each round; it is given the round's number."""
+def interleaved(calls: Mapping[str, Call], rounds: int, burst: int = _BURST) -> Samples:
+    """Return the seconds that a call took on average in each round.
+
+    Each call is given a number of its own, the same for all contestants.
+    """
     names = list(calls)
     samples: Samples = {name: [] for name in names}
     order = random.Random(rounds)
     gc.collect()
-    for number in range(rounds):
+    for start in range(0, rounds * burst, burst):
         order.shuffle(names)
         for name in names:
             call = calls[name]
             before = time.perf_counter()
-            call(number)
-            samples[name].append(time.perf_counter() - before)
+            for number in range(start, start + burst):
+                call(number)
+            samples[name].append((time.perf_counter() - before) / burst)
     return samples
 
 

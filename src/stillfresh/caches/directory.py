@@ -91,7 +91,8 @@ class Directory:
         self._trusted = trusted
         self._prefix = self.root.rstrip(os.sep) + os.sep
         # Whether the kernel names the file behind a descriptor; Linux does.
-        self._tells_paths = True
+        self._tells_paths = hasattr(os, "geteuid")
+        self._user = os.geteuid() if hasattr(os, "geteuid") else -1
         # Mode and owner of the root when it was last found to be trustworthy.
         self._trusted_looks: tuple[int, int] | None = None
         self._tagged: tuple[tuple[int, int], bool] | None = None
@@ -166,13 +167,18 @@ class Directory:
     def _open_at_once(self, path: str) -> tuple[int, os.stat_result] | None:
         """Open a file by its path, and have the kernel say which file that was.
 
-        Where it says another path, a link has been followed, or the file was replaced meanwhile:
-        then it counts as not tried.
+        A regular file of this user's that is where it should be has been reached without a link.
+        In any other case it counts as not tried.
         """
         self._check_root(os.lstat(self.root))
-        fd, status = _open_regular(path, None)
+        fd = os.open(path, _READ)
         try:
-            if os.readlink(f"/proc/self/fd/{fd}") == path:
+            status = os.fstat(fd)
+            if (
+                stat.S_ISREG(status.st_mode)
+                and status.st_uid == self._user
+                and os.readlink(f"/proc/self/fd/{fd}") == path
+            ):
                 return fd, status
         except OSError:
             self._tells_paths = False

@@ -253,10 +253,12 @@ class _DirectoryCache(BaseCache):
         fd, status = self._tree.open(name)
         try:
             data = read_all(fd, min(status.st_size, _AT_ONCE))
-            if not data.startswith(frames.MAGIC):
-                self._refuse_damage(data)
-                return self._open_foreign(name, data, fd, status)
-            frame, _ = _frame_of(data, fd, status)
+            frame = frames.decode_at_once(data) if len(data) == status.st_size else None
+            if frame is None:
+                if not data.startswith(frames.MAGIC):
+                    self._refuse_damage(data)
+                    return self._open_foreign(name, data, fd, status)
+                frame, _ = _frame_of(data, fd, status)
             if frame.key != key:
                 msg = f"{name} holds the entry of another key"
                 raise CorruptEntry(msg)

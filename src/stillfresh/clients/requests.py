@@ -172,7 +172,8 @@ class CacheAdapter(HTTPAdapter):
         response.url = req.url or ""
         response.request = req
         response.connection = self
-        extract_cookies_to_jar(response.cookies, req, resp)
+        if resp.heard is not None:
+            extract_cookies_to_jar(response.cookies, req, resp)
         return response
 
     def close(self) -> None:
@@ -294,14 +295,14 @@ class _StoredRaw(HTTPResponse):
         heard: HTTPResponse | None,
     ) -> None:
         version = response.version
-        headers = HTTPHeaderDict()
-        for name, value in response.fields:
-            headers.add(name, value)
+        # All that urllib3 looks at here; the rest is there when somebody asks for it.
+        self._headers = HTTPHeaderDict()
+        self._lines: tuple[tuple[str, str], ...] | None = None
         super().__init__(
             body=cast("IO[bytes]", body or io.BytesIO()),  # urllib3 reads and closes it, no more
             # The entry knows its length, and says so better.
             enforce_content_length=False,
-            headers=headers,
+            headers=self._headers,
             status=response.status,
             version=version,
             version_string=f"HTTP/{version // 10}.{version % 10}" if version else "HTTP/?",
@@ -313,21 +314,38 @@ class _StoredRaw(HTTPResponse):
             request_method=request.method,
             request_url=None if heard is None else heard.url,
         )
+        self.heard = heard
         self._stored = body
-        self._lines = response.fields.lines
+        self._lines = self._all_lines = response.fields.lines
+        # Until somebody has looked: urllib3 finds out by itself.
+        self._encoded = True
+
+    @property
+    def headers(self) -> HTTPHeaderDict:
+        """The fields, made into urllib3's kind of mapping when first asked for."""
+        if self._lines is not None:
+            lines, self._lines = self._lines, None
+            for name, value in lines:
+                self._headers.add(name, value)
+        return self._headers
+
+    @headers.setter
+    def headers(self, headers: HTTPHeaderDict) -> None:
+        self._headers = headers
 
     def joined_headers(self) -> CaseInsensitiveDict[str]:
         """Return the headers as requests has them: lines of one name joined."""
-        joined = CaseInsensitiveDict(self._lines)
-        if len(joined) < len(self._lines):
+        joined = CaseInsensitiveDict(self._all_lines)
+        if len(joined) < len(self._all_lines):
             joined = CaseInsensitiveDict(self.headers)
+        self._encoded = "content-encoding" in joined
         return joined
 
     def stream(
         self, amt: int | None = _CHUNK, decode_content: bool | None = None
     ) -> Generator[bytes, None, None]:
         try:
-            if self._stored is None or (decode_content and "content-encoding" in self.headers):
+            if self._stored is None or (decode_content and self._encoded):
                 yield from super().stream(amt, decode_content)
             else:
                 # There is nothing to decode and no connection to look after.

@@ -177,7 +177,8 @@ class _Exchange(Generic[E, W, U]):
         policy, request = self._policy, self._request
         missed = Forwarded.URI_MISS
         if policy.looks_up(request):
-            await self._learn_to_conceal()
+            if not policy.concealed.isdisjoint(request.fields.names):
+                await self._learn_to_conceal()
             missed = await self._look_up()
         found = self._found
         stored = None if found is None else found.stored
@@ -206,11 +207,9 @@ class _Exchange(Generic[E, W, U]):
     # Looking up.
 
     async def _learn_to_conceal(self) -> None:
-        """Get the key of digests, if the request has anything that is kept as a digest."""
-        concealed = self._policy.concealed
-        if not concealed.isdisjoint(self._request.fields.names):
-            secret = self._policy.secret or await self._ports.vault.secret(self._guard)
-            self._conceal = concealer(secret, concealed)
+        """Get the key of digests, for a request that has something to be kept as a digest."""
+        secret = self._policy.secret or await self._ports.vault.secret(self._guard)
+        self._conceal = concealer(secret, self._policy.concealed)
 
     async def _look_up(self) -> Forwarded:
         """Find the stored response that the request selects (§4, §4.1)."""

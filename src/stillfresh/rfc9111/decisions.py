@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from stillfresh.rfc9111.messages import Request, Response, StoredResponse
@@ -60,8 +60,7 @@ class Reason(Enum):
         self.section = section
 
 
-@dataclass(frozen=True, slots=True)
-class Why:
+class Why(NamedTuple):
     """One decision's reason; `sentence` has its numbers."""
 
     reason: Reason
@@ -95,8 +94,7 @@ class Forwarded(Enum):
     PARTIAL = "partial"
 
 
-@dataclass(frozen=True, slots=True)
-class Serve:
+class Serve(NamedTuple):
     """Answer with the stored response; `response` is the head to send (§4, §5.1)."""
 
     why: Why

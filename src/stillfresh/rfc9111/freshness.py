@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from stillfresh.rfc9111.dates import parse_date, parse_date_once
 from stillfresh.rfc9111.directives import MAX_DELTA, delta_seconds
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
     from stillfresh.rfc9111.messages import Response, StoredResponse
 
 
-@dataclass(frozen=True, slots=True)
-class Lifetime:
+class Lifetime(NamedTuple):
     """A freshness lifetime and what says so, as in `max-age=60`."""
 
     seconds: float
