@@ -404,21 +404,14 @@ class Leaf:
                 if _NAME.fullmatch(entry.name) and not entry.is_dir(follow_symlinks=False)
             )
 
-    @contextlib.contextmanager
-    def turn(self) -> Iterator[bool]:
+    def turn(self) -> _Turn:
         """Keep other writers of this leaf out, and say whether that could be had.
 
         What is stored is whole in any case. But of two who replace the same entry, one might undo
         what the other has done in between, or leave its body file behind. The kernel drops the
         lock when its holder dies. A file system without locks counts as having given it.
         """
-        fd = self._fd
-        held = fd is None or _try_lock(fd)
-        try:
-            yield held
-        finally:
-            if fd is not None and held:
-                _unlock(fd)
+        return _Turn(self._fd)
 
     def close(self) -> None:
         """Let go. May be called twice."""
@@ -436,6 +429,24 @@ class Leaf:
 
     def _at(self, name: str) -> str:
         return os.path.join(self.path, name) if self._fd is None else name
+
+
+class _Turn:
+    """Holds the lock of a directory, if it can be had."""
+
+    __slots__ = ("_fd", "_held")
+
+    def __init__(self, fd: int | None) -> None:
+        self._fd = fd
+        self._held = False
+
+    def __enter__(self) -> bool:
+        self._held = self._fd is not None and _try_lock(self._fd)
+        return self._held or self._fd is None
+
+    def __exit__(self, *exc: object) -> None:
+        if self._fd is not None and self._held:
+            _unlock(self._fd)
 
 
 def _open_regular(path: str, dir_fd: int | None, flags: int = _READ) -> tuple[int, os.stat_result]:
@@ -494,8 +505,10 @@ else:
         return False
 
     def _unlock(fd: int) -> None:
-        with contextlib.suppress(OSError):
+        try:
             fcntl.flock(fd, fcntl.LOCK_UN)
+        except OSError:
+            pass
 
 
 def _make_parents(path: str, mode: int) -> None:
@@ -512,8 +525,10 @@ def _set_mode(fd: int, mode: int) -> None:
     Where that can't be done, it stays narrower.
     """
     if hasattr(os, "fchmod"):
-        with contextlib.suppress(OSError):
+        try:
             os.fchmod(fd, mode)
+        except OSError:
+            pass
 
 
 def _is_mine(status: os.stat_result) -> bool:

@@ -17,6 +17,7 @@ import contextlib
 import hashlib
 import os
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from stillfresh.caches import frames
@@ -69,6 +70,7 @@ _RESEMBLES: Final = 5
 _NAME_LENGTH: Final = 56
 
 
+@lru_cache(maxsize=64)
 def file_name(key: str) -> str:
     """Return the name of the entry file of `key`; other programs know it, so it never changes."""
     return hashlib.sha224(frames.encode_key(key)).hexdigest()

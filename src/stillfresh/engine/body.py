@@ -60,6 +60,11 @@ class Recorder(Generic[E, W]):
         self._ended = ended
         self._size = 0
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has committed or given up."""
+        return self._writer is None
+
     async def write(self, chunk: bytes) -> None:
         """Take the next bytes, and commit with the last ones where their number is known."""
         writer = self._writer
@@ -153,13 +158,15 @@ class BlockingTee(Generic[E, W]):
         """Stop; a body that has not come to its end is not stored."""
         if not self.closed:
             self.closed = True
-            run(self._recorder.abort())
+            if not self._recorder.ended:
+                run(self._recorder.abort())
             self._source.close()
 
     def __del__(self) -> None:
         """Leave no trace of a body that nobody read to its end."""
-        with contextlib.suppress(Exception):
-            run(self._recorder.abort())
+        if not self._recorder.ended:
+            with contextlib.suppress(Exception):
+                run(self._recorder.abort())
 
     def _record(self, read: Callable[[int | None], bytes], amt: int | None) -> bytes:
         if self.closed:
@@ -176,7 +183,8 @@ class BlockingTee(Generic[E, W]):
 
     def _end(self) -> None:
         """Commit, and be closed at the end as an `http.client.HTTPResponse` is."""
-        run(self._recorder.finish())
+        if not self._recorder.ended:
+            run(self._recorder.finish())
         self.close()
 
 

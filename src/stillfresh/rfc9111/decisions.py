@@ -112,8 +112,7 @@ class Revalidate:
     forwarded: Forwarded
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
+class Forward(NamedTuple):
     """Send the request on as it is."""
 
     why: Why
@@ -127,24 +126,21 @@ class Unsatisfiable:
     why: Why
 
 
-@dataclass(frozen=True, slots=True)
-class Store:
+class Store(NamedTuple):
     """Keep the response, and its body, as `stored`."""
 
     why: Why
     stored: StoredResponse
 
 
-@dataclass(frozen=True, slots=True)
-class Refresh:
+class Refresh(NamedTuple):
     """The stored response, its body untouched, is now described by `stored`."""
 
     why: Why
     stored: StoredResponse
 
 
-@dataclass(frozen=True, slots=True)
-class Pass:
+class Pass(NamedTuple):
     """Hand the response on without keeping it; `drop` what is stored if that is contradicted."""
 
     why: Why

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ _WELL_QUOTED: Final = re.compile(
 # A list member: quoted strings whole, whatever stands in them, and anything else but a comma.
 _MEMBER: Final = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*+")++', re.DOTALL)
 _QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
+_NO_NAMES: Final[frozenset[str]] = frozenset()
 _WHITESPACE: Final = " \t\r\n"
 
 
@@ -126,8 +128,11 @@ def field_names(value: str | None) -> frozenset[str]:
 
     There are no quoted strings in such a list, so a comma always splits.
     """
-    if value is None:
-        return frozenset()
+    return _names_in(value) if value is not None else _NO_NAMES
+
+
+@lru_cache(maxsize=512)
+def _names_in(value: str) -> frozenset[str]:
     names = (name.strip(_WHITESPACE) for name in value.lower().split(","))
     return frozenset(name for name in names if name)
 

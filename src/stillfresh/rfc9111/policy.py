@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _DAY: Final = 86_400.0
 _LOOKED_UP: Final = frozenset({"GET", "HEAD"})
+_STORED: Final = frozenset({"GET"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +196,7 @@ class Policy:
             asked,
             said,
             shared=self.shared,
-            methods=frozenset({"GET"}),
+            methods=_STORED,
         )
         if refused is not None:
             # What a newer answer may not be kept is no reason to go on with an older one.
