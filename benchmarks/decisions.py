@@ -60,6 +60,8 @@ class _Ports(LocalCachePorts):
     def now(self) -> float:
         return time.time()
 
+    listening = False
+
     def emit(self, event: events.Event) -> None:
         events.emit(events.log_event, event)
 

@@ -4,7 +4,8 @@ The leaf of a key is `a/b/c/d/e/` below the root, for a name that begins with `a
 down is an `open` of one component relative to the descriptor of its parent, with `O_NOFOLLOW`: a
 link planted at any level is an error, and what was opened can't be swapped for something else
 between two calls. Where the platform can't open relative to a descriptor, each level is looked at
-with `lstat` instead, which is the best that can be done there.
+with `lstat` instead, which is the best that can be done there. A hit takes a shorter way where the
+kernel tells the path behind a descriptor: it opens the whole path, and compares.
 
 Files are created exclusively, under a name nobody knows, and get their place by one rename.
 """
@@ -118,9 +119,9 @@ class Directory:
         """
         if not _BY_DESCRIPTOR:
             return self._leaf_by_path(name, create=create)
+        missing = False
         fd = self._open_root(create=create)
         try:
-            missing = False
             for part in name[:_LEVELS]:
                 try:
                     child = (
@@ -137,7 +138,7 @@ class Directory:
         except BaseException:
             os.close(fd)
             raise
-        return Leaf("", fd, self._filemode)
+        return Leaf("", fd, self._filemode, is_new=missing)
 
     def open(self, name: str, suffix: str = "") -> tuple[int, os.stat_result]:
         """Open a regular file of the layout to read; the shortest way there for the hit.
@@ -359,8 +360,12 @@ class Leaf:
     Names are those of files in it; methods raise `OSError`.
     """
 
-    def __init__(self, path: str, fd: int | None, filemode: int) -> None:
-        """Take over `fd`; `path` is for where there is none, and for listings."""
+    def __init__(self, path: str, fd: int | None, filemode: int, *, is_new: bool = False) -> None:
+        """Take over `fd`; `path` is for where there is none, and for listings.
+
+        `is_new` says that the directory has just been made.
+        """
+        self.is_new = is_new
         self.path = path
         self._fd = fd
         self._filemode = filemode

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, Self
 
 import xxhash
 
@@ -230,8 +230,7 @@ class Entry:
         return BodyLost(f"the body of {self.size} bytes is not the one that was written")
 
 
-@dataclass(frozen=True, slots=True)
-class Seal:
+class Seal(NamedTuple):
     """What is known about an entry once its body is whole."""
 
     metadata: bytes

@@ -379,6 +379,10 @@ class _DirectoryCache(BaseCache):
 
     def _replace_present(self, leaf: Leaf, name: str, temporary: str) -> None:
         """Let a finished file take the place of the present entry file, and sweep behind it."""
+        if leaf.is_new and self.lock_class is None:
+            # There was nothing a moment ago; who comes first now leaves litter at the most.
+            leaf.rename(temporary, name)
+            return
         with self._turn(leaf):
             old_body = _body_file_of(leaf, name)
             leaf.rename(temporary, name)

@@ -7,7 +7,7 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from stillfresh.caches.base import (
@@ -140,7 +140,7 @@ class MemoryCache(BaseCache):
             if _is_past(expires_at, now):
                 self._drop(key)
                 return True
-            seal = replace(slot.seal, metadata=metadata, expires_at=expires_at)
+            seal = slot.seal._replace(metadata=metadata, expires_at=expires_at)
             self._put(key, seal, slot.body)
         return True
 

@@ -8,6 +8,7 @@ come out of the cache. Bodies are stored as they came, still encoded, and decode
 
 from __future__ import annotations
 
+import copy
 import io
 import os
 import time
@@ -228,7 +229,7 @@ class _Upstream:
         self.built = built
         raw = built.raw
         self.response = Response(
-            raw.status, Fields(raw.headers.items()), raw.reason or "", raw.version
+            raw.status, Fields(raw.headers.iteritems()), raw.reason or "", raw.version
         )
 
 
@@ -259,7 +260,9 @@ class _Ports(LocalCachePorts):
     async def send(self, request: Request) -> _Upstream:
         prepared = self._prepared
         if request is not self.request:
-            prepared = prepared.copy()
+            # Its own `copy()` would copy the cookies too.
+            prepared = copy.copy(prepared)
+            prepared.headers = prepared.headers.copy()
             known = frozenset(self.request.fields)
             for name, value in request.fields:
                 if (name, value) not in known:

@@ -117,7 +117,7 @@ def storable_fields(
     named = field_names(fields.get("connection")) | said.no_cache_fields
     if shared:
         named |= said.private_fields
-    stored = fields.without(_NOT_STORED | (named - _FOR_CACHES))
+    stored = fields.without(_NOT_STORED | (named - _FOR_CACHES) if named else _NOT_STORED)
     return stored if "date" in stored else stored.adding("Date", format_date(received))
 
 
