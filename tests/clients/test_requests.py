@@ -652,8 +652,10 @@ def test_a_long_stored_body_that_is_damaged(
                 file.write(b"\x00")
 
         damage()
+        assert get(session, url).content == LONG
+        damage()
         with pytest.raises(StoredBodyLost) as caught:
-            session.get(url)
+            _ = get(session, url, stream=True).content
         assert isinstance(caught.value, BodyLost)
         assert isinstance(caught.value, requests.exceptions.RequestException)
         assert isinstance(caught.value, requests.exceptions.ChunkedEncodingError)

@@ -125,6 +125,25 @@ class Entry:
         if self._digest is not None and self.size <= CHECKED_AT_ONCE:
             self._checked(source, self._digest)
 
+    def verify(self) -> None:
+        """Check the whole body, whatever its size, in constant memory. It can be read after that.
+
+        Raises:
+            BodyLost: it is not what was written.
+            ValueError: the entry is closed, or reading has begun.
+        """
+        self.check()
+        if self._digest is None:
+            return
+        if self._offset:
+            msg = "the body has been read already"
+            raise ValueError(msg)
+        source, hasher = self._open_source(), xxhash.xxh3_128()
+        for offset in range(0, self.size, _STEP):
+            hasher.update(self._exactly(source, offset, min(_STEP, self.size - offset)))
+        if hasher.digest() != self._digest:
+            raise self._wrong()
+
     def read(self, size: int = -1, /) -> bytes:
         """Return the next `size` bytes of the body, all that are left if it is negative.
 

@@ -272,6 +272,13 @@ class _Ports(LocalCachePorts):
         built.request = self._prepared
         return _Upstream(built)
 
+    async def prime(self, entry: Entry) -> None:
+        if self._options["stream"]:
+            entry.check()
+        else:
+            # `get` returns the whole body, so it can be known to be right before.
+            entry.verify()
+
     async def discard(self, upstream: _Upstream) -> None:
         raw = upstream.built.raw
         if raw.length_remaining == 0 and not raw.chunked:
