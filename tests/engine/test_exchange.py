@@ -211,7 +211,7 @@ class TestVariants:
         assert body == b"de"
         assert not info.stored
         assert info.storing is not None
-        assert info.storing.reason is Reason.CACHE_FAILED
+        assert info.storing.reason is Reason.NOT_KEPT
         assert [event.operation for event in world.of(StoreFailed)] == ["update"]
         assert len(world.kept) == 1
         assert world.left_open() == []
@@ -361,7 +361,7 @@ class TestRecording:
         body, info = world.get()
         assert body == b"a longer body"
         assert info.storing is not None
-        assert info.storing.reason is Reason.CACHE_FAILED
+        assert info.storing.reason is Reason.NOT_KEPT
         assert [event.operation for event in world.of(StoreFailed)] == [operation]
         assert len(world.of(NotStored)) == 1
         assert not world.kept

@@ -75,7 +75,7 @@ class Recorder(Generic[E, W]):
             await self._give_up(why(Reason.TOO_LARGE, f"over {self._limit} bytes"))
         elif not await self._written(writer, chunk):
             self._writer = None
-            self._ended(why(Reason.CACHE_FAILED), self._size)
+            self._ended(why(Reason.NOT_KEPT), self._size)
         elif self._size == self._expected:
             await self.finish()
 
@@ -92,7 +92,7 @@ class Recorder(Generic[E, W]):
         with contextlib.suppress(CacheClosed):
             version = await self._guard.commit(self._key, writer, self._metadata)
             self.stored = version is not None
-        self._ended(None if self.stored else why(Reason.CACHE_FAILED), self._size)
+        self._ended(None if self.stored else why(Reason.NOT_KEPT), self._size)
 
     async def abort(self) -> None:
         """Give up: the body was cut off, or its reader has lost interest."""

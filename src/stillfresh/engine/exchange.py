@@ -495,7 +495,7 @@ class _Exchange(Generic[E, W, U]):
         placed = await self._place(decision.stored)
         writer = None if placed is None else await self._guard.writer(placed[0])
         if placed is None or writer is None:
-            info.storing = why(Reason.CACHE_FAILED)
+            info.storing = why(Reason.NOT_KEPT)
             self._emit_not_stored(info.storing, response.status)
             return None
         key, stored = placed

@@ -52,6 +52,7 @@ class Reason(Enum):
     NO_USE = "neither fresh nor to be validated", "RFC 9111 §3"
     TOO_LARGE = "larger than the policy stores", "RFC 9111 §3"
     PARTIAL = "incomplete responses are not stored", "RFC 9111 §3.3"
+    NOT_KEPT = "the cache could not keep it", "RFC 9111 §3"
     INVALIDATED = "an unsafe request succeeded", "RFC 9111 §4.4"
 
     def __init__(self, meaning: str, section: str) -> None:

@@ -145,7 +145,7 @@ class Failures(Suite):
         answer = client.get(origin.on("/other", fresh()))
         assert not answer.info.stored
         assert answer.info.storing is not None
-        assert answer.info.storing.reason is Reason.CACHE_FAILED
+        assert answer.info.storing.reason is Reason.NOT_KEPT
 
     def test_it_is_stored_when_the_cache_works_again(
         self, origin: Origin, new_client: NewClient, faulty: FaultyCache
