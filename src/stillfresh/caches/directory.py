@@ -401,13 +401,19 @@ class Leaf:
         return True
 
     def names(self) -> list[str]:
-        """List the layout's files, sorted, and what else has their names but for directories."""
-        with os.scandir(self.path if self._fd is None else self._fd) as scan:
-            return sorted(
-                entry.name
-                for entry in scan
-                if _NAME.fullmatch(entry.name) and not entry.is_dir(follow_symlinks=False)
-            )
+        """List the layout's files, sorted, and what else has their names but for directories.
+
+        There are none where somebody has removed the directory meanwhile.
+        """
+        try:
+            with os.scandir(self.path if self._fd is None else self._fd) as scan:
+                return sorted(
+                    entry.name
+                    for entry in scan
+                    if _NAME.fullmatch(entry.name) and not entry.is_dir(follow_symlinks=False)
+                )
+        except FileNotFoundError:
+            return []
 
     def turn(self) -> _Turn:
         """Keep other writers of this leaf out, and say whether that could be had.
