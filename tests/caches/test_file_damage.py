@@ -7,7 +7,9 @@ from functools import cache, partial
 from pathlib import Path
 
 import pytest
+import xxhash
 
+from stillfresh.caches import frames
 from stillfresh.caches.directory import TAG
 from stillfresh.caches.file import FileCache, SeparateBodyFileCache
 from stillfresh.errors import BodyLost, CorruptEntry, StoreError
@@ -346,6 +348,19 @@ def test_where_others_keep_values_too_no_entry_can_be_cut(cache: Either) -> None
 def test_what_may_have_been_an_entry_is_nobodys_value(cache: Either, data: bytes) -> None:
     (Path(cache.directory) / TAG).unlink()
     Path(cache.path("small")).write_bytes(data)
+    with pytest.raises(CorruptEntry):
+        cache.open("small")
+    assert cache.get("small") is None
+
+
+def test_a_key_that_is_no_text_is_damage_though_all_checksums_are_right(cache: Either) -> None:
+    path = Path(cache.path("small"))
+    whole = path.read_bytes()
+    head = frames.parse_head(whole)
+    tail = b"\xff" + whole[head.tail_at + 1 :]
+    checked = whole[: frames.HEAD_SIZE - 8]
+    checksum = xxhash.xxh3_64_intdigest(checked + tail).to_bytes(8, "little")
+    path.write_bytes(checked + checksum + whole[frames.HEAD_SIZE : head.tail_at] + tail)
     with pytest.raises(CorruptEntry):
         cache.open("small")
     assert cache.get("small") is None

@@ -148,22 +148,12 @@ class Directory:
             OSError: it is no regular file, or a component is a link, or can't be entered.
             StoreError: the root can't be trusted any more.
         """
-        if not _BY_DESCRIPTOR:
-            with self._leaf_by_path(name, create=False) as leaf:
-                return leaf.open(name + suffix)
-        if self._tells_paths:
+        if _BY_DESCRIPTOR and self._tells_paths:
             found = self._open_at_once(f"{self._prefix}{'/'.join(name[:_LEVELS])}/{name}{suffix}")
             if found is not None:
                 return found
-        fd = self._open_root(create=False)
-        try:
-            for part in name[:_LEVELS]:
-                child = os.open(part, _DIRECTORY, dir_fd=fd)
-                os.close(fd)
-                fd = child
-            return _open_regular(name + suffix, fd)
-        finally:
-            os.close(fd)
+        with self.leaf(name) as leaf:
+            return leaf.open(name + suffix)
 
     def _open_at_once(self, path: str) -> tuple[int, os.stat_result] | None:
         """Open a file by its path, and have the kernel say which file that was.

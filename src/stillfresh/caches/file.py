@@ -255,12 +255,10 @@ class _DirectoryCache(BaseCache):
         fd, status = self._tree.open(name)
         try:
             data = read_all(fd, min(status.st_size, _AT_ONCE))
-            frame = frames.decode_at_once(data) if len(data) == status.st_size else None
-            if frame is None:
-                if not data.startswith(frames.MAGIC):
-                    self._refuse_damage(data)
-                    return self._open_foreign(name, data, fd, status)
-                frame, _ = _frame_of(data, fd, status)
+            if not data.startswith(frames.MAGIC):
+                self._refuse_damage(data)
+                return self._open_foreign(name, data, fd, status)
+            frame, _ = _frame_of(data, fd, status)
             if frame.key != key:
                 msg = f"{name} holds the entry of another key"
                 raise CorruptEntry(msg)
@@ -775,10 +773,8 @@ else:
         return os.read(fd, size)
 
 
-def _held(lock_class: Callable[[str], Any] | None, path: str) -> AbstractContextManager[object]:
+def _held(lock_class: Callable[[str], Any], path: str) -> AbstractContextManager[object]:
     """Take the caller's kind of lock; where a stranger holds it, go on without."""
-    if lock_class is None:
-        return contextlib.nullcontext()
     lock = lock_class(path)
     stack = contextlib.ExitStack()
     acquire, release = getattr(lock, "acquire", None), getattr(lock, "release", None)

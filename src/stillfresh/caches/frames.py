@@ -178,34 +178,6 @@ def decode(head: Head, raw: bytes, tail: bytes) -> Frame:
     )
 
 
-def decode_at_once(data: bytes) -> Frame | None:
-    """Read a frame that `data` is all of, with nothing behind it: the common case, quickly.
-
-    Where it is something else, or damaged, the answer is None: the other functions know what.
-    """
-    if len(data) < HEAD_SIZE:
-        return None
-    head = _HEAD.unpack_from(data)
-    magic, form, flags, key_size, metadata_size, body_size, body_digest, version, *rest = head
-    stored_at, expires_at, checksum = rest
-    tail_at = HEAD_SIZE if flags & BODY_ELSEWHERE else HEAD_SIZE + body_size
-    if magic != MAGIC or form != FORMAT or tail_at + key_size + metadata_size != len(data):
-        return None
-    tail = data[tail_at:]
-    if xxhash.xxh3_64_intdigest(data[:_CHECKSUM_AT] + tail) != checksum:
-        return None
-    return Frame(
-        tail[:key_size].decode("utf-8", "surrogatepass"),
-        tail[key_size:],
-        flags,
-        body_size,
-        body_digest,
-        version.hex(),
-        stored_at,
-        None if expires_at == math.inf else expires_at,
-    )
-
-
 def encode_amendment(frame: Frame) -> bytes:
     """Return what gives the frame of `frame.version` the metadata and times of `frame`."""
     head = _AMENDMENT.pack(

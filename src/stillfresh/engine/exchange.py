@@ -62,8 +62,8 @@ if TYPE_CHECKING:
 # How many different sets of selecting fields are remembered for one URI.
 _MOST_SETS = 8
 _COPY_STEP = 1 << 18
-# Requests that what is stored has no part in answering.
 _USERINFO = re.compile(r"^([^:/?#]+://)[^/?#]*@")
+# Requests that what is stored has no part in answering.
 _CALLERS_OWN = frozenset({Reason.RANGE, Reason.PRECONDITION, Reason.REQUEST_CONTENT})
 
 

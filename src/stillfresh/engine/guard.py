@@ -35,7 +35,7 @@ class Guard(Generic[E, W]):
         """Open an entry, or find nothing."""
         try:
             return await self._ports.open(key)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - `_swallow` sorts them
             self._swallow("open", key, error)
             return None
 
@@ -51,7 +51,7 @@ class Guard(Generic[E, W]):
         """Tell whether a body can be read, as far as that can be known."""
         try:
             await self._ports.prime(entry)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - `_swallow` sorts them
             self._swallow("read", key, error)
             return False
         return True
@@ -60,7 +60,7 @@ class Guard(Generic[E, W]):
         """Read on in a body; None if that fails."""
         try:
             return await self._ports.read(entry, size)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - `_swallow` sorts them
             self._swallow("read", key, error)
             return None
 
@@ -68,7 +68,7 @@ class Guard(Generic[E, W]):
         """Start a version, or nothing."""
         try:
             return await self._ports.writer(key)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - `_swallow` sorts them
             self._swallow("writer", key, error)
             return None
 
@@ -78,7 +78,7 @@ class Guard(Generic[E, W]):
         try:
             await self._ports.write(writer, chunk)
             written = True
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - `_swallow` sorts them
             self._swallow("write", key, error)
         finally:
             if not written:
@@ -90,7 +90,7 @@ class Guard(Generic[E, W]):
         version = None
         try:
             version = await self._ports.commit(writer, metadata)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - `_swallow` sorts them
             self._swallow("commit", key, error)
         finally:
             if version is None:
@@ -101,7 +101,7 @@ class Guard(Generic[E, W]):
         """Swap metadata and tell whether that happened."""
         try:
             return await self._ports.update(key, metadata, version)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - `_swallow` sorts them
             self._swallow("update", key, error)
             return False
 
@@ -109,7 +109,7 @@ class Guard(Generic[E, W]):
         """Remove an entry and tell whether there was one."""
         try:
             return await self._ports.remove(key)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - `_swallow` sorts them
             self._swallow("remove", key, error)
             return False
 
