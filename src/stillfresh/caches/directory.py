@@ -161,20 +161,26 @@ class Directory:
         A regular file of this user's that is where it should be has been reached without a link.
         In any other case it counts as not tried.
         """
-        self._check_root(os.lstat(self.root))
         fd = os.open(path, _READ)
         try:
+            # Only now: where there is no file, nothing hangs on who owns the root.
+            self._check_root(os.lstat(self.root))
             status = os.fstat(fd)
-            if (
-                stat.S_ISREG(status.st_mode)
-                and status.st_uid == self._user
-                and os.readlink(f"/proc/self/fd/{fd}") == path
-            ):
+            regular = stat.S_ISREG(status.st_mode) and status.st_uid == self._user
+            if regular and self._path_behind(fd) == path:
                 return fd, status
-        except OSError:
-            self._tells_paths = False
+        except BaseException:
+            os.close(fd)
+            raise
         os.close(fd)
         return None
+
+    def _path_behind(self, fd: int) -> str | None:
+        try:
+            return os.readlink(f"/proc/self/fd/{fd}")
+        except OSError:
+            self._tells_paths = False
+            return None
 
     def leaves(self) -> Iterator[Leaf]:
         """Visit every leaf directory there is. Links and strangers' names are passed over."""

@@ -35,6 +35,7 @@ class Recorder(Generic[E, W]):
 
     Attributes:
         stored: whether the response is in the cache now.
+        complete: whether it has seen as many bytes as there are to be.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Recorder(Generic[E, W]):
         ended: Callable[[Why | None, int], None],
     ) -> None:
         self.stored = False
+        self.complete = False
         self._guard = guard
         self._abort = abort
         self._key = key
@@ -77,6 +79,7 @@ class Recorder(Generic[E, W]):
             self._writer = None
             self._ended(why(Reason.NOT_KEPT), self._size)
         elif self._size == self._expected:
+            self.complete = True
             await self.finish()
 
     async def finish(self) -> None:
@@ -179,6 +182,9 @@ class BlockingTee(Generic[E, W]):
         if chunk:
             self._read += len(chunk)
             run(self._recorder.write(chunk))
+            if self._recorder.complete:
+                # Nothing follows, so nobody needs to ask for it.
+                self.close()
         return chunk
 
     def _end(self) -> None:
