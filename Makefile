@@ -23,10 +23,10 @@ TYPED := $(wildcard src tests benchmarks)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check lint types format bench coverage clean
+.PHONY: help run test check lint types format conformance bench coverage clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: $(INSTALLED) ## the demo (URL=...)
 	$(PY) -m stillfresh.cli.demo $(if $(URL),'$(URL)')
@@ -48,6 +48,10 @@ types: $(INSTALLED) ## mypy, strict
 format: $(INSTALLED) ## format, and fix what ruff can fix
 	$(PY) -m ruff check --fix-only .
 	$(PY) -m ruff format .
+
+# Fetches the suite with npm, once.
+conformance: $(INSTALLED) ## the public HTTP cache test suite, which needs Node.js (ARGS=...)
+	$(PY) -m tests.conformance $(ARGS)
 
 bench: $(INSTALLED) ## the benchmarks (ARGS=...)
 	$(PY) -m benchmarks $(ARGS)

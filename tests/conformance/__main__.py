@@ -1,0 +1,118 @@
+"""Run the public HTTP cache test suite against our requests client behind a small proxy.
+
+    python -m tests.conformance [--shared | --private] [--only TEST_ID ...]
+                                [--verbose] [--json FILE]
+
+The suite is the npm package `http-cache-tests`, the one behind cache-tests.fyi. Its client sends
+requests through `proxy.py` to its origin server, and compares what both of them saw.
+
+Two runs, each with a new cache, by the package's own selection (`runTests` in client/runner.mjs):
+
+- shared: what it runs against a reverse proxy, all tests but those marked `browser_only`. The
+  `Surrogate-Control` suite is among them, as it is for the package's command line.
+- private: what it runs in a browser, all tests but those marked `browser_skip`, which are about
+  shared caches or about what scripts don't get to see. As in a browser, the client doesn't check
+  whether Set-Cookie came through, and doesn't add the `Pragma` and `Cache-Control` of no meaning
+  that it sends to keep a browser's cache out of the way. Where a test asks a browser's `fetch` for
+  a cache mode, as the two about `immutable` do, there is nothing in node that would listen.
+
+That makes 350 tests for a shared cache (165 required, 95 optimal, 90 checks) and 294 for a private
+one (147, 68, 79). Figures from the suite's repository are of other tests: it has gone on since this
+release, without a new version number.
+
+What the scores mean is in `scoring.py`. The exit code is 0 if every required test passes or has a
+reason in `reasons.py`, and no reason has outlived its need; 1 if not; 2 if the suite can't run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.conformance.proxy import ReverseProxy
+from tests.conformance.reasons import REASONS
+from tests.conformance.scoring import Mode, Score, outlived, report, score, unexcused
+from tests.conformance.suite import SuiteError, install, origin_log, origin_server, run_client
+
+
+def main() -> int:
+    options = _options()
+    # As Ctrl-C, so that nothing that was started is left behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        scores = _run(options.modes, options.only, verbose=options.verbose)
+    except SuiteError as error:
+        sys.stderr.write(f"conformance: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    if options.json is not None:
+        results = {each.mode.value: each.as_json(REASONS) for each in scores}
+        text = json.dumps(results, indent=1, ensure_ascii=False)
+        options.json.write_text(f"{text}\n", encoding="utf-8")
+    return _conclude(scores)
+
+
+def _options() -> argparse.Namespace:
+    what, _, _ = (__doc__ or "").partition("\n")
+    parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=what)
+    which = parser.add_mutually_exclusive_group()
+    for mode in Mode:
+        which.add_argument(
+            f"--{mode.value}",
+            dest="modes",
+            action="store_const",
+            const=[mode],
+            help=f"only as a {mode.value} cache",
+        )
+    parser.add_argument("--only", nargs="+", default=[], metavar="TEST_ID", help="only these tests")
+    parser.add_argument(
+        "--verbose",
+        action="store_true",
+        help="show the tests that pass and the checks as well; with --only, the messages too",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
+    parser.set_defaults(modes=list(Mode))
+    return parser.parse_args()
+
+
+def _run(modes: Sequence[Mode], only: Sequence[str], *, verbose: bool) -> list[Score]:
+    install()
+    dump = verbose and bool(only)
+    scores = []
+    for mode in modes:
+        with (
+            origin_server() as origin,
+            ReverseProxy(origin, shared=mode is Mode.SHARED) as proxy,
+        ):
+            result = score(run_client(proxy.url, mode, only, dump=dump), mode, only)
+        if unknown := set(only) - result.known:
+            raise SuiteError(f"no such test: {', '.join(sorted(unknown))}")
+        if dump:
+            sys.stderr.write(origin_log().read_text(encoding="utf-8"))
+        _say(report(result, REASONS, verbose=verbose), "")
+        scores.append(result)
+    return scores
+
+
+def _conclude(scores: Sequence[Score]) -> int:
+    """Say what keeps the run from being a success, and return the exit code."""
+    short = unexcused(scores, REASONS)
+    unneeded = outlived(scores, REASONS)
+    _say(*(f"reason no longer needed: {name}" for name in unneeded))
+    if short:
+        _say(f"required tests that fall short without a reason: {len(short)}")
+    return int(bool(short or unneeded))
+
+
+def _say(*lines: str) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

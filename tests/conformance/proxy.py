@@ -1,0 +1,253 @@
+"""A reverse proxy in front of one origin whose cache is our requests client.
+
+It is there so that a suite which speaks HTTP can test a library, so it adds and takes away nothing
+that HTTP doesn't ask a proxy to: requests and urllib3 send no fields of their own, bodies stay
+encoded, lines of one name stay apart. (On the way to the origin they are joined: requests has a
+mapping.) Host is the exception, as the origin is asked for under its own URL.
+
+Fields about a connection end here, as do those that Connection lists. In a response from the cache
+that has been seen to already, or it is a fault of the cache's which the suite is to see; only what
+frames the body is ours even there.
+
+What breaks off at the origin breaks off here. What can't be had from it is a 502: also an interim
+response, of which http.client reads away only 100 and takes any other for the final one.
+"""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final, Self, TypeAlias
+
+import requests
+from requests.structures import CaseInsensitiveDict
+from urllib3 import HTTPHeaderDict
+from urllib3.exceptions import HTTPError
+from urllib3.util import SKIP_HEADER
+
+from stillfresh import MemoryCache, Policy
+from stillfresh.clients.requests import CacheAdapter, CachedResponse
+
+Lines: TypeAlias = list[tuple[str, str]]
+
+# RFC 9110 §7.6.1, beside what Connection lists.
+_OF_A_CONNECTION: Final = frozenset(
+    {"connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"}
+)
+_FRAMING: Final = frozenset({"connection", "transfer-encoding"})
+_HOST: Final = frozenset({"host"})
+_LENGTH: Final = frozenset({"content-length"})
+
+# Seconds: to connect to the origin and to wait for it, and to wait for a client.
+_PATIENCE: Final = (5.0, 30.0)
+_IDLE: Final = 60.0
+
+
+class ReverseProxy:
+    """Serves what is under `origin`, a URL without a path, through a new cache in memory."""
+
+    def __init__(self, origin: str, *, shared: bool) -> None:
+        self._cache = MemoryCache()
+        self._adapter = _Verbatim(self._cache, policy=Policy(shared=shared), pool_maxsize=128)
+        self._server = _Server(origin, self._adapter)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.02,), name="reverse proxy"
+        )
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def url(self) -> str:
+        """Where it listens, without a path."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def port(self) -> int:
+        return int(self._server.server_address[1])
+
+    def close(self) -> None:
+        """Stop, and wait for all threads."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+        self._adapter.close()
+        self._cache.close()
+
+
+class _Verbatim(CacheAdapter):
+    """Keeps urllib3 from sending fields that the request doesn't have."""
+
+    def add_headers(self, request: requests.PreparedRequest, **kwargs: Any) -> None:
+        for name in ("User-Agent", "Accept-Encoding"):
+            request.headers.setdefault(name, SKIP_HEADER)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = False  # so that server_close() waits for them
+    request_queue_size = 512
+
+    def __init__(self, origin: str, adapter: CacheAdapter) -> None:
+        self.origin = origin
+        self.adapter = adapter
+        self._open: set[socket.socket] = set()
+        self._guard = threading.Lock()
+        self._closing = False
+        super().__init__(("127.0.0.1", 0), _Connection)
+
+    def server_bind(self) -> None:
+        # HTTPServer's would look its own name up in the DNS.
+        socketserver.TCPServer.server_bind(self)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        with self._guard:
+            if self._closing:
+                return
+            self._open.add(request)
+        try:
+            super().finish_request(request, client_address)
+        finally:
+            with self._guard:
+                self._open.discard(request)
+
+    def server_close(self) -> None:
+        with self._guard:
+            self._closing = True
+            for connection in self._open:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+        super().server_close()
+
+
+class _Connection(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    timeout = _IDLE
+    server: _Server
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
+        """Print nothing."""
+
+    def handle_one_request(self) -> None:
+        try:
+            self.raw_requestline = self.rfile.readline(65537)
+            if not self.raw_requestline:
+                self.close_connection = True
+            elif self.parse_request():
+                # The base only knows `close` where it stands alone.
+                self.close_connection |= "close" in _options(self.headers.items())
+                self._forward()
+        except (ConnectionError, TimeoutError):
+            self.close_connection = True
+
+    def _forward(self) -> None:
+        if not self.path.startswith("/"):
+            self.send_error(HTTPStatus.BAD_REQUEST, "a path is needed")
+            return
+        if "Transfer-Encoding" in self.headers:
+            self.close_connection = True
+            self.send_error(HTTPStatus.LENGTH_REQUIRED)
+            return
+        try:
+            response = self.server.adapter.send(self._request(), stream=True, timeout=_PATIENCE)
+        except (requests.RequestException, HTTPError) as error:
+            self._bad_gateway(str(error))
+            return
+        with response:
+            if response.status_code < 200:
+                self._bad_gateway(f"an interim response, {response.status_code}")
+            elif isinstance(response, CachedResponse):
+                self._relay(response)
+
+    def _request(self) -> requests.PreparedRequest:
+        prepared = requests.PreparedRequest()
+        prepared.method = self.command
+        prepared.url = self.server.origin + self.path
+        # A mapping that joins lines, as requests makes of a response's.
+        prepared.headers = CaseInsensitiveDict(
+            HTTPHeaderDict(_end_to_end(self.headers.items(), _HOST))
+        )
+        length = _length(self.headers.items())
+        prepared.body = None if length is None else self.rfile.read(length)
+        return prepared
+
+    def _relay(self, response: CachedResponse) -> None:
+        lines: Lines = list(response.raw.headers.items())
+        lines = _without(lines, _FRAMING) if response.from_cache else _end_to_end(lines)
+        bodiless = self.command == "HEAD" or response.status_code in {204, 304}
+        length = _length(lines)
+        if length is None or response.status_code == 204:
+            lines = _without(lines, _LENGTH)
+        chunked = not bodiless and length is None and self.request_version == "HTTP/1.1"
+        if chunked:
+            lines.append(("Transfer-Encoding", "chunked"))
+        elif not bodiless and length is None:
+            lines.append(("Connection", "close"))
+        self._send_head(response.status_code, response.reason or "", lines)
+        # Also where there is no body: its end is what the cache waits for.
+        body = response.raw.stream(65536, decode_content=False)
+        self._send_body(body, chunked=chunked, length=0 if bodiless else length)
+
+    def _send_head(self, status: int, reason: str, lines: Lines) -> None:
+        self.send_response_only(status, reason)
+        for name, value in lines:
+            self.send_header(name, value)
+        self.end_headers()
+
+    def _send_body(self, body: Iterable[bytes], *, chunked: bool, length: int | None) -> None:
+        sent = 0
+        try:
+            for piece in body:
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+                sent += len(piece)
+        except (requests.RequestException, HTTPError, OSError):
+            # The client has to see that it broke off.
+            self.close_connection = True
+            return
+        if chunked:
+            self.wfile.write(b"0\r\n\r\n")
+        elif sent != length:
+            self.close_connection = True
+
+    def _bad_gateway(self, message: str) -> None:
+        text = f"{message}\n".encode()
+        lines = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text)))]
+        self._send_head(HTTPStatus.BAD_GATEWAY, "Bad Gateway", lines)
+        if self.command != "HEAD":
+            self.wfile.write(text)
+
+
+def _options(lines: Iterable[tuple[str, str]]) -> set[str]:
+    """Return what Connection lists."""
+    return {
+        option.strip().lower()
+        for name, value in lines
+        if name.lower() == "connection"
+        for option in value.split(",")
+    }
+
+
+def _end_to_end(lines: Lines, others: frozenset[str] = frozenset()) -> Lines:
+    """Leave out the fields that are about the connection, and `others`."""
+    return _without(lines, _OF_A_CONNECTION | _options(lines) | others)
+
+
+def _without(lines: Lines, names: frozenset[str]) -> Lines:
+    return [(name, value) for name, value in lines if name.lower() not in names]
+
+
+def _length(lines: Lines) -> int | None:
+    """Return what Content-Length says, if it is there once and is a number."""
+    values = [value.strip() for name, value in lines if name.lower() == "content-length"]
+    if len(values) == 1 and values[0].isascii() and values[0].isdigit():
+        return int(values[0])
+    return None
