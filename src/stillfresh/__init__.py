@@ -16,7 +16,7 @@ from stillfresh.caches.file import FileCache, SeparateBodyFileCache
 from stillfresh.caches.foreign import adapt
 from stillfresh.caches.memory import DictCache, MemoryCache
 from stillfresh.caches.urls import cache_from_url
-from stillfresh.engine.exchange import CacheInfo, Outcome
+from stillfresh.engine.answers import CacheInfo, Outcome
 from stillfresh.errors import (
     BodyLost,
     CacheClosed,

@@ -85,6 +85,13 @@ class StoreFailed(Event):
     error: StoreError
 
 
+@dataclass(frozen=True, slots=True)
+class RefreshFailed(Event):
+    """What has been served stale could not be validated behind; a later request tries again."""
+
+    error: Exception
+
+
 Hook: TypeAlias = Callable[[Event], None]
 
 
@@ -114,6 +121,9 @@ class LoggingHook:
                 type(event.error).__name__,
                 event.error,
             )
+        elif isinstance(event, RefreshFailed):
+            error = event.error
+            self._log.debug("refresh of %s failed: %s: %s", event.key, type(error).__name__, error)
         elif isinstance(event, Decided) and self._log.isEnabledFor(logging.DEBUG):
             name = type(event).__name__.lower()
             self._log.debug("%s %s %s: %s", name, event.method, event.url, event.why)

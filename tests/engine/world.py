@@ -8,13 +8,14 @@ asyncio.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
 from stillfresh import CacheInfo, Policy
 from stillfresh.engine.credentials import Vault
-from stillfresh.engine.exchange import Answer, exchange
+from stillfresh.engine.answers import Answer
+from stillfresh.engine.exchange import exchange
 from stillfresh.engine.ports import run
 from stillfresh.events import Event
 from stillfresh.rfc9111.fields import Fields
@@ -82,6 +83,7 @@ class World:
         calls: every call of a port, in order.
         faults: what a port raises instead of doing its work.
         meanwhile: what somebody else does just after a port has done its work.
+        refreshing: the keys that were to be refreshed behind.
     """
 
     def __init__(self, *replies: Reply, policy: Policy | None = None) -> None:
@@ -98,6 +100,7 @@ class World:
         self.faults: dict[str, BaseException] = {}
         self.meanwhile: dict[str, Callable[[], None]] = {}
         self.handles: list[FakeEntry | FakeWriter | FakeUpstream] = []
+        self.refreshing: list[str] = []
         self._versions = 0
 
     # What a test does.
@@ -124,26 +127,46 @@ class World:
         return run(self.consuming(answer))
 
     async def consuming(self, answer: Got) -> bytes:
+        body = b""
         if answer.entry is not None:
-            body = b""
             try:
-                while chunk := await self.read(answer.entry, 3):
+                async for chunk in self._stored(answer):
                     body += chunk
+                    if answer.recorder is not None:
+                        await answer.recorder.write(chunk)
             except Exception as error:
                 assert answer.lost is not None
                 raise await answer.lost(error) from error
             finally:
                 await self.close(answer.entry)
-            return body
         if answer.upstream is None or answer.info.from_cache:
-            return b""
+            return body
         answer.upstream.is_open = False
-        body = answer.upstream.body
+        rest = answer.upstream.body
         if answer.recorder is not None:
-            for at in range(0, len(body), 3):
-                await answer.recorder.write(body[at : at + 3])
+            for at in range(0, len(rest), 3):
+                await answer.recorder.write(rest[at : at + 3])
             await answer.recorder.finish()
-        return body
+        return body + rest
+
+    async def _stored(self, answer: Got) -> AsyncIterator[bytes]:
+        entry = answer.entry
+        assert entry is not None
+        if answer.pieces is None:
+            while chunk := await self.read(entry, 3):
+                yield chunk
+            return
+        for piece in answer.pieces:
+            if isinstance(piece, bytes):
+                yield piece
+                continue
+            await self.seek(entry, piece.first)
+            left = piece.size
+            while left:
+                chunk = await self.read(entry, min(3, left))
+                assert chunk
+                left -= len(chunk)
+                yield chunk
 
     def left_open(self) -> list[object]:
         return [handle for handle in self.handles if handle.is_open]
@@ -171,6 +194,12 @@ class World:
         response = Response(said.status, Fields(said.fields), "", 11)
         return self._opened(FakeUpstream(response, said.body))
 
+    def is_failure(self, error: Exception) -> bool:
+        return isinstance(error, OSError)
+
+    def refresh(self, key: str) -> None:
+        self.refreshing.append(key)
+
     async def discard(self, upstream: FakeUpstream) -> None:
         upstream.is_open = False
         await self._step("discard")
@@ -192,6 +221,11 @@ class World:
     async def prime(self, entry: FakeEntry) -> None:
         assert entry.is_open
         await self._step("prime")
+
+    async def seek(self, entry: FakeEntry, offset: int) -> None:
+        assert entry.is_open
+        await self._step("seek")
+        entry.at = offset
 
     async def read(self, entry: FakeEntry, size: int) -> bytes:
         assert entry.is_open

@@ -111,7 +111,7 @@ def held(response: Response, request: Request | None = None, *, took: float = 0)
 
 
 def selection(request: Request, response: Response, policy: Policy) -> Selection:
-    return selection_of(request.fields, policy.selecting_names(response), conceal)
+    return selection_of(request.fields, policy.selecting_names(request, response), conceal)
 
 
 def asked(

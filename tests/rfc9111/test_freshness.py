@@ -112,8 +112,8 @@ MODIFIED = f"Last-Modified: {date(-1000)}"
     ),
 )
 def test_the_freshness_lifetime(said: Response, private: float, shared: float) -> None:
-    assert PRIVATE.lifetime(held(said)).seconds == private
-    assert SHARED.lifetime(held(said)).seconds == shared
+    assert PRIVATE.lifetime(get(), held(said)).seconds == private
+    assert SHARED.lifetime(get(), held(said)).seconds == shared
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_the_freshness_lifetime(said: Response, private: float, shared: float) -
     ),
 )
 def test_the_heuristic_lifetime(said: Response, seconds: float) -> None:
-    assert PRIVATE.lifetime(held(said)).seconds == pytest.approx(seconds)
+    assert PRIVATE.lifetime(get(), held(said)).seconds == pytest.approx(seconds)
 
 
 def test_a_query_does_not_forbid_heuristics() -> None:

@@ -167,6 +167,25 @@ class Entry:
         self._offset += len(chunk)
         return chunk
 
+    def seek(self, offset: int, /) -> None:
+        """Go on reading at `offset`, counted from the first byte.
+
+        The whole body is checked before, since a part of it can't be.
+
+        Raises:
+            BodyLost: the body is not what was written.
+            ValueError: the entry is closed, or there is no such byte.
+        """
+        if not 0 <= offset <= self.size:
+            msg = f"byte {offset} of {self.size}"
+            raise ValueError(msg)
+        if self._digest is not None:
+            self._offset, self._hasher = 0, None
+            self.verify()
+            self._digest = None
+        self._open_source()
+        self._offset = offset
+
     def readinto(self, buffer: Buffer, /) -> int:
         """Fill `buffer` from the body and return how many bytes were written.
 

@@ -12,13 +12,19 @@ import copy
 import io
 import os
 import time
-from typing import IO, TYPE_CHECKING, Any, cast
+from dataclasses import replace
+from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 try:
     import requests
     from requests.adapters import HTTPAdapter
     from requests.cookies import extract_cookies_to_jar
-    from requests.exceptions import ChunkedEncodingError, InvalidURL
+    from requests.exceptions import (
+        ChunkedEncodingError,
+        InvalidURL,
+        SSLError,
+        Timeout,
+    )
     from requests.structures import CaseInsensitiveDict
     from requests.utils import get_encoding_from_headers
     from urllib3 import HTTPHeaderDict, HTTPResponse
@@ -29,9 +35,10 @@ except ImportError as error:
 
 from stillfresh import events
 from stillfresh.caches.urls import cache_of
-from stillfresh.engine.body import BlockingBody, BlockingTee
+from stillfresh.engine.behind import Behind
+from stillfresh.engine.body import BlockingBody, BlockingTee, Following
 from stillfresh.engine.credentials import Vault
-from stillfresh.engine.exchange import CacheInfo, exchange
+from stillfresh.engine.exchange import exchange
 from stillfresh.engine.ports import LocalCachePorts, run
 from stillfresh.errors import BodyLost, ConfigError
 from stillfresh.rfc9111.decisions import Reason, Why, why
@@ -44,8 +51,8 @@ if TYPE_CHECKING:
 
     from stillfresh.caches.base import BaseCache, Entry, EntryWriter
     from stillfresh.caches.urls import CacheLike
+    from stillfresh.engine.answers import Answer, CacheInfo
     from stillfresh.engine.body import Recorder
-    from stillfresh.engine.exchange import Answer
 
 __all__ = ["CacheAdapter", "CachedResponse", "CachedSession", "StoredBodyLost"]
 
@@ -115,12 +122,14 @@ class CacheAdapter(HTTPAdapter):
         self._clock = clock
         self._cache: BaseCache | None = cache_of(cache)
         self._vault = Vault()
+        self._behind = Behind(self._tell_failed)
         super().__init__(**adapter_options)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Come out of a pickle with nothing open."""
         self._cache = None
         self._vault = Vault()
+        self._behind = Behind(self._tell_failed)
         super().__setstate__(state)
 
     @property
@@ -147,17 +156,45 @@ class CacheAdapter(HTTPAdapter):
             "cert": cert,
             "proxies": proxies,
         }
+        return self._answer(request, options, self.policy)
+
+    def _answer(
+        self, request: requests.PreparedRequest, options: Mapping[str, Any], policy: Policy
+    ) -> CachedResponse:
         ports = _Ports(self, request, options)
+        bypass = _distrust(request, options["verify"])
         try:
-            answer = run(
-                exchange(ports.request, self.policy, ports, bypass=_distrust(request, verify))
-            )
+            answer = run(exchange(ports.request, policy, ports, bypass=bypass))
         except ConfigError as error:
             raise InvalidURL(str(error), request=request) from error
         response = _build(self, request, answer)
         response.from_cache = answer.info.from_cache
         response.cache = answer.info
         return response
+
+    def refresh_behind(
+        self, key: str, request: requests.PreparedRequest, options: Mapping[str, Any]
+    ) -> None:
+        """Make `request` again in a thread, so that what is stored for it is fresh the next time.
+
+        A refresh of the same `key` that is still under way is enough.
+        """
+        again = request.copy()
+        policy = replace(self.policy, stale_while_revalidate=0)
+
+        def work() -> None:
+            with self._answer(again, {**options, "stream": True}, policy) as response:
+                for _ in response.raw.stream(_CHUNK, decode_content=False):
+                    pass
+
+        self._behind.start(key, work)
+
+    def _tell_failed(self, key: str, error: Exception) -> None:
+        events.emit(self._hook or events.log_event, events.RefreshFailed(key, error))
+
+    def settle(self, timeout: float | None = None) -> bool:
+        """Wait until no refresh is under way, `timeout` seconds at most; tell whether none is."""
+        return self._behind.settle(timeout)
 
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> CachedResponse:
         """Make requests' kind of response of urllib3's."""
@@ -250,9 +287,11 @@ class _Ports(LocalCachePorts):
         self._adapter = adapter
         self._prepared = prepared
         self._options = options
-        self.request = Request(
-            prepared.method or "GET", prepared.url or "", _fields(prepared, options["cert"])
-        )
+        method, url = prepared.method or "GET", prepared.url or ""
+        content = None
+        if adapter.policy.rules and adapter.policy.wants_content(method, url):
+            content = _content(prepared)
+        self.request = Request(method, url, _fields(prepared, options["cert"]), content)
 
     def emit(self, event: events.Event) -> None:
         events.emit(self._hook, event)
@@ -272,6 +311,14 @@ class _Ports(LocalCachePorts):
         built.request = self._prepared
         return _Upstream(built)
 
+    def is_failure(self, error: Exception) -> bool:
+        # A certificate that is wrong is nothing to get over with what is stored.
+        unreachable = isinstance(error, requests.ConnectionError | Timeout)
+        return unreachable and not isinstance(error, SSLError)
+
+    def refresh(self, key: str) -> None:
+        self._adapter.refresh_behind(key, self._prepared, self._options)
+
     async def prime(self, entry: Entry) -> None:
         if self._options["stream"]:
             entry.check()
@@ -289,6 +336,16 @@ class _Ports(LocalCachePorts):
             raw.close()
 
 
+class _Body(Protocol):
+    """What a response reads that comes out of the cache, or begins there."""
+
+    closed: bool
+
+    def read(self, amt: int | None = None) -> bytes: ...
+    def tell(self) -> int: ...
+    def close(self) -> None: ...
+
+
 class _StoredRaw(HTTPResponse):
     """A urllib3 response whose body comes out of the cache, or is empty.
 
@@ -299,7 +356,7 @@ class _StoredRaw(HTTPResponse):
 
     def __init__(
         self,
-        body: BlockingBody | None,
+        body: _Body | None,
         response: Response,
         request: requests.PreparedRequest,
         heard: HTTPResponse | None,
@@ -469,13 +526,27 @@ def _build(
     answer: Answer[Entry, EntryWriter, _Upstream],
 ) -> CachedResponse:
     """Make of an answer what requests' own adapter would return."""
-    head, upstream = answer.response, answer.upstream
-    if not answer.info.from_cache and upstream is not None:
+    head, upstream, entry = answer.response, answer.upstream, answer.entry
+    if entry is None and upstream is not None and not answer.info.from_cache:
         return _tell(upstream.built, head, request, answer.recorder)
-    body = None if answer.entry is None else BlockingBody(answer.entry, answer.lost)
+    body: _Body | None = None
+    if entry is not None:
+        body = stored = BlockingBody(entry, answer.lost, answer.pieces)
+        if upstream is not None and not answer.info.from_cache:
+            body = both = Following(stored, _Source(upstream.built.raw))
+            if answer.recorder is not None:
+                body = BlockingTee(both, answer.recorder)
     heard = None if upstream is None else upstream.built.raw
     raw = _StoredRaw(body, head, request, heard)
     return adapter.build_response(request, raw)
+
+
+def _content(prepared: requests.PreparedRequest) -> bytes | None:
+    """Return the request's content if it is at hand; a stream is not."""
+    body = prepared.body
+    if body is None:
+        return b""
+    return body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else None
 
 
 def _tell(

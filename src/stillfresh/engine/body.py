@@ -1,7 +1,8 @@
 """Bodies on their way: recorded while they are read, or read out of the cache.
 
-A `Recorder` commits only at the clean end of a body whose length agrees with its Content-Length;
-anything else leaves no trace. Its coroutines are the one implementation; `BlockingTee` drives
+A `Recorder` commits at the clean end of a body whose length agrees with its Content-Length. One
+that breaks off is kept as the part that it is, where the rest can be asked for; else it leaves no
+trace. Its coroutines are the one implementation; `BlockingTee` drives
 them for blocking clients.
 """
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from stillfresh.caches.base import Entry
     from stillfresh.engine.guard import Guard
     from stillfresh.errors import BodyLost
-    from stillfresh.rfc9111.decisions import Why
+    from stillfresh.rfc9111.decisions import Pieces, Why
 
 
 Lost: TypeAlias = "Callable[[Exception], Coroutine[Any, Any, BodyLost]]"
@@ -49,7 +50,15 @@ class Recorder(Generic[E, W]):
         expected: int | None,
         limit: int | None,
         ended: Callable[[Why | None, int], None],
+        cut_off: Callable[[int], bytes | None] | None = None,
+        behind: bytes = b"",
     ) -> None:
+        """Write to `writer`, and publish it with `metadata` when `expected` bytes have come.
+
+        `limit` is the most there may be of them. A body that breaks off after so many bytes is
+        kept as what it is with the metadata that `cut_off` makes of their number. What is `behind`
+        goes after the last one. `ended` is told why nothing was stored, or None, and the size.
+        """
         self.stored = False
         self.complete = False
         self._guard = guard
@@ -60,6 +69,8 @@ class Recorder(Generic[E, W]):
         self._expected = expected
         self._limit = limit
         self._ended = ended
+        self._cut_off = cut_off
+        self._behind = behind
         self._size = 0
 
     @property
@@ -90,18 +101,33 @@ class Recorder(Generic[E, W]):
         if self._expected is not None and self._size != self._expected:
             await self.abort()
             return
-        self._writer = None
-        # Closed meanwhile, that is: the request was right when it was made, so it goes on.
-        with contextlib.suppress(CacheClosed):
-            version = await self._guard.commit(self._key, writer, self._metadata)
-            self.stored = version is not None
+        if self._behind and not await self._written(writer, self._behind):
+            self._writer = None
+        else:
+            await self._commit(writer, self._metadata)
         self._ended(None if self.stored else why(Reason.NOT_KEPT), self._size)
 
     async def abort(self) -> None:
         """Give up: the body was cut off, or its reader has lost interest."""
-        if self._writer is not None:
-            of = "" if self._expected is None else f" of {self._expected}"
-            await self._give_up(why(Reason.PARTIAL, f"read {self._size}{of} bytes"))
+        writer = self._writer
+        if writer is None:
+            return
+        of = "" if self._expected is None else f" of {self._expected}"
+        detail = f"{self._size}{of} bytes"
+        metadata = None if self._cut_off is None else self._cut_off(self._size)
+        if metadata is None:
+            await self._give_up(why(Reason.BROKEN_OFF, detail))
+            return
+        await self._commit(writer, metadata)
+        kept, self.stored = self.stored, False
+        self._ended(why(Reason.CUT_OFF if kept else Reason.NOT_KEPT, detail), self._size)
+
+    async def _commit(self, writer: W, metadata: bytes) -> None:
+        self._writer = None
+        # Closed meanwhile, that is: the request was right when it was made, so it goes on.
+        with contextlib.suppress(CacheClosed):
+            version = await self._guard.commit(self._key, writer, metadata)
+            self.stored = version is not None
 
     async def _written(self, writer: W, chunk: bytes) -> bool:
         try:
@@ -195,12 +221,21 @@ class BlockingTee(Generic[E, W]):
 
 
 class BlockingBody:
-    """A file that reads a stored body."""
+    """A file that reads a stored body, or pieces of it."""
 
-    def __init__(self, entry: Entry, lost: Lost | None = None) -> None:
-        """Read `entry`, which is closed at the end; `lost` is told where that can't be reached."""
+    def __init__(
+        self, entry: Entry, lost: Lost | None = None, pieces: Pieces | None = None
+    ) -> None:
+        """Read `entry`, which is closed at the end; `lost` is told where that can't be reached.
+
+        With `pieces` it reads these in their order: bytes as they are, spans out of the entry.
+        """
         self._entry = entry
         self._lost = lost
+        self._pieces = None if pieces is None else list(pieces)
+        # What is left of the piece that is being read.
+        self._here = b""
+        self._left = entry.size if pieces is None else 0
         self._read = 0
         self.closed = False
 
@@ -212,8 +247,9 @@ class BlockingBody:
         """
         if self.closed:
             return b""
+        wanted = -1 if amt is None else amt
         try:
-            chunk = self._entry.read(-1 if amt is None else amt)
+            chunk = self._entry.read(wanted) if self._pieces is None else self._of_pieces(wanted)
         except Exception as error:
             self.close()
             lost = error if self._lost is None else run(self._lost(error))
@@ -221,7 +257,9 @@ class BlockingBody:
                 raise
             raise lost from error
         self._read += len(chunk)
-        if self._read == self._entry.size:
+        if self._pieces is None:
+            self._left -= len(chunk)
+        if self._left == 0 and not self._here and not self._pieces:
             self.close()
         return chunk
 
@@ -238,3 +276,72 @@ class BlockingBody:
             # The bytes are the caller's already, whatever a cache may still say.
             with contextlib.suppress(Exception):
                 self._entry.close()
+
+    def _of_pieces(self, wanted: int) -> bytes:
+        """Read on in the pieces, over the ends of them."""
+        chunks = []
+        while wanted != 0:
+            if not self._here and self._left == 0 and not self._next_piece():
+                break
+            if self._here:
+                chunk = self._here if wanted < 0 else self._here[:wanted]
+                self._here = self._here[len(chunk) :]
+            else:
+                chunk = self._entry.read(self._left if wanted < 0 else min(wanted, self._left))
+                self._left -= len(chunk)
+            chunks.append(chunk)
+            wanted -= len(chunk) if wanted > 0 else 0
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _next_piece(self) -> bool:
+        if not self._pieces:
+            return False
+        piece = self._pieces.pop(0)
+        if isinstance(piece, bytes):
+            self._here = piece
+        else:
+            self._entry.seek(piece.first)
+            self._left = piece.size
+        return True
+
+
+class Following:
+    """A file that begins with a stored body and goes on with what the origin sends."""
+
+    def __init__(self, stored: BlockingBody, rest: Source) -> None:
+        """Read `stored` to its end, then `rest`."""
+        self._stored = stored
+        self._rest = rest
+        self._read = 0
+        self.closed = False
+
+    def read(self, amt: int | None = None) -> bytes:
+        """Return `amt` bytes, all that are left if None; fewer only at the end."""
+        if self.closed:
+            return b""
+        chunk = self._stored.read(amt)
+        if amt is None or amt < 0:
+            chunk += self._rest.read(None)
+        elif len(chunk) < amt:
+            chunk += self._rest.read(amt - len(chunk))
+        self._read += len(chunk)
+        return chunk
+
+    def read1(self, amt: int | None = None) -> bytes:
+        """Return what is there, at most `amt` bytes; nothing only at the end."""
+        if self.closed:
+            return b""
+        chunk = self._stored.read(amt) or (b"" if amt == 0 else self._rest.read1(amt))
+        self._read += len(chunk)
+        return chunk
+
+    def tell(self) -> int:
+        """Return how many bytes have been read."""
+        return self._read
+
+    def close(self) -> None:
+        """Stop reading."""
+        if not self.closed:
+            self.closed = True
+            self._stored.close()
+            self._rest.close()

@@ -56,6 +56,15 @@ class Guard(Generic[E, W]):
             return False
         return True
 
+    async def seek(self, key: str, entry: E, offset: int) -> bool:
+        """Go on at another byte of a body, and tell whether it is what was written."""
+        try:
+            await self._ports.seek(entry, offset)
+        except Exception as error:  # noqa: BLE001 - `_swallow` sorts them
+            self._swallow("read", key, error)
+            return False
+        return True
+
     async def read(self, key: str, entry: E, size: int) -> bytes | None:
         """Read on in a body; None if that fails."""
         try:

@@ -50,6 +50,9 @@ class CachePorts(Protocol[E, W]):
     async def prime(self, entry: E) -> None:
         """Make sure that the body can be read, as far as that can be known before it is."""
 
+    async def seek(self, entry: E, offset: int) -> None:
+        """Go on reading at `offset`; the whole body is checked before."""
+
     async def read(self, entry: E, size: int) -> bytes:
         """Read on in the body."""
 
@@ -98,6 +101,15 @@ class Ports(CachePorts[E, W], Protocol[E, W, U]):
     async def discard(self, upstream: U) -> None:
         """Let go of a response whose body nobody wants. Never raises."""
 
+    def is_failure(self, error: Exception) -> bool:
+        """Tell whether what `send` raised says that the origin can't be reached."""
+
+    def refresh(self, key: str) -> None:
+        """Have the request made again behind its caller's back, once at a time for a key.
+
+        It is to go by a policy that serves nothing stale meanwhile. Never raises.
+        """
+
 
 class LocalCachePorts:
     """The ports of a cache on this machine: called inline, from blocking and async code alike.
@@ -131,6 +143,10 @@ class LocalCachePorts:
     async def prime(self, entry: Entry) -> None:
         """Check a body that is checked as a whole."""
         entry.check()
+
+    async def seek(self, entry: Entry, offset: int) -> None:
+        """Check the whole body, and go on reading at `offset`."""
+        entry.seek(offset)
 
     async def read(self, entry: Entry, size: int) -> bytes:
         """Read on in the body."""

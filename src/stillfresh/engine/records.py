@@ -15,12 +15,13 @@ import msgpack
 from stillfresh.errors import CorruptEntry
 from stillfresh.rfc9111.fields import Fields
 from stillfresh.rfc9111.messages import Response, StoredResponse
+from stillfresh.rfc9111.ranges import Part
 
 PREFIX: Final = b"stillfresh/1\n"
 # Lone surrogates come from clients that decode header bytes with surrogateescape.
 _STRINGS: Final = "surrogatepass"
 
-_TYPES: Final = (str, int, str, int, tuple, float, float, tuple, str, tuple)
+_TYPES: Final = (str, int, str, int, tuple, float, float, tuple, str, tuple, tuple, tuple)
 
 
 def encode(stored: StoredResponse) -> bytes:
@@ -38,6 +39,8 @@ def encode(stored: StoredResponse) -> bytes:
             stored.selection,
             stored.generation,
             stored.others,
+            stored.part or (),
+            stored.variants,
         ),
         unicode_errors=_STRINGS,
     )
@@ -70,11 +73,12 @@ def _read(record: Any) -> StoredResponse:
     if not isinstance(record, tuple) or tuple(map(type, record)) != _TYPES:
         msg = "the record has not the values it should have"
         raise TypeError(msg)
-    url, status, reason, version, lines, requested, received, selection, generation, others = record
+    url, status, reason, version, lines, requested, received = record[:7]
+    selection, generation, others, part, variants = record[7:]
     if not math.isfinite(requested + received):
         msg = "a moment that never was"
         raise ValueError(msg)
-    if any(type(inner) is not tuple for inner in (*selection, *others)):
+    if any(type(inner) is not tuple for inner in (*selection, *others, *variants)):
         msg = "something else where a tuple should be"
         raise TypeError(msg)
     # Joining is the quickest way to have every member be a string.
@@ -83,6 +87,11 @@ def _read(record: Any) -> StoredResponse:
         "".join((name, "" if value is None else value))
     for names in others:
         "".join(names)
+    for variant in variants:
+        "".join(variant)
+    if any(len(variant) != 2 for variant in variants):
+        msg = "a variant that is no pair"
+        raise TypeError(msg)
     return StoredResponse(
         url=url,
         response=Response(
@@ -93,4 +102,17 @@ def _read(record: Any) -> StoredResponse:
         selection=selection,
         generation=generation,
         others=others,
+        part=_part(*part) if part else None,
+        variants=variants,
     )
+
+
+def _part(first: Any, last: Any, size: Any) -> Part:
+    types = (type(first), type(last), type(size))
+    if types not in {(int, int, int), (int, int, type(None))}:
+        msg = "a part without numbers"
+        raise TypeError(msg)
+    if not 0 <= first <= last or (size is not None and last >= size):
+        msg = "a part that is none"
+        raise ValueError(msg)
+    return Part(first, last, size)

@@ -13,9 +13,9 @@ NAME: Final = "stillfresh"
 _UNPRINTABLE: Final = re.compile(r"[^ -~]")
 
 
-def hit(ttl: float) -> str:
+def hit(ttl: float, *, key: str | None = None, detail: str | None = None) -> str:
     """Write the member for a response that came from the cache (§2.1); `ttl` in seconds."""
-    return f"{NAME}; hit; ttl={_integer(ttl)}"
+    return f"{NAME}; hit; ttl={_integer(ttl)}{_more(key, detail)}"
 
 
 def forwarded(
@@ -24,8 +24,10 @@ def forwarded(
     status: int | None = None,
     stored: bool = False,
     ttl: float | None = None,
+    key: str | None = None,
+    detail: str | None = None,
 ) -> str:
-    """Write the member for a request that went to the origin (§2.2 to §2.5)."""
+    """Write the member for a request that went to the origin (§2.2 to §2.8)."""
     member = f"{NAME}; fwd={reason.value}"
     if status is not None:
         member += f"; fwd-status={status}"
@@ -33,15 +35,12 @@ def forwarded(
         member += f"; ttl={_integer(ttl)}"
     if stored:
         member += "; stored"
-    return member
+    return member + _more(key, detail)
 
 
 def unsatisfiable(detail: str) -> str:
     """Write the member for a 504 of the cache's own (§2.8)."""
-    # A String is printable ASCII (RFC 8941 §3.3.3).
-    plain = _UNPRINTABLE.sub("?", detail.replace("§", "section "))
-    quoted = plain.replace("\\", "\\\\").replace('"', '\\"')
-    return f'{NAME}; detail="{quoted}"'
+    return NAME + _more(None, detail)
 
 
 def appended(fields: Fields, member: str) -> Fields:
@@ -51,3 +50,15 @@ def appended(fields: Fields, member: str) -> Fields:
 
 def _integer(seconds: float) -> int:
     return int(seconds // 1)
+
+
+def _more(key: str | None, detail: str | None) -> str:
+    """Write the parameters that are text (§2.7, §2.8)."""
+    text = "" if key is None else f"; key={_string(key)}"
+    return text if detail is None else f"{text}; detail={_string(detail)}"
+
+
+def _string(text: str) -> str:
+    """Write a String, which is printable ASCII (RFC 9651 §3.3.3)."""
+    plain = _UNPRINTABLE.sub("?", text.replace("§", "section "))
+    return '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'

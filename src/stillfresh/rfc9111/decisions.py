@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from stillfresh.rfc9111.messages import Request, Response, StoredResponse
+    from stillfresh.rfc9111.ranges import Span
+
+Pieces: TypeAlias = "tuple[bytes | Span, ...]"
+"""A body in pieces: bytes as they are, and spans of the stored body, counted from its first."""
 
 
 class Reason(Enum):
@@ -20,22 +24,32 @@ class Reason(Enum):
     # Of a request.
     FRESH = "the stored response is fresh", "RFC 9111 §4.2"
     STALE_ALLOWED = "stale, and the request accepts that", "RFC 9111 §5.2.1.2"
+    STALE_WHILE_REVALIDATE = "stale, and refreshed behind", "RFC 5861 §3"
+    STALE_IF_ERROR = "stale, and the origin failed", "RFC 5861 §4"
+    DISCONNECTED = "stale, and the origin can't be reached", "RFC 9111 §4.2.4"
     STALE = "the stored response is stale", "RFC 9111 §4.2"
     NO_STORED = "nothing is stored for this URI", "RFC 9111 §4"
     NOT_SELECTED = "what is stored was selected by other request fields", "RFC 9111 §4.1"
+    GROUP_INVALIDATED = "a group of the stored response was invalidated", "RFC 9875 §2.2.1"
+    INCOMPLETE = "only a part is stored", "RFC 9111 §3.3"
     METHOD = "the method is not answered from a cache", "RFC 9111 §4"
     REQUEST_NO_CACHE = "the request says no-cache", "RFC 9111 §5.2.1.4"
     REQUEST_MAX_AGE = "older than the request's max-age", "RFC 9111 §5.2.1.1"
     REQUEST_MIN_FRESH = "not fresh for as long as the request wants", "RFC 9111 §5.2.1.3"
     RESPONSE_NO_CACHE = "the stored response says no-cache", "RFC 9111 §5.2.2.4"
     ONLY_IF_CACHED = "the request says only-if-cached", "RFC 9111 §5.2.1.7"
-    RANGE = "the request is for a part", "RFC 9111 §3.3"
     REQUEST_CONTENT = "the request has content, which the key leaves out", "RFC 9110 §9.3.1"
-    PRECONDITION = "the request has preconditions of its own", "RFC 9111 §4.3.2"
+    PRECONDITION = "the request has a precondition for the origin", "RFC 9111 §4.3.2"
     UNVERIFIED = "the server's certificate is not verified", "RFC 9110 §4.3.4"
     CACHE_FAILED = "the cache could not be read", "RFC 9111 §4"
+    RULE_FRESH = "fresh by a rule of the policy", "against RFC 9111 §4.2"
+    RULE_REVALIDATE = "a rule of the policy has it validated each time", "RFC 9111 §4.3"
     # Of a response.
     STORABLE = "the response may be stored", "RFC 9111 §3"
+    PART_STORABLE = "the part may be stored", "RFC 9111 §3.3"
+    JOINED = "the part joins what is stored", "RFC 9111 §3.4"
+    COMPLETED = "the rest of the stored part came", "RFC 9111 §3.4"
+    CUT_OFF = "cut off, and kept to be completed", "RFC 9111 §3.3"
     NOT_MODIFIED = "the stored response is still good", "RFC 9111 §4.3.4"
     OTHER_NOT_MODIFIED = "the 304 is about another response", "RFC 9111 §4.3.4"
     HEAD_AGREES = "HEAD shows the same response", "RFC 9111 §4.3.5"
@@ -51,7 +65,11 @@ class Reason(Enum):
     NOT_CACHEABLE = "nothing says that it may be stored", "RFC 9111 §3"
     NO_USE = "neither fresh nor to be validated", "RFC 9111 §3"
     TOO_LARGE = "larger than the policy stores", "RFC 9111 §3"
-    PARTIAL = "incomplete responses are not stored", "RFC 9111 §3.3"
+    PARTIAL = "a part that can't be stored", "RFC 9111 §3.3"
+    STORED_IS_BETTER = "more of the same is stored already", "RFC 9111 §3.4"
+    BROKEN_OFF = "the body didn't come to its end", "RFC 9111 §3.3"
+    SERVER_FAILED = "the origin failed, and what is stored stays", "RFC 9111 §4.3.3"
+    RULE_NEVER_STORE = "a rule of the policy forbids it", "RFC 9111 §3"
     NOT_KEPT = "the cache could not keep it", "RFC 9111 §3"
     INVALIDATED = "an unsafe request succeeded", "RFC 9111 §4.4"
 
@@ -96,12 +114,18 @@ class Forwarded(Enum):
 
 
 class Serve(NamedTuple):
-    """Answer with the stored response; `response` is the head to send (§4, §5.1)."""
+    """Answer with the stored response; `response` is the head to send (§4, §5.1).
+
+    `pieces` is what the body is made of, bytes as they are and spans of the stored body; None is
+    all of that, nothing is a head alone. With `refresh` the stored response is validated behind.
+    """
 
     why: Why
     response: Response
     age: float
     ttl: float
+    pieces: Pieces | None = None
+    refresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +135,15 @@ class Revalidate:
     why: Why
     request: Request
     forwarded: Forwarded
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """Ask the origin with `request` for what is missing behind the stored part (§3.3)."""
+
+    why: Why
+    request: Request
+    forwarded: Forwarded = Forwarded.PARTIAL
 
 
 class Forward(NamedTuple):
@@ -128,10 +161,19 @@ class Unsatisfiable:
 
 
 class Store(NamedTuple):
-    """Keep the response, and its body, as `stored`."""
+    """Keep the response, and its body, as `stored`; it stays fresh for `ttl` seconds.
+
+    `length` is that of the body that is on its way, None if unknown. Of a part that joins what is
+    stored, `before` bytes of that go before the body, and what follows its `after`-th goes behind
+    (§3.4).
+    """
 
     why: Why
     stored: StoredResponse
+    ttl: float
+    length: int | None
+    before: int = 0
+    after: int | None = None
 
 
 class Refresh(NamedTuple):
@@ -148,5 +190,5 @@ class Pass(NamedTuple):
     drop: bool = False
 
 
-RequestDecision: TypeAlias = Serve | Revalidate | Forward | Unsatisfiable
+RequestDecision: TypeAlias = Serve | Revalidate | Complete | Forward | Unsatisfiable
 ResponseDecision: TypeAlias = Store | Refresh | Pass

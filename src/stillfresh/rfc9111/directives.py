@@ -7,18 +7,22 @@ stale (§4.2.1), of a request as asking for the fresher answer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from stillfresh.rfc9111.fields import TOKEN, Fields, field_names, split_list, unquote
+from stillfresh.rfc9111.structured import Item, parse_dictionary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # §1.2.2: a value too large to be represented counts as this.
 MAX_DELTA: Final = 2**31
+
+# Those that field names may qualify (§5.2.2.4, §5.2.2.7).
+_QUALIFIED: Final = frozenset({"no-cache", "private"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,8 @@ class ResponseDirectives:
     """What a response allows caches (§5.2.2, RFC 5861, RFC 8246). Times are in seconds.
 
     `no_cache` and `private` are the unqualified directives; with field names they are in
-    `no_cache_fields` and `private_fields`, in lower case.
+    `no_cache_fields` and `private_fields`, in lower case. `targeted` tells that a targeted field
+    says all this, in the place of Cache-Control and Expires (RFC 9213 §2.2).
     """
 
     max_age: int | None = None
@@ -58,6 +63,7 @@ class ResponseDirectives:
     private_fields: frozenset[str] = frozenset()
     proxy_revalidate: bool = False
     public: bool = False
+    targeted: bool = False
 
 
 def request_directives(fields: Fields) -> RequestDirectives:
@@ -69,8 +75,17 @@ def request_directives(fields: Fields) -> RequestDirectives:
     return _read_pragma(pragma) if pragma else _NOTHING_ASKED
 
 
-def response_directives(fields: Fields) -> ResponseDirectives:
-    """Read the directives of a response."""
+def response_directives(fields: Fields, targets: tuple[str, ...] = ()) -> ResponseDirectives:
+    """Read the directives of a response.
+
+    The first of `targets` that says any speaks in the place of Cache-Control: names of targeted
+    fields (RFC 9213), in lower case.
+    """
+    for name in targets:
+        value = fields.get(name)
+        said = None if value is None else _read_targeted(value)
+        if said is not None:
+            return said
     lines = fields.get_all("cache-control")
     return _read_response(lines) if lines else _NOTHING_SAID
 
@@ -108,7 +123,10 @@ def _read_request(lines: tuple[str, ...]) -> RequestDirectives:
 
 @lru_cache(maxsize=1024)
 def _read_response(lines: tuple[str, ...]) -> ResponseDirectives:
-    found = _directives(lines)
+    return _response_directives(_directives(lines))
+
+
+def _response_directives(found: Mapping[str, list[str | None]]) -> ResponseDirectives:
     no_cache, no_cache_fields = _qualified(found, "no-cache")
     private, private_fields = _qualified(found, "private")
     return ResponseDirectives(
@@ -128,6 +146,27 @@ def _read_response(lines: tuple[str, ...]) -> ResponseDirectives:
         proxy_revalidate="proxy-revalidate" in found,
         public="public" in found,
     )
+
+
+@lru_cache(maxsize=256)
+def _read_targeted(value: str) -> ResponseDirectives | None:
+    """Read a Dictionary of directives (RFC 9213 §2.1); None if it is invalid or says nothing.
+
+    A directive of a type that it doesn't take is ignored, as is one that is false.
+    """
+    members = parse_dictionary(value)
+    if not members:
+        return None
+    found: dict[str, list[str | None]] = {}
+    for name, member in members.items():
+        argument = member.value if isinstance(member, Item) else None
+        if argument is True:
+            found[name] = [None]
+        elif type(argument) is int and argument >= 0:
+            found[name] = [str(argument)]
+        elif name in _QUALIFIED and type(argument) is str:
+            found[name] = [argument]
+    return replace(_response_directives(found), targeted=True)
 
 
 def _read_pragma(lines: tuple[str, ...]) -> RequestDirectives:

@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 
 
 class Lifetime(NamedTuple):
-    """A freshness lifetime and what says so, as in `max-age=60`."""
+    """A freshness lifetime and what says so, as in `max-age=60`.
+
+    `against` the RFC is one that a rule of the user's makes longer than the response says.
+    """
 
     seconds: float
     source: str
+    against: bool = False
 
 
 def lifetime(
@@ -40,7 +44,8 @@ def lifetime(
     if said.max_age is not None:
         return Lifetime(said.max_age, f"max-age={said.max_age}")
     fields = response.fields
-    expires = fields.get_all("expires")
+    # RFC 9213 §2.2: a targeted field speaks in the place of Expires too.
+    expires = () if said.targeted else fields.get_all("expires")
     if expires:
         until = _date(expires[0], received) if len(set(expires)) == 1 else None
         if until is None:
@@ -77,13 +82,16 @@ def current_age(stored: StoredResponse, now: float) -> float:
 
 
 def age_value(fields: Fields) -> int:
-    """Return what Age says (§5.1): its first member; 0 where it says nothing valid."""
+    """Return what Age says (§5.1), 0 where it is absent.
+
+    What can't be right counts as the greatest age there is: §5.1 would have it ignored, but a
+    response about whose age somebody is wrong is better asked about than believed.
+    """
     value = fields.get("age")
     if value is None:
         return 0
-    first = value.partition(",")[0].strip(" \t")
-    seconds = delta_seconds(first)
-    return 0 if seconds is None else min(seconds, MAX_DELTA)
+    seconds = delta_seconds(value.strip(" \t"))
+    return MAX_DELTA if seconds is None else seconds
 
 
 def _date(text: str, now: float) -> float | None:

@@ -36,6 +36,16 @@ def invalidated_keys(request: Request, response: Response) -> tuple[str, ...]:
     return tuple(keys)
 
 
+def is_of_target(request: Request, reference: str | None) -> bool:
+    """Tell whether a Content-Location names the target of the request itself (RFC 9110 §8.7)."""
+    if reference is None:
+        return False
+    try:
+        return primary_key(urljoin(request.url, reference.strip(" \t"))) == primary_key(request.url)
+    except ValueError:
+        return False
+
+
 def _origin(url: str) -> tuple[str, str]:
     parts = urlsplit(url)
     return parts.scheme, parts.netloc

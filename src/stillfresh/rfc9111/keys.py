@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote_plus
 
 from stillfresh.rfc9111.fields import Fields, field_names, split_list
 
@@ -24,7 +26,15 @@ CREDENTIALS: Final = frozenset({"authorization", "proxy-authorization", "cookie"
 """Fields whose values are secrets: only a keyed digest of them is kept."""
 
 # RFC 9110 §12.5: the lists among the fields that responses are selected by.
-_LISTS: Final = frozenset({"accept", "accept-charset", "accept-encoding", "accept-language"})
+_ACCEPTED: Final = frozenset({"accept", "accept-charset", "accept-encoding", "accept-language"})
+# Fields that have one value; a comma in it is part of that.
+_SINGLE: Final = CREDENTIALS | {
+    *("date", "from", "host", "if-modified-since", "if-unmodified-since", "if-range"),
+    *("origin", "referer", "user-agent"),
+}
+_AROUND_COMMA: Final = re.compile(r"[ \t]*,[ \t]*")
+_AROUND_SEMICOLON: Final = re.compile(r"[ \t]*;[ \t]*")
+_QUALITY: Final = re.compile(r"q=([01](?:\.[0-9]{0,3})?)")
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 # RFC 3986 §3, for URIs with an authority. Of what is before its last "@" nothing is kept.
@@ -72,6 +82,28 @@ def variant_key(primary: str, generation: str, selection: Selection) -> str:
     return f"{primary}#variant={hasher.hexdigest()}"
 
 
+def without_parameters(url: str, names: frozenset[str]) -> str:
+    """Leave out the query parameters whose names match one of `names`, patterns as of a shell."""
+    base, question, query = url.partition("?")
+    kept = [
+        piece
+        for piece in query.split("&")
+        if not any(fnmatchcase(unquote_plus(piece.partition("=")[0]), name) for name in names)
+    ]
+    return f"{base}?{'&'.join(kept)}" if question and kept else base
+
+
+def with_content(key: str, method: str, content: bytes) -> str:
+    """Return the key of requests with content, which is a part of it."""
+    hasher = hashlib.blake2b(content, digest_size=16, person=b"content")
+    return f"{key}#{method}={hasher.hexdigest()}"
+
+
+def search_key(url: str) -> str:
+    """Return the key of what is known of No-Vary-Search for the path of `url`, a primary key."""
+    return f"{url.partition('?')[0]}#search"
+
+
 def primary_of(key: str) -> str:
     """Return the primary key that `key` is derived from, or is."""
     return key.partition("#")[0]
@@ -87,31 +119,72 @@ def selection_of(
 ) -> Selection:
     """Return what `names` select by in a request (§4.1).
 
-    Lines are combined. In a field that is known to be a list, empty members and the whitespace
-    around the others are dropped; what they mean elsewhere, in a token or a cookie, nobody knows.
     `conceal(name, value)` returns what is kept of a value: a digest, of a credential.
     """
-    return tuple((name, _selecting(request, name, conceal)) for name in sorted(names))
+    return tuple([(name, _selecting(request, name, conceal)) for name in sorted(names)])
 
 
 def is_selected(
-    stored: StoredResponse, request: Fields, conceal: Callable[[str, str], str]
+    stored: StoredResponse,
+    request: Fields,
+    conceal: Callable[[str, str], str],
+    *,
+    by_language: bool = False,
 ) -> bool:
     """Tell whether a request selects `stored` (§4.1).
 
     Nothing does if Vary, which a 304 may have changed, names a field that it isn't selected by.
+    With `by_language` what was chosen for another Accept-Language counts where this one would
+    choose it as well.
     """
     selection = stored.selection
-    return vary_names(stored.response.fields).issubset(name for name, _ in selection) and all(
-        name != "*" and _selecting(request, name, conceal) == value for name, value in selection
+    if not vary_names(stored.response.fields).issubset(name for name, _ in selection):
+        return False
+    return all(
+        name != "*"
+        and (
+            _selecting(request, name, conceal) == value
+            or (by_language and name == "accept-language" and _is_most_wanted(stored, request))
+        )
+        for name, value in selection
     )
+
+
+def normalised(name: str, value: str) -> str:
+    """Return one of the spellings of a selecting field's value that mean the same (§4.1).
+
+    Whitespace around commas means nothing, in a list; most unknown fields are lists, and those
+    that are known not to be are left alone. Of the fields by which clients state what they
+    accept, neither order nor empty members mean anything (RFC 9110 §12.5), nor does case in all
+    but Accept, whose parameters may have a case.
+    """
+    if name in _SINGLE:
+        return value.strip(" \t")
+    if name not in _ACCEPTED:
+        return _AROUND_COMMA.sub(",", value).strip(" \t") if '"' not in value else value.strip()
+    members = [_AROUND_SEMICOLON.sub(";", member) for member in split_list(value)]
+    if name != "accept":
+        members = [member.lower() for member in members]
+    return ",".join(sorted(members))
 
 
 def _selecting(request: Fields, name: str, conceal: Callable[[str, str], str]) -> str | None:
     value = request.get(name)
-    if value is None:
-        return None
-    return conceal(name, ", ".join(split_list(value)) if name in _LISTS else value.strip(" \t"))
+    return None if value is None else conceal(name, normalised(name, value))
+
+
+def _is_most_wanted(stored: StoredResponse, request: Fields) -> bool:
+    """Tell whether a response is in the one language that a request wants before all others."""
+    language = (stored.response.fields.get("content-language") or "").strip().lower()
+    wanted: dict[str, float] = {}
+    for member in split_list(request.get("accept-language") or ""):
+        tag, _, weight = _AROUND_SEMICOLON.sub(";", member.lower()).partition(";")
+        quality = _QUALITY.fullmatch(weight)
+        if weight and quality is None:
+            return False
+        wanted[tag] = 1.0 if quality is None else float(quality[1])
+    best = max(wanted.values(), default=0.0)
+    return best > 0 and [tag for tag in wanted if wanted[tag] == best] == [language]
 
 
 def _encoding_normalised(text: str) -> str:

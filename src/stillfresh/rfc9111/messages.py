@@ -10,17 +10,22 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from stillfresh.rfc9111.fields import Fields
+    from stillfresh.rfc9111.ranges import Part
 
 Selection: TypeAlias = tuple[tuple[str, str | None], ...]
 """The request fields that select a variant, by lower-case name; None is an absent field."""
 
 
 class Request(NamedTuple):
-    """A request; `url` is the target URI as the client has it."""
+    """A request; `url` is the target URI as the client has it.
+
+    `content` is that of a request whose rule makes it a part of the key, where it is at hand.
+    """
 
     method: str
     url: str
     fields: Fields
+    content: bytes | None = None
 
 
 class Response(NamedTuple):
@@ -44,6 +49,9 @@ class StoredResponse(NamedTuple):
         generation: names the set of variants that go together under one URI.
         others: the field names that other variants of the set are selected by.
         legacy: another program stored it, with less known about it.
+        part: the run of bytes that the stored body is of the representation's (§3.3); None where
+            it is all of them.
+        variants: key and entity tag of others of the set, the newest last (§4.3.1).
     """
 
     url: str
@@ -54,3 +62,5 @@ class StoredResponse(NamedTuple):
     generation: str = ""
     others: tuple[tuple[str, ...], ...] = ()
     legacy: bool = False
+    part: Part | None = None
+    variants: tuple[tuple[str, str], ...] = ()

@@ -1,43 +1,37 @@
-"""The user's settings, and the two questions a cache asks.
+"""The user's settings, and the questions a cache asks of them.
 
 `on_request`: may the stored response answer this request? `on_response`: what becomes of what the
-origin said? Both are pure: the same arguments give the same answer.
+origin said? `on_failure`: and if it says nothing? All are pure: the same arguments give the same
+answer. The answers are worked out in `reuse` and `reception`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Final
 
 from stillfresh.errors import ConfigError
-from stillfresh.rfc9111 import freshness, storing, validation
-from stillfresh.rfc9111.decisions import (
-    Forward,
-    Forwarded,
-    Pass,
-    Reason,
-    Refresh,
-    RequestDecision,
-    ResponseDecision,
-    Revalidate,
-    Serve,
-    Store,
-    Unsatisfiable,
-    Why,
-    why,
-)
-from stillfresh.rfc9111.directives import request_directives, response_directives
-from stillfresh.rfc9111.fields import content_length
-from stillfresh.rfc9111.keys import CREDENTIALS, primary_key, vary_names
-from stillfresh.rfc9111.messages import Request, Response, StoredResponse
+from stillfresh.rfc9111 import freshness, keys, reception, reuse, rules, storing
+from stillfresh.rfc9111.decisions import Forwarded
+from stillfresh.rfc9111.directives import response_directives
+from stillfresh.rfc9111.keys import CREDENTIALS, vary_names
 
 if TYPE_CHECKING:
-    from stillfresh.rfc9111.directives import RequestDirectives, ResponseDirectives
+    from stillfresh.rfc9111.decisions import (
+        RequestDecision,
+        ResponseDecision,
+        Serve,
+        Store,
+        Why,
+    )
+    from stillfresh.rfc9111.directives import ResponseDirectives
     from stillfresh.rfc9111.freshness import Lifetime
+    from stillfresh.rfc9111.messages import Request, Response, StoredResponse
+    from stillfresh.rfc9111.rules import Rule, Terms
 
 _DAY: Final = 86_400.0
-_LOOKED_UP: Final = frozenset({"GET", "HEAD"})
-_STORED: Final = frozenset({"GET"})
+_CACHED: Final = frozenset({"GET", "HEAD"})
+_CDN: Final = ("CDN-Cache-Control",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +43,27 @@ class Policy:
         heuristic_fraction: the part of a response's age since Last-Modified for which it is fresh
             where nothing says how long (§4.2.2). 0 turns heuristics off. Default: 0.1.
         heuristic_cap: the longest such time, in seconds. Default: one day.
+        methods: of GET and HEAD, those that are answered from the cache (§4). Default: both.
+            Others are by a rule with `key_with_content`.
+        statuses: the only status codes to be stored (§3). Default: all that the RFC allows.
         max_body: bodies longer than this many bytes are not stored. Default: no limit.
+        stale_while_revalidate: for how many seconds a stale response is served at once and
+            validated behind (RFC 5861 §3). Default: as each response says; 0 is never.
+        stale_if_error: for how many seconds a stale response stands in where the origin fails or
+            can't be reached (RFC 5861 §4, §4.2.4). Default: as each response and request says; 0
+            is never.
         isolate: names of request fields that keep users apart, beside Authorization (always) and
             Cookie (for responses that are `private`). Their values are kept as digests.
         secret: the key of those digests, at least 16 bytes. Caches on several machines that are
             to share what credentials selected need the same one. Default: a random one, kept in
             the cache.
+        targets: the fields that speak to this cache in the place of Cache-Control and Expires,
+            the most specific first (RFC 9213). Default: CDN-Cache-Control for a shared cache,
+            none for a private one.
+        match_language: where a response varies by Accept-Language, give it also to a request
+            whose one most wanted language it is in (Content-Language). Default: no, since that
+            is more than §4.1 says.
+        rules: what is otherwise for some URLs; the first that speaks of a matter settles it.
 
     Raises:
         ConfigError: a value is out of its range.
@@ -63,49 +72,117 @@ class Policy:
     shared: bool = False
     heuristic_fraction: float = 0.1
     heuristic_cap: float = _DAY
+    methods: frozenset[str] = _CACHED
+    statuses: frozenset[int] | None = None
     max_body: int | None = None
+    stale_while_revalidate: float | None = None
+    stale_if_error: float | None = None
     isolate: frozenset[str] = frozenset()
     secret: bytes | None = None
+    targets: tuple[str, ...] | None = None
+    match_language: bool = False
+    rules: tuple[Rule, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
         if not 0 <= self.heuristic_fraction <= 1:
-            msg = f"heuristic_fraction is between 0 and 1, not {self.heuristic_fraction!r}"
-            raise ConfigError(msg)
+            _refuse("heuristic_fraction is between 0 and 1", self.heuristic_fraction)
         if not self.heuristic_cap >= 0:
-            msg = f"heuristic_cap is a number of seconds, not {self.heuristic_cap!r}"
-            raise ConfigError(msg)
+            _refuse("heuristic_cap is a number of seconds", self.heuristic_cap)
         if self.max_body is not None and self.max_body < 0:
-            msg = f"max_body is a number of bytes or None, not {self.max_body!r}"
-            raise ConfigError(msg)
+            _refuse("max_body is a number of bytes or None", self.max_body)
+        for name in ("stale_while_revalidate", "stale_if_error"):
+            seconds = getattr(self, name)
+            if seconds is not None and not seconds >= 0:
+                _refuse(f"{name} is a number of seconds or None", seconds)
         if self.secret is not None and len(self.secret) < 16:
             msg = "secret has at least 16 bytes"
             raise ConfigError(msg)
-        object.__setattr__(self, "isolate", frozenset(name.lower() for name in self.isolate))
+        for name in ("methods", "statuses", "isolate", "targets", "rules"):
+            if isinstance(getattr(self, name), str):
+                _refuse(f"{name} takes several", getattr(self, name))
+        put = object.__setattr__
+        put(self, "methods", frozenset(self.methods))
+        if not self.methods <= _CACHED:
+            _refuse("methods are of GET and HEAD", sorted(self.methods - _CACHED))
+        if self.statuses is not None:
+            put(self, "statuses", frozenset(self.statuses))
+        put(self, "isolate", frozenset(name.lower() for name in self.isolate))
+        targets = (_CDN if self.shared else ()) if self.targets is None else self.targets
+        put(self, "targets", tuple(name.lower() for name in targets))
+        put(self, "rules", tuple(self.rules))
 
     def __repr__(self) -> str:
         """Show what differs from the defaults, but never the secret."""
         shown = [
-            f"{name}={getattr(self, name)!r}"
-            for name in ("shared", "heuristic_fraction", "heuristic_cap", "max_body", "isolate")
-            if getattr(self, name) != getattr(_DEFAULT, name)
+            f"{name}={'...' if name == 'secret' else repr(value)}"
+            for name, value in ((field.name, getattr(self, field.name)) for field in fields(self))
+            if value != getattr(_DEFAULTS[self.shared], name) or (name == "shared" and value)
         ]
-        if self.secret is not None:
-            shown.append("secret=...")
         return f"Policy({', '.join(shown)})"
+
+    # What the engine wants to know before it can ask.
 
     @property
     def concealed(self) -> frozenset[str]:
         """The request fields whose values are kept as digests only."""
         return CREDENTIALS | self.isolate if self.isolate else CREDENTIALS
 
+    def primary_key(self, request: Request) -> str:
+        """Return the primary key of a request (§2), by the rules.
+
+        Raises:
+            ValueError: its URL is no absolute one with a host.
+        """
+        url = keys.primary_key(request.url)
+        if not self.rules:
+            return url
+        ignored = rules.ignored_parameters(self.rules, url, request.method)
+        key = keys.without_parameters(url, ignored) if ignored else url
+        if self._keys_content(url, request):
+            key = keys.with_content(key, request.method, request.content or b"")
+        return key
+
+    def wants_content(self, method: str, url: str) -> bool:
+        """Tell whether the key of such a request is made of its content too."""
+        if not self.rules:
+            return False
+        try:
+            return rules.keys_content(self.rules, keys.primary_key(url), method)
+        except ValueError:
+            return False
+
     def looks_up(self, request: Request) -> bool:
         """Tell whether what is stored may have a part in answering (§4)."""
-        return request.method in _LOOKED_UP
+        if not self.rules:
+            return request.method in self.methods
+        url = keys.primary_key(request.url)
+        if rules.terms(self.rules, url, request.method, None).never_store:
+            return False
+        return request.method in self.methods or self._keys_content(url, request)
 
-    def selecting_names(self, response: Response) -> frozenset[str]:
+    def stores(self, request: Request) -> bool:
+        """Tell whether responses to such a request may be stored (§3)."""
+        if request.method == "GET":
+            return "GET" in self.methods
+        return bool(self.rules) and self._keys_content(keys.primary_key(request.url), request)
+
+    def said(self, request: Request, response: Response) -> ResponseDirectives:
+        """Return what a response says to this cache, by the rules (§5.2.2, RFC 9213)."""
+        said = response_directives(response.fields, self.targets or ())
+        ignored = self.terms(request, response).ignore
+        return rules.without(said, ignored) if ignored else said
+
+    def terms(self, request: Request, response: Response | None) -> Terms:
+        """Return what the rules settle for an exchange."""
+        if not self.rules:
+            return rules.NO_TERMS
+        url = keys.primary_key(request.url)
+        return rules.terms(self.rules, url, request.method, response)
+
+    def selecting_names(self, request: Request, response: Response) -> frozenset[str]:
         """Return the request fields that select a response: Vary's, and those that isolate."""
-        said = response_directives(response.fields)
+        said = self.said(request, response)
         names = vary_names(response.fields) | self.isolate
         if not (self.shared and storing.is_for_everybody(said)):
             names |= {"authorization"}
@@ -113,10 +190,30 @@ class Policy:
             names |= {"cookie"}
         return names
 
-    def lifetime(self, stored: StoredResponse) -> Lifetime:
+    def lifetime(self, request: Request, stored: StoredResponse) -> Lifetime:
         """Return the freshness lifetime of a stored response (§4.2.1)."""
-        said = response_directives(stored.response.fields)
-        return self._lifetime(stored.response, said, stored.response_time)
+        response = stored.response
+        said = self.said(request, response)
+        return self.lifetime_of(request, response, said, stored.response_time)
+
+    def lifetime_of(
+        self, request: Request, response: Response, said: ResponseDirectives, received: float
+    ) -> Lifetime:
+        """Return the freshness lifetime of a response received at `received`."""
+        own = freshness.lifetime(
+            response,
+            said,
+            received,
+            shared=self.shared,
+            heuristic_fraction=self.heuristic_fraction,
+            heuristic_cap=self.heuristic_cap,
+        )
+        ruled = self.terms(request, response).fresh_for if self.rules else None
+        if ruled is None:
+            return own
+        return freshness.Lifetime(ruled, f"{ruled:.0f} by a rule", against=ruled > own.seconds)
+
+    # The questions.
 
     def on_request(
         self,
@@ -124,43 +221,33 @@ class Policy:
         stored: StoredResponse | None,
         now: float,
         *,
+        size: int | None = None,
         missed: Forwarded = Forwarded.URI_MISS,
     ) -> RequestDecision:
         """Decide what to do with a request, given the stored response that it selects (§4).
 
-        `missed` says what kind of miss it is where there is none: of the URI or of the variant.
+        `size` is how many bytes of body are stored. `missed` says what kind of miss it is where
+        there is no stored response: of the URI or of the variant.
         """
-        if not self.looks_up(request):
-            return Forward(why(Reason.METHOD, request.method), Forwarded.METHOD)
-        asked = request_directives(request.fields)
-        own = _asks_for_itself(request)
-        if own is not None:
-            if asked.only_if_cached:
-                return Unsatisfiable(why(Reason.ONLY_IF_CACHED, own.sentence))
-            return Forward(own, Forwarded.REQUEST)
-        if stored is None:
-            return _nothing(asked, missed)
-        said = response_directives(stored.response.fields)
-        age = freshness.current_age(stored, now)
-        limit = self._lifetime(stored.response, said, stored.response_time)
-        ttl = limit.seconds - age
-        obstacle = self._obstacle(asked, said, age, limit)
-        if obstacle is None:
-            detail = f"{limit.source}, age {age:.0f}"
-            if ttl > 0:
-                reason = Why(Reason.FRESH, f"fresh: {detail}")
-            else:
-                reason = Why(Reason.STALE_ALLOWED, f"stale: {detail}, max-stale={asked.max_stale}")
-            return Serve(reason, with_age(stored.response, age), age, ttl)
-        if asked.only_if_cached:
-            return Unsatisfiable(why(Reason.ONLY_IF_CACHED, obstacle.sentence))
-        kind = Forwarded.REQUEST if ttl > 0 and _is_of_request(obstacle) else Forwarded.STALE
-        conditions = validation.validators(stored.response)
-        # What a 304 says would be stored, which a request with no-store forbids (§5.2.1.5).
-        if request.method == "HEAD" or asked.no_store or not conditions:
-            return Forward(obstacle, kind)
-        asking = request._replace(fields=request.fields.replacing(*conditions))
-        return Revalidate(obstacle, asking, kind)
+        return reuse.decide(self, request, stored, now, size, missed)
+
+    def answer(
+        self, request: Request, stored: StoredResponse, now: float, size: int | None, reason: Why
+    ) -> Serve | None:
+        """Answer with a response that has just been validated; None if it has not all of it."""
+        return reuse.answer(self, request, stored, now, size, reason)
+
+    def on_failure(
+        self,
+        request: Request,
+        stored: StoredResponse,
+        now: float,
+        failure: str,
+        *,
+        size: int | None = None,
+    ) -> Serve | None:
+        """Decide whether a stored response stands in for an origin that failed (§4.2.4)."""
+        return reuse.on_failure(self, request, stored, now, size, failure)
 
     def on_response(
         self,
@@ -172,158 +259,28 @@ class Policy:
     ) -> ResponseDecision:
         """Decide what becomes of a response to `request`, sent on at `request_time` (§3, §4.3).
 
-        `stored` is the stored response that the request selects. A 304 is about it only where the
-        request carries the cache's own conditions; one to conditions of the caller's never gets
-        here with a `stored`.
+        `stored` is the stored response that the request selects.
         """
-        asked = request_directives(request.fields)
-        said = response_directives(response.fields)
-        if stored is not None and response.status == 304:
-            if not validation.not_modified_is_about(stored, response):
-                return Pass(why(Reason.OTHER_NOT_MODIFIED), drop=True)
-            return self._refreshed(
-                Reason.NOT_MODIFIED, request, stored, response, request_time, response_time
-            )
-        if stored is not None and request.method == "HEAD" and response.status == 200:
-            if not validation.head_agrees(stored, response):
-                return Pass(why(Reason.HEAD_DISAGREES), drop=True)
-            return self._refreshed(
-                Reason.HEAD_AGREES, request, stored, response, request_time, response_time
-            )
-        refused = storing.refusal(
-            request,
-            response,
-            asked,
-            said,
-            shared=self.shared,
-            methods=_STORED,
-        )
-        if refused is not None:
-            # What a newer answer may not be kept is no reason to go on with an older one.
-            superseded = refused.reason in {Reason.RESPONSE_NO_STORE, Reason.PRIVATE}
-            return Pass(refused, drop=superseded and stored is not None)
-        if "transfer-encoding" in response.fields:
-            # It overrides Content-Length (RFC 9112 §6.3), which then says nothing about the body.
-            response = response._replace(fields=response.fields.without({"content-length"}))
-        length = content_length(response.fields)
-        if self.max_body is not None and length is not None and length > self.max_body:
-            return Pass(why(Reason.TOO_LARGE, f"{length} bytes of at most {self.max_body}"))
-        limit = self._lifetime(response, said, response_time)
-        useful = limit.seconds > 0 or validation.validators(response)
-        if not useful and not said.stale_while_revalidate and not said.stale_if_error:
-            return Pass(why(Reason.NO_USE, limit.source), drop=stored is not None)
-        kept = StoredResponse(
-            url=primary_key(request.url),
-            response=response._replace(
-                fields=storing.storable_fields(
-                    response.fields, said, response_time, shared=self.shared
-                )
-            ),
-            request_time=request_time,
-            response_time=response_time,
-        )
-        return Store(why(Reason.STORABLE, limit.source), kept)
+        return reception.decide(self, request, response, stored, request_time, response_time)
 
-    def _obstacle(
+    def on_completion(
         self,
-        asked: RequestDirectives,
-        said: ResponseDirectives,
-        age: float,
-        limit: Lifetime,
-    ) -> Why | None:
-        """Return what keeps a stored response from being served as it is, or None (§4)."""
-        if asked.no_cache:
-            return why(Reason.REQUEST_NO_CACHE)
-        if said.no_cache:
-            return why(Reason.RESPONSE_NO_CACHE)
-        if asked.max_age is not None and age > asked.max_age:
-            return why(Reason.REQUEST_MAX_AGE, f"max-age={asked.max_age}, age {age:.0f}")
-        ttl = limit.seconds - age
-        if asked.min_fresh is not None and ttl < asked.min_fresh:
-            detail = f"min-fresh={asked.min_fresh}, fresh for {max(0.0, ttl):.0f}"
-            return why(Reason.REQUEST_MIN_FRESH, detail)
-        if ttl > 0:
-            return None
-        if (
-            asked.max_stale is not None
-            and -ttl <= asked.max_stale
-            and not self._must_not_be_stale(said)
-        ):
-            return None
-        return Why(Reason.STALE, f"stale: {limit.source}, age {age:.0f}")
-
-    def _must_not_be_stale(self, said: ResponseDirectives) -> bool:
-        """Tell whether the response forbids to be served stale (§4.2.4)."""
-        if said.must_revalidate:
-            return True
-        # §5.2.2.10: s-maxage carries the meaning of proxy-revalidate.
-        return self.shared and (said.proxy_revalidate or said.s_maxage is not None)
-
-    def _refreshed(
-        self,
-        reason: Reason,
         request: Request,
-        stored: StoredResponse,
         response: Response,
+        stored: StoredResponse,
         request_time: float,
         response_time: float,
-    ) -> ResponseDecision:
-        now_stored = validation.updated(
-            stored, response, request_time, response_time, shared=self.shared
-        )
-        refused = storing.prohibition(
-            request,
-            now_stored.response.status,
-            request_directives(request.fields),
-            response_directives(now_stored.response.fields),
-            shared=self.shared,
-        )
-        if refused is not None:
-            return Pass(refused, drop=refused.reason is not Reason.REQUEST_NO_STORE)
-        return Refresh(why(reason), now_stored)
+    ) -> Store | None:
+        """Decide whether a 206 is the rest of a stored part (§3.4); None if it is not."""
+        return reception.complete(self, request, response, stored, request_time, response_time)
 
-    def _lifetime(self, response: Response, said: ResponseDirectives, received: float) -> Lifetime:
-        return freshness.lifetime(
-            response,
-            said,
-            received,
-            shared=self.shared,
-            heuristic_fraction=self.heuristic_fraction,
-            heuristic_cap=self.heuristic_cap,
-        )
+    def _keys_content(self, url: str, request: Request) -> bool:
+        return request.content is not None and rules.keys_content(self.rules, url, request.method)
 
 
-_DEFAULT: Final = Policy()
+def _refuse(expected: str, value: Any) -> None:
+    msg = f"{expected}, not {value!r}"
+    raise ConfigError(msg)
 
 
-def with_age(response: Response, age: float) -> Response:
-    """Return the head of a stored response as it is sent: with its age (§4, §5.1)."""
-    fields = response.fields.replacing(("Age", str(int(age))))
-    return Response(response.status, fields, response.reason, response.version)
-
-
-def _asks_for_itself(request: Request) -> Why | None:
-    if "range" in request.fields:
-        return why(Reason.RANGE)
-    if validation.has_preconditions(request):
-        return why(Reason.PRECONDITION)
-    if storing.has_content(request):
-        return why(Reason.REQUEST_CONTENT)
-    return None
-
-
-def _nothing(asked: RequestDirectives, missed: Forwarded) -> RequestDecision:
-    reason = why(
-        Reason.NOT_SELECTED if missed is Forwarded.VARY_MISS else Reason.NO_STORED,
-    )
-    if asked.only_if_cached:
-        return Unsatisfiable(why(Reason.ONLY_IF_CACHED, reason.sentence))
-    return Forward(reason, missed)
-
-
-def _is_of_request(reason: Why) -> bool:
-    return reason.reason in {
-        Reason.REQUEST_NO_CACHE,
-        Reason.REQUEST_MAX_AGE,
-        Reason.REQUEST_MIN_FRESH,
-    }
+_DEFAULTS: Final = {shared: Policy(shared=shared) for shared in (False, True)}

@@ -13,17 +13,19 @@ if TYPE_CHECKING:
     from stillfresh.rfc9111.directives import RequestDirectives, ResponseDirectives
     from stillfresh.rfc9111.messages import Request, Response
 
-# RFC 9110 §15.1. 206 is heuristically cacheable too, for a cache that stores parts.
-HEURISTICALLY_CACHEABLE: Final = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501})
+# RFC 9110 §15.1.
+HEURISTICALLY_CACHEABLE: Final = frozenset(
+    {200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 501}
+)
 
 # The final status codes of RFC 9110, RFC 6585 and RFC 7725 whose caching is as for any other.
-# 206 and 304 are about parts of responses, and 416 about a range: those are not stored.
+# 304 is about another response, and 416 about a range: those are not stored.
 UNDERSTOOD: Final = HEURISTICALLY_CACHEABLE | {
     *(201, 202, 205, 302, 303, 307),
     *(400, 401, 402, 403, 406, 407, 408, 409, 411, 412, 413, 415, 417, 421, 422, 426),
     *(428, 429, 431, 451, 500, 502, 503, 504, 505, 511),
 }
-_NEVER: Final = frozenset({206, 304, 416})
+_NEVER: Final = frozenset({304, 416})
 
 # §3.1, beside Connection and what it lists.
 _NOT_STORED: Final = frozenset(
@@ -52,22 +54,28 @@ def refusal(
     said: ResponseDirectives,
     *,
     shared: bool,
-    methods: frozenset[str],
+    stores: bool,
+    statuses: frozenset[int] | None,
+    ruled: bool,
 ) -> Why | None:
-    """Walk through §3 in its order; return the clause that forbids storing, or None."""
+    """Walk through §3 in its order; return the clause that forbids storing, or None.
+
+    `stores` says whether responses to this request are stored at all, `statuses` which alone are,
+    `ruled` whether a rule of the user's says how long this one is fresh.
+    """
     status = response.status
-    if request.method not in methods:
+    if not stores:
         return why(Reason.METHOD_NOT_STORED, request.method)
-    if has_content(request):
+    if request.method == "GET" and request.content is None and has_content(request):
         return why(Reason.REQUEST_CONTENT)
-    if status < 200 or status in _NEVER:
-        return why(Reason.PARTIAL if status == 206 else Reason.STATUS_NOT_STORED, str(status))
+    if not 200 <= status < 600 or status in _NEVER or (statuses and status not in statuses):
+        return why(Reason.STATUS_NOT_STORED, str(status))
     refused = prohibition(request, status, asked, said, shared=shared)
     if refused is not None:
         return refused
     if "*" in vary_names(response.fields):
         return why(Reason.VARY_ANYTHING)
-    if not _allowed(response, said, shared=shared):
+    if not ruled and not _allowed(response, said, shared=shared):
         return why(Reason.NOT_CACHEABLE, f"status {status}, no explicit freshness")
     return None
 
@@ -129,7 +137,7 @@ def _allowed(response: Response, said: ResponseDirectives, *, shared: bool) -> b
     return (
         said.public
         or (said.private and not shared)
-        or "expires" in response.fields
+        or ("expires" in response.fields and not said.targeted)
         or said.max_age is not None
         or (shared and said.s_maxage is not None)
         or response.status in HEURISTICALLY_CACHEABLE

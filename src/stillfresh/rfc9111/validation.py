@@ -4,16 +4,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from stillfresh.rfc9111.directives import response_directives
-from stillfresh.rfc9111.storing import storable_fields
+from stillfresh.rfc9111.dates import parse_date
+from stillfresh.rfc9111.fields import Fields, split_list
+from stillfresh.rfc9111.freshness import date_of
+from stillfresh.rfc9111.messages import Response
 
 if TYPE_CHECKING:
-    from stillfresh.rfc9111.fields import Fields
-    from stillfresh.rfc9111.messages import Request, Response, StoredResponse
+    from collections.abc import Callable
 
-# RFC 9110 §13.1.
-PRECONDITIONS: Final = frozenset(
-    {"if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range"}
+    from stillfresh.rfc9111.messages import Request, StoredResponse
+
+# §4.3.2: by these a caller asks whether it has the present response already.
+ASKS_FOR_NEWS: Final = frozenset({"if-none-match", "if-modified-since"})
+# §4.3.2: these protect what an origin is to do, and are not a cache's to evaluate.
+_FOR_ORIGIN: Final = frozenset({"if-match", "if-unmodified-since"})
+
+# RFC 9110 §15.4.5: a 304 says which response it is about and what is new of it; what describes a
+# body is not sent without one.
+_OF_CONTENT: Final = frozenset(
+    {
+        "content-encoding",
+        "content-language",
+        "content-length",
+        "content-md5",
+        "content-range",
+        "content-type",
+        "digest",
+        "content-digest",
+    }
 )
 
 # §3.2: what tells which body is stored and how it is to be read is not changed by a message
@@ -30,9 +48,60 @@ _NOT_UPDATED: Final = frozenset(
 )
 
 
-def has_preconditions(request: Request) -> bool:
-    """Tell whether the caller's request has preconditions of its own."""
-    return not PRECONDITIONS.isdisjoint(request.fields.names)
+def is_for_origin(request: Request) -> bool:
+    """Tell whether a request has preconditions that only the origin may evaluate (§4.3.2)."""
+    return not _FOR_ORIGIN.isdisjoint(request.fields.names)
+
+
+def asks_for_news(request: Request) -> bool:
+    """Tell whether a request has validators of its caller's (§4.3.2)."""
+    return not ASKS_FOR_NEWS.isdisjoint(request.fields.names)
+
+
+def is_unmodified(request: Fields, stored: StoredResponse) -> bool:
+    """Tell whether a caller's validators say that it has `stored` already (§4.3.2).
+
+    If-None-Match goes before If-Modified-Since (RFC 9110 §13.2.2). A response without
+    Last-Modified is as new as its Date.
+    """
+    fields = stored.response.fields
+    tags = request.get("if-none-match")
+    if tags is not None:
+        ours = fields.get("etag")
+        if tags.strip(" \t") == "*":
+            return True
+        return ours is not None and _opaque(ours) in map(_opaque, split_list(tags))
+    received = stored.response_time
+    since = parse_date(request.get("if-modified-since") or "", received)
+    if since is None:
+        return False
+    modified = parse_date(fields.get("last-modified") or "", received)
+    return (date_of(fields, received) if modified is None else modified) <= since
+
+
+def not_modified_head(response: Response) -> Response:
+    """Return the head of a 304 about a stored response (RFC 9110 §15.4.5)."""
+    fields = response.fields.without(_OF_CONTENT)
+    return Response(304, fields, "Not Modified", response.version)
+
+
+def conditions(request: Request, stored: StoredResponse) -> tuple[tuple[str, str], ...] | None:
+    """Return the fields that ask about `stored` beside what the caller asks (§4.3.1).
+
+    None if nothing would come of asking; nothing, where the caller's validators say it all. A
+    caller's If-None-Match gets the stored tag as one more; If-Modified-Since would be ignored
+    beside a tag (RFC 9110 §13.1.3), so that is left as it is.
+    """
+    ours = validators(stored.response)
+    tags = request.fields.get("if-none-match")
+    if not ours or not asks_for_news(request):
+        return ours or None
+    name, tag = ours[0]
+    if tags is None or name != "If-None-Match" or tags.strip(" \t") == "*":
+        return ()
+    if _opaque(tag) in map(_opaque, split_list(tags)):
+        return ()
+    return ((name, f"{tags}, {tag}"),)
 
 
 def validators(response: Response) -> tuple[tuple[str, str], ...]:
@@ -59,20 +128,20 @@ def is_entity_tag(value: str) -> bool:
     return bool(opaque) and not any(character in '", \t*' for character in opaque)
 
 
-def not_modified_is_about(stored: StoredResponse, response: Response) -> bool:
+def not_modified_is_about(request: Request, stored: StoredResponse, response: Response) -> bool:
     """Tell whether a 304 selects the stored response that was asked about (§4.3.4).
 
     A validator that it has must be the stored one's; tags are compared weakly, since servers that
     weaken the tag of what they compress forget to in a 304. Without any it is about the only
-    response in question.
+    response in question, which it isn't where the caller has asked about one of its own.
     """
     etag = response.fields.get("etag")
     ours = stored.response.fields.get("etag")
     if etag is not None and ours is not None:
-        return etag.removeprefix("W/") == ours.removeprefix("W/")
+        return _opaque(etag) == _opaque(ours)
     modified = response.fields.get("last-modified")
     if modified is None:
-        return etag is None
+        return etag is None and not asks_for_news(request)
     return modified == stored.response.fields.get("last-modified")
 
 
@@ -91,23 +160,23 @@ def updated(
     response: Response,
     request_time: float,
     response_time: float,
-    *,
-    shared: bool,
+    storable: Callable[[Response], Response],
 ) -> StoredResponse:
-    """Return `stored` with the fields of a 304, or of an agreeing HEAD (§3.2)."""
-    said = response_directives(response.fields)
-    new = storable_fields(response.fields, said, response_time, shared=shared)
-    fields = _merged(stored.response.fields, new.without(_NOT_UPDATED))
-    # What either says of no-cache and private fields counts for those of both.
-    said = response_directives(fields)
-    fields = storable_fields(fields, said, response_time, shared=shared)
+    """Return `stored` with the fields of a 304, of an agreeing HEAD, or of another part (§3.2).
+
+    `storable` leaves out what is not to be stored; what either message says of that counts for
+    the fields of both.
+    """
+    new = storable(response).fields.without(_NOT_UPDATED)
+    # A response that was validated is of the age that the validating one states, or of none.
+    fields = stored.response.fields.without({"age"}).replacing(*new.lines)
     return stored._replace(
-        response=stored.response._replace(fields=fields),
+        response=storable(stored.response._replace(fields=fields)),
         request_time=request_time,
         response_time=response_time,
     )
 
 
-def _merged(old: Fields, new: Fields) -> Fields:
-    # A response that was validated is of the age that the validating one states, or of none.
-    return old.without({"age"}).replacing(*new.lines)
+def _opaque(etag: str) -> str:
+    """Return what weak comparison compares (RFC 9110 §8.8.3.2)."""
+    return etag.removeprefix("W/")

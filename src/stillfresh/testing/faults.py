@@ -164,16 +164,20 @@ class FaultySeparateBodyCache(FaultyCache, SeparateBodyBaseCache):
 
 
 class _Onward:
-    """The body of another entry, read from its beginning to its end."""
+    """The body of another entry, read in its order or from where that is told to go on."""
 
-    __slots__ = ("_entry",)
+    __slots__ = ("_at", "_entry")
 
     def __init__(self, entry: Entry) -> None:
         self._entry = entry
+        self._at = 0
 
     def read_at(self, offset: int, size: int) -> bytes:
-        del offset  # an entry is read in order, and so is the one behind it
-        return self._entry.read(size)
+        if offset != self._at:
+            self._entry.seek(offset)
+        chunk = self._entry.read(size)
+        self._at = offset + len(chunk)
+        return chunk
 
     def close(self) -> None:
         self._entry.close()
@@ -199,6 +203,11 @@ class _FaultyEntry(Entry):
     def check(self) -> None:
         self._faults.meet(Operation.CHECK)
         self._inner.check()
+
+    def seek(self, offset: int, /) -> None:
+        self._faults.meet(Operation.CHECK)
+        super().seek(offset)
+        self._read = offset
 
     def read(self, size: int = -1, /) -> bytes:
         left = self.size - self._read

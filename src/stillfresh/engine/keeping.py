@@ -1,0 +1,343 @@
+"""Keeping: what becomes of the cache when the origin has answered.
+
+Responses are recorded while their callers read them, put where the next look finds them, brought
+up to date, joined with what is stored of them, and thrown out.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final, Generic
+
+from stillfresh import events
+from stillfresh.engine import records
+from stillfresh.engine.body import Recorder
+from stillfresh.engine.ports import E, W
+from stillfresh.rfc9111 import invalidation, reception
+from stillfresh.rfc9111.decisions import Reason, Refresh, Why, why
+from stillfresh.rfc9111.groups import group_key, invalidated_groups
+from stillfresh.rfc9111.keys import primary_key, search_key, selection_of, variant_key
+from stillfresh.rfc9111.messages import StoredResponse
+from stillfresh.rfc9111.ranges import is_strong
+from stillfresh.rfc9111.search import reduced, search_variance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stillfresh.engine.answers import CacheInfo
+    from stillfresh.engine.guard import Guard
+    from stillfresh.engine.lookup import Found, Lookup
+    from stillfresh.engine.ports import CachePorts
+    from stillfresh.rfc9111.decisions import Store
+    from stillfresh.rfc9111.messages import Request, Response
+    from stillfresh.rfc9111.policy import Policy
+
+# How many different sets of selecting fields are remembered for one URI.
+_MOST_SETS: Final = 8
+# How many variants of one URI are remembered with their tags, to ask about all at once.
+_MOST_TAGS: Final = 16
+# How many values of No-Vary-Search are remembered for one path.
+_MOST_SEARCHES: Final = 8
+_COPY_STEP: Final = 1 << 18
+
+
+class Keeper(Generic[E, W]):
+    """What one exchange does to the cache.
+
+    Attributes:
+        recorder: writes the response that is on its way to the caller, if one is.
+    """
+
+    __slots__ = ("_guard", "_lookup", "_policy", "_ports", "_request", "_tell", "recorder")
+
+    def __init__(
+        self,
+        request: Request,
+        policy: Policy,
+        ports: CachePorts[E, W],
+        guard: Guard[E, W],
+        lookup: Lookup[E, W],
+        tell: Callable[..., None],
+    ) -> None:
+        """Keep for `request`; `tell(kind, key, why, ...)` is told of what was decided."""
+        self._request = request
+        self._policy = policy
+        self._ports = ports
+        self._guard = guard
+        self._lookup = lookup
+        self._tell = tell
+        self.recorder: Recorder[E, W] | None = None
+
+    async def record(self, decision: Store, info: CacheInfo) -> Recorder[E, W] | None:
+        """Begin to write a response; None if the cache can't.
+
+        What is joined with it must have been made sure of; of a completed response the caller's
+        reading brings the stored part.
+        """
+        placed = await self._place(decision.stored)
+        writer = None if placed is None else await self._guard.writer(placed[0])
+        behind: bytes | None = b""
+        if writer is not None and decision.why.reason is Reason.JOINED:
+            behind = await self._join(decision, writer)
+        if placed is None or writer is None or behind is None:
+            info.storing = why(Reason.NOT_KEPT)
+            self._tell(events.NotStored, info.key, info.storing, decision.stored.response.status)
+            return None
+        key, stored = placed
+        info.key = key
+        recorder = self.recorder = Recorder(
+            self._guard,
+            self._ports.abort,
+            key,
+            writer,
+            records.encode(stored),
+            expected=decision.length,
+            limit=self._policy.max_body,
+            ended=self._ending(decision, info, key),
+            cut_off=self._cutting_off(decision, stored),
+            behind=behind,
+        )
+        if decision.length == 0:
+            await recorder.finish()
+        return recorder
+
+    async def refresh(self, found: Found[E], stored: StoredResponse) -> bool | None:
+        """Write the record of a refreshed response; None if the body got lost over it."""
+        lookup = self._lookup
+        names = self._policy.selecting_names(self._request, stored.response)
+        selection = selection_of(self._request.fields, names, lookup.conceal)
+        if found is not lookup.primary and selection != found.stored.selection:
+            # It is selected by more than the fields that lead to its key.
+            await self._guard.remove(found.key)
+            return False
+        stored = stored._replace(selection=selection)
+        if not found.stored.legacy:
+            return await self._guard.update(found.key, records.encode(stored), found.version)
+        if self._request.method != "GET":
+            return False
+        stored = stored._replace(legacy=False, generation=_new_generation())
+        return await self._copy(found, found.key, stored)
+
+    async def refresh_others(self, found: Found[E] | None, response: Response, at: float) -> None:
+        """Freshen what else has the strong tag of a 304 (§4.3.4)."""
+        primary, tag = self._lookup.primary, response.fields.get("etag")
+        if primary is None or not primary.stored.variants or not is_strong(tag):
+            return
+        keys = [key for key, known in primary.stored.variants if known == tag]
+        if primary.stored.response.fields.get("etag") == tag:
+            keys.append(primary.key)
+        for key in keys:
+            if found is not None and key == found.key:
+                continue
+            other = primary if key == primary.key else await self._lookup.load(key)
+            if other is None:
+                continue
+            plain = self._request._replace(fields=self._request.fields.without({"range"}))
+            decision = self._policy.on_response(plain, response, other.stored, at, at)
+            if isinstance(decision, Refresh) and not other.stored.legacy:
+                await self._guard.update(key, records.encode(decision.stored), other.version)
+            if other is not primary:
+                await self._ports.close(other.entry)
+
+    async def copy_variant(self, found: Found[E], stored: StoredResponse) -> bool | None:
+        """Store a variant for what this request selects by too; None if the body got lost."""
+        placed = await self._place(stored)
+        return False if placed is None else await self._copy(found, *placed)
+
+    async def invalidate(self, response: Response, now: float) -> None:
+        """Throw out what an unsafe request has made doubtful (§4.4, RFC 9875 §2.2.1)."""
+        request = self._request
+        if request.method in invalidation.SAFE or self._policy.stores(request):
+            return
+        reason = why(Reason.INVALIDATED, f"{request.method} {response.status}")
+        for key in invalidation.invalidated_keys(request, response):
+            keys = [key]
+            if "?" in key:
+                variances = map(search_variance, await self._lookup.search_values())
+                keys += [reduced(key, variance) for variance in variances if variance is not None]
+            for doubtful in dict.fromkeys(keys):
+                if await self._guard.remove(doubtful):
+                    self._tell(events.Invalidated, doubtful, reason)
+        for group in sorted(invalidated_groups(request, response)):
+            key = group_key(primary_key(request.url), group)
+            if await self._put(key, repr(now).encode()):
+                self._tell(events.Invalidated, key, reason)
+
+    async def _join(self, decision: Store, writer: W) -> bytes | None:
+        """Copy what goes before, and return what goes behind; None if either can't be read."""
+        found, guard = self._lookup.found, self._guard
+        if found is None:
+            return None
+        if not await self._copied(found, decision.before, writer):
+            return None
+        if decision.after is None:
+            return b""
+        if await guard.seek(found.key, found.entry, decision.after):
+            behind = await guard.read(found.key, found.entry, found.size - decision.after)
+            if behind is not None:
+                return behind
+        await self._ports.abort(writer)
+        return None
+
+    async def _copied(self, found: Found[E], size: int, writer: W) -> bool:
+        done = False
+        try:
+            if await self._guard.seek(found.key, found.entry, 0):
+                while size > 0:
+                    step = min(size, _COPY_STEP)
+                    chunk = await self._guard.read(found.key, found.entry, step)
+                    if not chunk or not await self._guard.write(found.key, writer, chunk):
+                        return False
+                    size -= len(chunk)
+                done = True
+        finally:
+            if not done:
+                await self._ports.abort(writer)
+        return done
+
+    def _ending(
+        self, decision: Store, info: CacheInfo, key: str
+    ) -> Callable[[Why | None, int], None]:
+        response = decision.stored.response
+
+        def ended(reason: Why | None, size: int) -> None:
+            if reason is None:
+                info.stored = True
+                self._tell(events.Stored, key, decision.why, size)
+            elif reason.reason is Reason.CUT_OFF:
+                info.storing = reason
+                self._tell(events.Stored, key, reason, size)
+            else:
+                info.storing = reason
+                self._tell(events.NotStored, self._lookup.primary_key, reason, response.status)
+
+        return ended
+
+    def _cutting_off(
+        self, decision: Store, stored: StoredResponse
+    ) -> Callable[[int], bytes | None] | None:
+        """Return what makes metadata for a body that breaks off after so many bytes."""
+        if decision.why.reason is Reason.JOINED or self._request.method != "GET":
+            return None
+        found = self._lookup.found
+        kept = -1
+        if found is not None and reception.is_the_same(found.stored, stored):
+            if found.stored.part is None:
+                return None
+            kept = found.size
+
+        def cut_off(size: int) -> bytes | None:
+            part = reception.cut_off(stored, size)
+            return None if part is None or size <= kept else records.encode(part)
+
+        return cut_off
+
+    async def _place(self, stored: StoredResponse) -> tuple[str, StoredResponse] | None:
+        """Decide under which key a response goes, and with which set of variants."""
+        lookup = self._lookup
+        names = self._policy.selecting_names(self._request, stored.response)
+        selection = selection_of(self._request.fields, names, lookup.conceal)
+        if "no-vary-search" in stored.response.fields:
+            await self._stand_for_all(stored)
+        primary = lookup.primary
+        known = None if primary is None or primary.stored.legacy else primary.stored
+        if known is None:
+            return lookup.primary_key, _described(
+                stored, lookup.primary_key, selection, _new_generation()
+            )
+        assert primary is not None  # noqa: S101 - `known` is of it
+        if primary is lookup.found or known.selection == selection:
+            placed = _described(stored, lookup.primary_key, selection, known.generation)
+            return lookup.primary_key, placed._replace(others=known.others, variants=known.variants)
+        key = variant_key(lookup.primary_key, known.generation, selection)
+        if not await self._remember(primary, tuple(sorted(names)), key, stored):
+            return None
+        return key, _described(stored, lookup.primary_key, selection, known.generation)
+
+    async def _remember(
+        self, primary: Found[E], names: tuple[str, ...], key: str, stored: StoredResponse
+    ) -> bool:
+        """Have the primary record lead to a variant: to look for it, and to ask about it."""
+        known = primary.stored
+        others, variants = known.others, known.variants
+        if names not in others:
+            others = (*others, names)[-_MOST_SETS:]
+        tag = stored.response.fields.get("etag")
+        if tag is not None and (key, tag) not in variants:
+            kept = [variant for variant in variants if variant[0] != key]
+            variants = (*kept, (key, tag))[-_MOST_TAGS:]
+        if others == known.others and variants == known.variants:
+            return True
+        known = known._replace(others=others, variants=variants)
+        return await self._guard.update(primary.key, records.encode(known), primary.version)
+
+    async def _stand_for_all(self, stored: StoredResponse) -> None:
+        """Store a response under the key that all URLs have which No-Vary-Search makes one."""
+        lookup = self._lookup
+        value = stored.response.fields.get("no-vary-search") or ""
+        variance = search_variance(value)
+        if variance is None:
+            return
+        known = await lookup.search_values()
+        if value not in known:
+            index = "\n".join([*known, value][-_MOST_SEARCHES:])
+            await self._put(search_key(lookup.primary_key), index.encode("utf-8", "surrogatepass"))
+        key = reduced(lookup.primary_key, variance)
+        if key == lookup.primary_key:
+            return
+        # What is stored for this one URL would be found before.
+        await self._guard.remove(lookup.primary_key)
+        await lookup.close()
+        lookup.primary = lookup.found = None
+        lookup.primary_key = key
+
+    async def _put(self, key: str, metadata: bytes) -> bool:
+        """Store metadata without a body."""
+        writer = await self._guard.writer(key)
+        return writer is not None and await self._guard.commit(key, writer, metadata) is not None
+
+    async def _copy(self, found: Found[E], key: str, stored: StoredResponse) -> bool | None:
+        """Store the body of `found` with another record; None if the body can't be read on.
+
+        It is read, so the caller gets it from a new beginning: of the copy if there is one.
+        """
+        guard = self._guard
+        writer = await guard.writer(key)
+        if writer is None:
+            return False
+        copied: str | None = None
+        chunk: bytes | None
+        try:
+            while chunk := await guard.read(found.key, found.entry, _COPY_STEP):
+                if not await guard.write(key, writer, chunk):
+                    break
+            if chunk == b"":
+                copied = await guard.commit(key, writer, records.encode(stored))
+        finally:
+            if copied is None:
+                await self._ports.abort(writer)
+        await self._ports.close(found.entry)
+        again = None if chunk is None else await self._lookup.load(key if copied else found.key)
+        if again is None:
+            return None
+        found.entry = again.entry
+        # Anything else that is there by now has a head of its own.
+        return copied is not None if again.version == (copied or found.version) else None
+
+
+def _new_generation() -> str:
+    return os.urandom(8).hex()
+
+
+def _described(
+    stored: StoredResponse, url: str, selection: tuple[tuple[str, str | None], ...], generation: str
+) -> StoredResponse:
+    return StoredResponse(
+        url,
+        stored.response,
+        stored.request_time,
+        stored.response_time,
+        selection,
+        generation,
+        part=stored.part,
+    )

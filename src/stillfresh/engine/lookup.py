@@ -1,0 +1,238 @@
+"""Finding the stored response that a request selects (RFC 9111 §4, §4.1).
+
+The common case is one look: the primary key holds the response. Other variants are under keys
+derived from it, and what No-Vary-Search makes equivalent is under the key of the one that stands
+for all, found by an index of the field's values.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic
+
+from stillfresh.engine import legacy, records
+from stillfresh.engine.credentials import concealer
+from stillfresh.engine.ports import E, W
+from stillfresh.errors import CorruptEntry
+from stillfresh.rfc9111.decisions import Forwarded
+from stillfresh.rfc9111.fields import content_length
+from stillfresh.rfc9111.freshness import date_of
+from stillfresh.rfc9111.groups import cache_groups, group_key
+from stillfresh.rfc9111.keys import is_selected, search_key, selection_of, variant_key
+from stillfresh.rfc9111.search import reduced, search_variance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stillfresh.engine.credentials import Vault
+    from stillfresh.engine.guard import Guard
+    from stillfresh.engine.ports import CachePorts
+    from stillfresh.rfc9111.messages import Request, StoredResponse
+    from stillfresh.rfc9111.policy import Policy
+
+
+@dataclass(slots=True)
+class Found(Generic[E]):
+    """A stored response and its entry, whose body has `size` bytes."""
+
+    key: str
+    entry: E
+    version: str
+    size: int
+    stored: StoredResponse
+
+
+class Lookup(Generic[E, W]):
+    """One request's look into the cache.
+
+    Attributes:
+        primary_key: under which the first variant is, or would be.
+        primary: what is there, selected or not.
+        found: what the request selects.
+        invalidated: what it selects had been invalidated with its group.
+        conceal: makes of a selecting value what is kept of it.
+    """
+
+    __slots__ = (
+        "_guard",
+        "_policy",
+        "_ports",
+        "_request",
+        "conceal",
+        "found",
+        "invalidated",
+        "primary",
+        "primary_key",
+    )
+
+    def __init__(
+        self, request: Request, policy: Policy, ports: CachePorts[E, W], guard: Guard[E, W]
+    ) -> None:
+        """Look nowhere yet.
+
+        Raises:
+            ValueError: the URL is no absolute one with a host.
+        """
+        self._request = request
+        self._policy = policy
+        self._ports = ports
+        self._guard = guard
+        self.primary_key = policy.primary_key(request)
+        self.conceal: Callable[[str, str], str] = _no_credentials
+        self.primary: Found[E] | None = None
+        self.found: Found[E] | None = None
+        self.invalidated = False
+
+    async def find(self, vault: Vault) -> Forwarded:
+        """Look, and say what kind of miss it is if nothing is found."""
+        if not self._policy.concealed.isdisjoint(self._request.fields.names):
+            secret = self._policy.secret or await vault.secret(self._guard)
+            self.conceal = concealer(secret, self._policy.concealed)
+        primary = self.primary = await self._load_primary()
+        if primary is None:
+            return Forwarded.URI_MISS
+        await self._choose(primary)
+        found = self.found
+        if found is not None and "cache-groups" in found.stored.response.fields:
+            await self._mind_groups(found)
+        return Forwarded.VARY_MISS
+
+    async def load(self, key: str) -> Found[E] | None:
+        """Open an entry and read its record; damage is a miss."""
+        entry = await self._guard.open(key)
+        if entry is None:
+            return None
+        metadata, version, size, has_body = self._ports.describe(entry)
+        try:
+            if not legacy.is_legacy(metadata):
+                stored = records.decode(metadata)
+                if stored.url != self.primary_key:
+                    msg = f"{key} holds the record of {stored.url}"
+                    raise CorruptEntry(msg)
+                return Found(key, entry, version, size, stored)
+            stored, body = legacy.decode(metadata, self.primary_key, self.conceal)
+            if body or not has_body:
+                entry, size = self._ports.embed(entry, body), len(body)
+                if not body and content_length(stored.response.fields) != 0:
+                    msg = "a record of CacheControl's without its body"
+                    raise CorruptEntry(msg)
+            legacy.check_body(stored, size)
+            return Found(key, entry, version, size, stored)
+        except CorruptEntry as error:
+            await self._ports.close(entry)
+            self._guard.report("decode", key, error)
+            return None
+
+    def tags(self) -> tuple[str, ...]:
+        """Return the entity tags of all variants known, the newest last (§4.3.1)."""
+        if self.primary is None:
+            return ()
+        stored = self.primary.stored
+        own = stored.response.fields.get("etag")
+        known = [tag for _, tag in stored.variants] + ([own] if own else [])
+        return tuple(dict.fromkeys(known))
+
+    async def tagged(self, tag: str) -> Found[E] | None:
+        """Open the variant that has an entity tag."""
+        primary = self.primary
+        if primary is None:
+            return None
+        if primary.stored.response.fields.get("etag") == tag:
+            return primary
+        key = next((key for key, known in primary.stored.variants if known == tag), None)
+        return None if key is None else await self.load(key)
+
+    async def set_aside(self) -> None:
+        """Go on as if nothing had been found."""
+        found, self.found = self.found, None
+        if found is not None and found is not self.primary:
+            await self._ports.close(found.entry)
+
+    async def close(self) -> None:
+        """Close what was opened."""
+        if self.primary is not None:
+            await self._ports.close(self.primary.entry)
+        if self.found is not None and self.found is not self.primary:
+            await self._ports.close(self.found.entry)
+
+    async def _load_primary(self) -> Found[E] | None:
+        primary = await self.load(self.primary_key)
+        if primary is not None or "?" not in self.primary_key:
+            return primary
+        # Another URL may stand for this one (No-Vary-Search).
+        own = self.primary_key
+        for value in await self.search_values():
+            variance = search_variance(value)
+            if variance is None or (key := reduced(own, variance)) == own:
+                continue
+            self.primary_key = key
+            other = await self.load(key)
+            if other is not None:
+                if search_variance(other.stored.response.fields.get("no-vary-search")) == variance:
+                    return other
+                await self._ports.close(other.entry)
+        self.primary_key = own
+        return None
+
+    async def search_values(self) -> list[str]:
+        """Return the values of No-Vary-Search that responses of this path have had."""
+        index = await self._guard.metadata(search_key(self.primary_key))
+        return [] if index is None else index.decode("utf-8", "surrogatepass").split("\n")
+
+    async def _choose(self, primary: Found[E]) -> None:
+        """Choose among the variants: of several that match, the one with the newest Date (§4)."""
+        fields = self._request.fields
+        matches = is_selected(
+            primary.stored, fields, self.conceal, by_language=self._policy.match_language
+        )
+        matches = matches and self._is_isolated(primary.stored)
+        found = self.found = primary if matches else None
+        others = primary.stored.others
+        own_names = tuple(name for name, _ in primary.stored.selection) if others else ()
+        for names in others:
+            if matches and names == own_names:
+                continue
+            selection = selection_of(fields, names, self.conceal)
+            key = variant_key(self.primary_key, primary.stored.generation, selection)
+            other = await self.load(key)
+            if other is None:
+                continue
+            matching = other.stored.selection == selection and self._is_isolated(other.stored)
+            if matching and (found is None or _is_newer(other.stored, found.stored)):
+                outdone, found, self.found = found, other, other
+                if outdone is not None and outdone is not primary:
+                    await self._ports.close(outdone.entry)
+            else:
+                await self._ports.close(other.entry)
+
+    def _is_isolated(self, stored: StoredResponse) -> bool:
+        """Tell whether what keeps users apart has done so; who stored it may not have known."""
+        isolate = self._policy.isolate
+        return not isolate or isolate <= {name for name, _ in stored.selection}
+
+    async def _mind_groups(self, found: Found[E]) -> None:
+        """Drop what was stored before one of its groups was invalidated (RFC 9875 §2.2.1)."""
+        for group in sorted(cache_groups(found.stored.response.fields)):
+            moment = await self._guard.metadata(group_key(self.primary_key, group))
+            with suppress(TypeError, ValueError):
+                if moment is not None and float(moment) >= found.stored.request_time:
+                    self.invalidated = True
+                    await self._guard.remove(found.key)
+                    await self.close()
+                    if self.primary is found:
+                        self.primary = None
+                    self.found = None
+                    return
+
+
+def _no_credentials(_name: str, value: str) -> str:
+    """Keep a value as it is, in a request that has none to hide."""
+    return value
+
+
+def _is_newer(one: StoredResponse, other: StoredResponse) -> bool:
+    """Compare by Date (§4)."""
+    return date_of(one.response.fields, one.response_time) > date_of(
+        other.response.fields, other.response_time
+    )

@@ -1,0 +1,152 @@
+"""Rules: what a user wants otherwise than the responses of some URLs say.
+
+A rule matches on what is known of an exchange and settles what it speaks of; of several that
+match, the first one that speaks of a matter settles it. What breaks the RFC is said in the `Why`.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from stillfresh.errors import ConfigError
+from stillfresh.rfc9111.directives import ResponseDirectives
+
+if TYPE_CHECKING:
+    from stillfresh.rfc9111.messages import Response
+
+_DEFAULTS: Final = ResponseDirectives()
+# The directives that a rule may ignore, and the attributes that keep them.
+_IGNORABLE: Final = {
+    field.name.replace("_", "-"): field.name
+    for field in fields(ResponseDirectives)
+    if not field.name.endswith("_fields") and field.name != "targeted"
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What to do otherwise, and where.
+
+    Attributes:
+        url: matches the normalised URI: a pattern as of a shell (`https://api.example/*`), or a
+            regular expression for all of it. Default: any.
+        methods: the request methods it is for. Default: any.
+        statuses: the status codes it is for. Default: any.
+        content_types: patterns of media types without parameters (`image/*`). Default: any.
+        fresh_for: the freshness lifetime, in seconds, whatever the response says (§4.2.1). A
+            response that may not be stored needs `ignore` besides.
+        never_store: store nothing, and use nothing that is stored.
+        always_revalidate: use what is stored only when the origin has said that it is good.
+        ignore: response directives to go by as if they weren't there, such as `no-store`.
+        key_without: names of query parameters that the key leaves out (§2); patterns too.
+        key_with_content: the key is made of method and content too, so that what a POST, a QUERY
+            or a GraphQL request is answered by can be stored (RFC 9110 §9.3.3).
+
+    Raises:
+        ConfigError: a value is out of its range, or the key would depend on the response.
+    """
+
+    url: str | re.Pattern[str] | None = None
+    methods: frozenset[str] | None = None
+    statuses: frozenset[int] | None = None
+    content_types: frozenset[str] | None = None
+    fresh_for: float | None = None
+    never_store: bool = False
+    always_revalidate: bool = False
+    ignore: frozenset[str] = frozenset()
+    key_without: frozenset[str] = frozenset()
+    key_with_content: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        for name in ("methods", "statuses", "content_types", "ignore", "key_without"):
+            value = getattr(self, name)
+            if isinstance(value, str) or not isinstance(value, Iterable | None):
+                msg = f"{name} is a set of several, not {value!r}"
+                raise ConfigError(msg)
+            if value is not None:
+                object.__setattr__(self, name, frozenset(value))
+        if self.fresh_for is not None and not self.fresh_for >= 0:
+            msg = f"fresh_for is a number of seconds, not {self.fresh_for!r}"
+            raise ConfigError(msg)
+        unknown = self.ignore - _IGNORABLE.keys()
+        if unknown:
+            msg = f"no response directive is called {', '.join(sorted(unknown))}"
+            raise ConfigError(msg)
+        of_response = self.statuses is not None or self.content_types is not None
+        if of_response and (self.key_without or self.key_with_content or self.never_store):
+            msg = "the key, and whether to look at what is stored, can't depend on the response"
+            raise ConfigError(msg)
+
+    def is_for(self, url: str, method: str) -> bool:
+        """Tell whether it matches a request."""
+        if self.methods is not None and method not in self.methods:
+            return False
+        return self.url is None or _pattern(self.url).fullmatch(url) is not None
+
+    def is_for_response(self, response: Response) -> bool:
+        """Tell whether what it says of responses matches this one."""
+        if self.statuses is not None and response.status not in self.statuses:
+            return False
+        if self.content_types is None:
+            return True
+        media_type = (response.fields.get("content-type") or "").partition(";")[0].strip().lower()
+        return any(fnmatch.fnmatchcase(media_type, wanted.lower()) for wanted in self.content_types)
+
+
+class Terms(NamedTuple):
+    """What the rules settle for one exchange."""
+
+    fresh_for: float | None = None
+    never_store: bool = False
+    always_revalidate: bool = False
+    ignore: frozenset[str] = frozenset()
+
+
+NO_TERMS: Final = Terms()
+
+
+def terms(rules: tuple[Rule, ...], url: str, method: str, response: Response | None) -> Terms:
+    """Return what `rules` settle; of a response nothing is settled before there is one."""
+    of_request = [rule for rule in rules if rule.is_for(url, method)]
+    of_response = (
+        [] if response is None else [rule for rule in of_request if rule.is_for_response(response)]
+    )
+    return Terms(
+        next((rule.fresh_for for rule in of_response if rule.fresh_for is not None), None),
+        any(rule.never_store for rule in of_request),
+        any(rule.always_revalidate for rule in of_response),
+        next((rule.ignore for rule in of_response if rule.ignore), frozenset()),
+    )
+
+
+def ignored_parameters(rules: tuple[Rule, ...], url: str, method: str) -> frozenset[str]:
+    """Return the query parameters that the key of a request leaves out."""
+    for rule in rules:
+        if rule.key_without and rule.is_for(url, method):
+            return rule.key_without
+    return frozenset()
+
+
+def keys_content(rules: tuple[Rule, ...], url: str, method: str) -> bool:
+    """Tell whether the key of a request is made of its content too."""
+    return any(rule.key_with_content and rule.is_for(url, method) for rule in rules)
+
+
+@lru_cache(maxsize=256)
+def without(said: ResponseDirectives, ignored: frozenset[str]) -> ResponseDirectives:
+    """Return directives as if those of these names had not been there."""
+    names = {_IGNORABLE[name] for name in ignored}
+    names |= {f"{name}_fields" for name in names & {"no_cache", "private"}}
+    changes = {name: getattr(_DEFAULTS, name) for name in names}
+    return replace(said, **changes)
+
+
+@lru_cache(maxsize=256)
+def _pattern(url: str | re.Pattern[str]) -> re.Pattern[str]:
+    return re.compile(fnmatch.translate(url)) if isinstance(url, str) else url
