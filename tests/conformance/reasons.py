@@ -12,4 +12,47 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-REASONS: Final[Mapping[str, str]] = {}
+_NO_SERVER: Final = (
+    "no cache can pass: the origin destroys the connection, and the test wants the number of the "
+    "request in a response that the origin never sends"
+)
+_SURROGATE: Final = (
+    "Surrogate-Control is no RFC's field; the test wants a cache that has said of itself, in "
+    "Surrogate-Capability, that it is one"
+)
+_LIAR: Final = (
+    "the origin's Content-Range is of six bytes and its body of five: nobody knows which bytes "
+    "they are, and a cache that guessed would hand out wrong ones"
+)
+
+REASONS: Final[Mapping[str, str]] = {
+    "stale-close-must-revalidate": _NO_SERVER,
+    "stale-close-no-cache": _NO_SERVER,
+    "stale-close-proxy-revalidate": _NO_SERVER,
+    "stale-close-s-maxage=2": _NO_SERVER,
+    "304-etag-update-response-ETag": (
+        "the 304 has another strong validator than the stored response, so by RFC 9111 §4.3.4 it "
+        "says nothing about it, and the response that it is about has to be fetched"
+    ),
+    "cc-resp-immutable-stale": (
+        "the test is of a browser's reload, which adds max-age=0 to the request; a library sends "
+        "what its caller says"
+    ),
+    "partial-store-partial-reuse-partial": _LIAR,
+    "partial-store-partial-reuse-partial-absent": _LIAR,
+    "partial-store-partial-reuse-partial-byterange": _LIAR,
+    "partial-store-partial-reuse-partial-suffix": _LIAR,
+    "partial-store-partial-complete": (
+        "the stored part has no strong validator, so by RFC 9111 §3.4 no other part can be "
+        "combined with it, and to ask for one would be of no use"
+    ),
+    "surrogate-fresh-cc-nostore": _SURROGATE,
+    "surrogate-max-age-me-target": _SURROGATE,
+    "surrogate-max-age-case-insensitive": (
+        "the names in a targeted field are in lower case (RFC 9213 §2.1, RFC 9651 §3.2)"
+    ),
+    "conditional-lm-fresh-no-lm": (
+        "without Last-Modified a response is as new as its Date (RFC 9110 §13.1.3), which is later "
+        "than the date that is asked about: 200 is right"
+    ),
+}

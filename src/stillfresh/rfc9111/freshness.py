@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stillfresh.rfc9111.dates import parse_date, parse_date_once
 from stillfresh.rfc9111.directives import MAX_DELTA, delta_seconds
+from stillfresh.rfc9111.fields import split_list
 from stillfresh.rfc9111.storing import HEURISTICALLY_CACHEABLE
 
 if TYPE_CHECKING:
@@ -82,15 +83,20 @@ def current_age(stored: StoredResponse, now: float) -> float:
 
 
 def age_value(fields: Fields) -> int:
-    """Return what Age says (§5.1), 0 where it is absent.
+    """Return what Age says (§5.1), 0 where it is absent: of a list, its first member.
 
-    What can't be right counts as the greatest age there is: §5.1 would have it ignored, but a
-    response about whose age somebody is wrong is better asked about than believed.
+    What can't be right counts as the greatest age there is, as invalid freshness information
+    counts as stale (§4.2.1): no number, several lines, or a list that says the same twice, which
+    is what becomes of an Age that caches pass on without adding to it. §5.1 would have it ignored;
+    but a response about whose age somebody is wrong is better asked about than believed.
     """
-    value = fields.get("age")
-    if value is None:
+    values = fields.get_all("age")
+    if not values:
         return 0
-    seconds = delta_seconds(value.strip(" \t"))
+    members = split_list(values[0])
+    if len(values) > 1 or len(set(members)) < max(1, len(members)):
+        return MAX_DELTA
+    seconds = delta_seconds(members[0])
     return MAX_DELTA if seconds is None else seconds
 
 

@@ -98,7 +98,7 @@ def prohibition(
         return why(Reason.REQUEST_NO_STORE)
     if shared and said.private:
         return why(Reason.PRIVATE)
-    if shared and "authorization" in request.fields and not _authorized_may_be_shared(said):
+    if shared and "authorization" in request.fields and not is_for_everybody(said):
         return why(Reason.AUTHORIZATION)
     return None
 
@@ -110,8 +110,8 @@ def has_content(request: Request) -> bool:
 
 
 def is_for_everybody(said: ResponseDirectives) -> bool:
-    """Tell whether a response says outright that it doesn't depend on who asked (§3.5)."""
-    return said.public or said.s_maxage is not None
+    """Tell whether a response to a request with Authorization may be given to others (§3.5)."""
+    return said.public or said.must_revalidate or said.s_maxage is not None
 
 
 def storable_fields(
@@ -127,10 +127,6 @@ def storable_fields(
         named |= said.private_fields
     stored = fields.without(_NOT_STORED | (named - _FOR_CACHES) if named else _NOT_STORED)
     return stored if "date" in stored else stored.adding("Date", format_date(received))
-
-
-def _authorized_may_be_shared(said: ResponseDirectives) -> bool:
-    return said.must_revalidate or is_for_everybody(said)
 
 
 def _allowed(response: Response, said: ResponseDirectives, *, shared: bool) -> bool:
