@@ -19,11 +19,11 @@ PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed-$(shell pwd | cksum | cut -d ' ' -f 1)
 
 # mypy fails on a directory that isn't there.
-TYPED := $(wildcard src tests benchmarks)
+TYPED := $(wildcard src tests benchmarks scripts)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check lint types format conformance bench coverage clean
+.PHONY: help run test check lint types format docs conformance bench coverage clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -48,6 +48,9 @@ types: $(INSTALLED) ## mypy, strict
 format: $(INSTALLED) ## format, and fix what ruff can fix
 	$(PY) -m ruff check --fix-only .
 	$(PY) -m ruff format .
+
+docs: $(INSTALLED) ## write docs/decisions.md
+	$(PY) scripts/decisions.py > docs/decisions.md
 
 # Fetches the suite with npm, once.
 conformance: $(INSTALLED) ## the public HTTP cache test suite, which needs Node.js (ARGS=...)

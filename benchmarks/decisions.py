@@ -30,6 +30,7 @@ from stillfresh.engine.ports import LocalCachePorts
 from stillfresh.engine.ports import run as driven
 from stillfresh.rfc9111.decisions import Serve
 from stillfresh.rfc9111.fields import Fields
+from stillfresh.rfc9111.keys import selection_of
 from stillfresh.rfc9111.messages import Request, Response, StoredResponse
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ def run(options: Options) -> list[Report]:
 def _ours() -> dict[str, Callable[[], object]]:
     policy, now = Policy(), time.time()
     asked = (("Accept-Encoding", "gzip, deflate"), ("Accept", "*/*"), ("User-Agent", "benchmark"))
-    selection = (("accept-encoding", "gzip, deflate"), ("authorization", None))
+    names = ("accept-encoding", "authorization")
+    selection = selection_of(Fields(asked), names, lambda _, value: value)
     head = Response(200, Fields(_fields()), "OK")
     record = records.encode(
         StoredResponse(_URL, head, now, now, selection=selection, generation="0123456789abcdef")

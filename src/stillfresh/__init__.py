@@ -29,6 +29,7 @@ from stillfresh.errors import (
 )
 from stillfresh.rfc9111.decisions import Reason, Why
 from stillfresh.rfc9111.policy import Policy
+from stillfresh.rfc9111.rules import Rule
 
 __version__ = _version("stillfresh")
 
@@ -51,6 +52,7 @@ __all__ = [
     "Outcome",
     "Policy",
     "Reason",
+    "Rule",
     "SeparateBodyBaseCache",
     "SeparateBodyFileCache",
     "StoreError",

@@ -296,7 +296,8 @@ def test_the_head_is_included(in_process: InProcess, origin: Origin) -> None:
     url = origin.on("/", Reply(headers=headers, body=b"body"))
     assert in_process("get", "--include", url).out == (
         b"HTTP/1.1 200 OK\r\nCache-Control: max-age=3600\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n"
-        b"Content-Length: 4\r\nCache-Status: stillfresh; fwd=uri-miss; fwd-status=200; stored\r\n"
+        b"Content-Length: 4\r\nCache-Status: stillfresh; fwd=uri-miss; fwd-status=200; stored; "
+        b'detail="nothing is stored for this URI (RFC 9111 section 4)"\r\n'
         b"\r\nbody"
     )
     head, _, body = in_process("get", "--include", url).out.partition(b"\r\n\r\n")

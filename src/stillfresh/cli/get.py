@@ -348,11 +348,12 @@ def _head(response: CachedResponse) -> bytes:
 def _told(info: CacheInfo) -> str:
     """Say what the cache did, and why."""
     what, why = info.outcome.value, str(info.why)
-    if info.outcome is Outcome.MISS and info.stored:
+    new = info.outcome in {Outcome.MISS, Outcome.COMPLETED}
+    if new and info.stored:
         what += ", stored"
-    elif info.outcome in {Outcome.MISS, Outcome.REVALIDATED} and not info.stored:
+    elif (new or info.outcome is Outcome.REVALIDATED) and not info.stored:
         what += ", not stored"
-        if info.outcome is Outcome.MISS and info.storing is not None:
+        if new and info.storing is not None:
             why += f"; {info.storing}"
     return f"{what}: {why}"
 

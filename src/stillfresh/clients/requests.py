@@ -45,6 +45,7 @@ from stillfresh.rfc9111.decisions import Reason, Why, why
 from stillfresh.rfc9111.fields import Fields
 from stillfresh.rfc9111.messages import Request, Response
 from stillfresh.rfc9111.policy import Policy
+from stillfresh.rfc9111.validation import OF_CALLER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -180,6 +181,8 @@ class CacheAdapter(HTTPAdapter):
         A refresh of the same `key` that is still under way is enough.
         """
         again = request.copy()
+        for name in OF_CALLER:
+            again.headers.pop(name, None)
         policy = replace(self.policy, stale_while_revalidate=0)
 
         def work() -> None:

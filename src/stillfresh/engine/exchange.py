@@ -89,12 +89,10 @@ class _Exchange(Generic[E, W, U]):
         self._ports = ports
         self._guard: Guard[E, W] = Guard(ports, ports.emit)
         try:
-            self._lookup: Lookup[E, W] = Lookup(request, policy, ports, self._guard)
+            self._lookup: Lookup[E, W] = Lookup(request, policy, ports, self._guard, ports.vault)
         except ValueError as error:
             raise ConfigError(str(error)) from error
-        self._keeper: Keeper[E, W] = Keeper(
-            request, policy, ports, self._guard, self._lookup, self._tell
-        )
+        self._kept_by: Keeper[E, W] | None = None
         self._request_time = 0.0
         self._response_time = 0.0
 
@@ -102,7 +100,7 @@ class _Exchange(Generic[E, W, U]):
         policy, request, lookup = self._policy, self._request, self._lookup
         missed = Forwarded.URI_MISS
         if policy.looks_up(request):
-            missed = await lookup.find(self._ports.vault)
+            missed = await lookup.find()
         found = lookup.found
         now = self._ports.now()
         decision = (
@@ -131,6 +129,15 @@ class _Exchange(Generic[E, W, U]):
     async def close(self) -> None:
         """Close what was opened."""
         await self._lookup.close()
+
+    @property
+    def _keeper(self) -> Keeper[E, W]:
+        """What changes the cache; a hit has no need of it."""
+        if self._kept_by is None:
+            self._kept_by = Keeper(
+                self._request, self._policy, self._ports, self._guard, self._lookup, self._tell
+            )
+        return self._kept_by
 
     # Answering from the cache.
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from stillfresh.engine.lookup import Found, Lookup
     from stillfresh.engine.ports import CachePorts
     from stillfresh.rfc9111.decisions import Store
-    from stillfresh.rfc9111.messages import Request, Response
+    from stillfresh.rfc9111.messages import Request, Response, Selection
     from stillfresh.rfc9111.policy import Policy
 
 # How many different sets of selecting fields are remembered for one URI.
@@ -74,7 +74,7 @@ class Keeper(Generic[E, W]):
         What is joined with it must have been made sure of; of a completed response the caller's
         reading brings the stored part.
         """
-        placed = await self._place(decision.stored)
+        placed = await self._place(decision.stored, self._lookup.found)
         writer = None if placed is None else await self._guard.writer(placed[0])
         behind: bytes | None = b""
         if writer is not None and decision.why.reason is Reason.JOINED:
@@ -106,6 +106,8 @@ class Keeper(Generic[E, W]):
         lookup = self._lookup
         names = self._policy.selecting_names(self._request, stored.response)
         selection = selection_of(self._request.fields, names, lookup.conceal)
+        if self._policy.match_language:
+            selection = _with_language_of(found.stored, selection)
         if found is not lookup.primary and selection != found.stored.selection:
             # It is selected by more than the fields that lead to its key.
             await self._guard.remove(found.key)
@@ -141,7 +143,7 @@ class Keeper(Generic[E, W]):
 
     async def copy_variant(self, found: Found[E], stored: StoredResponse) -> bool | None:
         """Store a variant for what this request selects by too; None if the body got lost."""
-        placed = await self._place(stored)
+        placed = await self._place(stored, None)
         return False if placed is None else await self._copy(found, *placed)
 
     async def invalidate(self, response: Response, now: float) -> None:
@@ -150,7 +152,8 @@ class Keeper(Generic[E, W]):
         if request.method in invalidation.SAFE or self._policy.stores(request):
             return
         reason = why(Reason.INVALIDATED, f"{request.method} {response.status}")
-        for key in invalidation.invalidated_keys(request, response):
+        for url in invalidation.invalidated_keys(request, response):
+            key = self._policy.primary_key(request._replace(method="GET", url=url, content=None))
             keys = [key]
             if "?" in key:
                 variances = map(search_variance, await self._lookup.search_values())
@@ -232,9 +235,15 @@ class Keeper(Generic[E, W]):
 
         return cut_off
 
-    async def _place(self, stored: StoredResponse) -> tuple[str, StoredResponse] | None:
-        """Decide under which key a response goes, and with which set of variants."""
+    async def _place(
+        self, stored: StoredResponse, replaced: Found[E] | None
+    ) -> tuple[str, StoredResponse] | None:
+        """Decide under which key a response goes, and with which set of variants.
+
+        `replaced` is what it takes the place of, whatever it is selected by itself.
+        """
         lookup = self._lookup
+        await lookup.learn_to_conceal()
         names = self._policy.selecting_names(self._request, stored.response)
         selection = selection_of(self._request.fields, names, lookup.conceal)
         if "no-vary-search" in stored.response.fields:
@@ -246,7 +255,7 @@ class Keeper(Generic[E, W]):
                 stored, lookup.primary_key, selection, _new_generation()
             )
         assert primary is not None  # noqa: S101 - `known` is of it
-        if primary is lookup.found or known.selection == selection:
+        if primary is replaced or known.selection == selection:
             placed = _described(stored, lookup.primary_key, selection, known.generation)
             return lookup.primary_key, placed._replace(others=known.others, variants=known.variants)
         key = variant_key(lookup.primary_key, known.generation, selection)
@@ -329,8 +338,17 @@ def _new_generation() -> str:
     return os.urandom(8).hex()
 
 
+def _with_language_of(stored: StoredResponse, selection: Selection) -> Selection:
+    """Leave what a response was selected by in Accept-Language, though another got it."""
+    name = "accept-language"
+    old = dict(stored.selection)
+    return tuple(
+        (field, old[name] if field == name and name in old else value) for field, value in selection
+    )
+
+
 def _described(
-    stored: StoredResponse, url: str, selection: tuple[tuple[str, str | None], ...], generation: str
+    stored: StoredResponse, url: str, selection: Selection, generation: str
 ) -> StoredResponse:
     return StoredResponse(
         url,

@@ -56,9 +56,11 @@ class Lookup(Generic[E, W]):
 
     __slots__ = (
         "_guard",
+        "_knows_secrets",
         "_policy",
         "_ports",
         "_request",
+        "_vault",
         "conceal",
         "found",
         "invalidated",
@@ -67,7 +69,12 @@ class Lookup(Generic[E, W]):
     )
 
     def __init__(
-        self, request: Request, policy: Policy, ports: CachePorts[E, W], guard: Guard[E, W]
+        self,
+        request: Request,
+        policy: Policy,
+        ports: CachePorts[E, W],
+        guard: Guard[E, W],
+        vault: Vault,
     ) -> None:
         """Look nowhere yet.
 
@@ -78,17 +85,26 @@ class Lookup(Generic[E, W]):
         self._policy = policy
         self._ports = ports
         self._guard = guard
+        self._vault = vault
+        self._knows_secrets = False
         self.primary_key = policy.primary_key(request)
         self.conceal: Callable[[str, str], str] = _no_credentials
         self.primary: Found[E] | None = None
         self.found: Found[E] | None = None
         self.invalidated = False
 
-    async def find(self, vault: Vault) -> Forwarded:
+    async def learn_to_conceal(self) -> None:
+        """Get the key of digests, for a request that has something to be kept as a digest."""
+        policy = self._policy
+        if self._knows_secrets or policy.concealed.isdisjoint(self._request.fields.names):
+            return
+        self._knows_secrets = True
+        secret = policy.secret or await self._vault.secret(self._guard)
+        self.conceal = concealer(secret, policy.concealed)
+
+    async def find(self) -> Forwarded:
         """Look, and say what kind of miss it is if nothing is found."""
-        if not self._policy.concealed.isdisjoint(self._request.fields.names):
-            secret = self._policy.secret or await vault.secret(self._guard)
-            self.conceal = concealer(secret, self._policy.concealed)
+        await self.learn_to_conceal()
         primary = self.primary = await self._load_primary()
         if primary is None:
             return Forwarded.URI_MISS
@@ -109,6 +125,9 @@ class Lookup(Generic[E, W]):
                 stored = records.decode(metadata)
                 if stored.url != self.primary_key:
                     msg = f"{key} holds the record of {stored.url}"
+                    raise CorruptEntry(msg)
+                if stored.part is not None and stored.part.length != size:
+                    msg = f"{key} is of {size} bytes, and its record of {stored.part.length}"
                     raise CorruptEntry(msg)
                 return Found(key, entry, version, size, stored)
             stored, body = legacy.decode(metadata, self.primary_key, self.conceal)

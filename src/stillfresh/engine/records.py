@@ -73,25 +73,20 @@ def _read(record: Any) -> StoredResponse:
     if not isinstance(record, tuple) or tuple(map(type, record)) != _TYPES:
         msg = "the record has not the values it should have"
         raise TypeError(msg)
-    url, status, reason, version, lines, requested, received = record[:7]
-    selection, generation, others, part, variants = record[7:]
+    url, status, reason, version, lines, requested, received, *more = record
+    selection, generation, others, part, variants = more
     if not math.isfinite(requested + received):
         msg = "a moment that never was"
         raise ValueError(msg)
-    if any(type(inner) is not tuple for inner in (*selection, *others, *variants)):
-        msg = "something else where a tuple should be"
-        raise TypeError(msg)
     # Joining is the quickest way to have every member be a string.
     "".join(lines)
-    for name, value in selection:
+    for pair in selection:
+        name, value = _pair(pair)
         "".join((name, "" if value is None else value))
     for names in others:
-        "".join(names)
-    for variant in variants:
-        "".join(variant)
-    if any(len(variant) != 2 for variant in variants):
-        msg = "a variant that is no pair"
-        raise TypeError(msg)
+        "".join(_tuple(names))
+    for pair in variants:
+        "".join(_pair(pair))
     return StoredResponse(
         url=url,
         response=Response(
@@ -105,6 +100,20 @@ def _read(record: Any) -> StoredResponse:
         part=_part(*part) if part else None,
         variants=variants,
     )
+
+
+def _tuple(value: Any) -> tuple[Any, ...]:
+    if type(value) is not tuple:
+        msg = "something else where a tuple should be"
+        raise TypeError(msg)
+    return value
+
+
+def _pair(value: Any) -> tuple[Any, Any]:
+    if type(value) is not tuple or len(value) != 2:
+        msg = "something else where a pair should be"
+        raise TypeError(msg)
+    return value
 
 
 def _part(first: Any, last: Any, size: Any) -> Part:

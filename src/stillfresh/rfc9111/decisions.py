@@ -26,7 +26,6 @@ class Reason(Enum):
     STALE_ALLOWED = "stale, and the request accepts that", "RFC 9111 §5.2.1.2"
     STALE_WHILE_REVALIDATE = "stale, and refreshed behind", "RFC 5861 §3"
     STALE_IF_ERROR = "stale, and the origin failed", "RFC 5861 §4"
-    DISCONNECTED = "stale, and the origin can't be reached", "RFC 9111 §4.2.4"
     STALE = "the stored response is stale", "RFC 9111 §4.2"
     NO_STORED = "nothing is stored for this URI", "RFC 9111 §4"
     NOT_SELECTED = "what is stored was selected by other request fields", "RFC 9111 §4.1"

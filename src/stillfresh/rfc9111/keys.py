@@ -138,16 +138,16 @@ def is_selected(
     choose it as well.
     """
     selection = stored.selection
-    if not vary_names(stored.response.fields).issubset(name for name, _ in selection):
+    if not vary_names(stored.response.fields).issubset([name for name, _ in selection]):
         return False
-    return all(
-        name != "*"
-        and (
-            _selecting(request, name, conceal) == value
-            or (by_language and name == "accept-language" and _is_most_wanted(stored, request))
-        )
-        for name, value in selection
-    )
+    for name, value in selection:
+        if name == "*":
+            return False
+        if _selecting(request, name, conceal) == value:
+            continue
+        if not (by_language and name == "accept-language" and _is_most_wanted(stored, request)):
+            return False
+    return True
 
 
 def normalised(name: str, value: str) -> str:
@@ -160,8 +160,13 @@ def normalised(name: str, value: str) -> str:
     """
     if name in _SINGLE:
         return value.strip(" \t")
-    if name not in _ACCEPTED:
-        return _AROUND_COMMA.sub(",", value).strip(" \t") if '"' not in value else value.strip()
+    if name in _ACCEPTED:
+        return _as_set(name, value)
+    return _AROUND_COMMA.sub(",", value).strip(" \t") if '"' not in value else value.strip(" \t")
+
+
+@lru_cache(maxsize=256)
+def _as_set(name: str, value: str) -> str:
     members = [_AROUND_SEMICOLON.sub(";", member) for member in split_list(value)]
     if name != "accept":
         members = [member.lower() for member in members]

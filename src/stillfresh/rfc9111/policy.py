@@ -170,6 +170,8 @@ class Policy:
     def said(self, request: Request, response: Response) -> ResponseDirectives:
         """Return what a response says to this cache, by the rules (§5.2.2, RFC 9213)."""
         said = response_directives(response.fields, self.targets or ())
+        if not self.rules:
+            return said
         ignored = self.terms(request, response).ignore
         return rules.without(said, ignored) if ignored else said
 

@@ -150,6 +150,8 @@ def _store(
     )
     ttl = limit.seconds - freshness.current_age(kept, response_time)
     if response.status == 206:
+        if "range" not in request.fields:
+            return Pass(why(Reason.PARTIAL, "nobody asked for a part"))
         return _store_part(kept, stored, response, ttl)
     if response.status in _WITHOUT_BODY:
         length = 0

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from stillfresh.rfc9111.freshness import Lifetime
     from stillfresh.rfc9111.policy import Policy
 
+# Fields by which a request may be one that only the origin can answer, and those by which it wants
+# another answer than all of a response.
+_FOR_ORIGIN: Final = validation.FOR_ORIGIN | {"content-length", "transfer-encoding"}
+_WANTS: Final = validation.ASKS_FOR_NEWS | {"range"}
 # What a request alone is to blame for: another could be answered.
 _OF_REQUEST: Final = frozenset(
     {Reason.REQUEST_NO_CACHE, Reason.REQUEST_MAX_AGE, Reason.REQUEST_MIN_FRESH}
@@ -52,9 +56,10 @@ def decide(
         if policy.terms(request, None).never_store:
             return _only(asked, Forward(why(Reason.RULE_NEVER_STORE), Forwarded.BYPASS))
         return Forward(why(Reason.METHOD, request.method), Forwarded.METHOD)
-    own = _for_the_origin(request)
-    if own is not None:
-        return _only(asked, Forward(own, Forwarded.REQUEST))
+    if not request.fields.names.isdisjoint(_FOR_ORIGIN):
+        own = _for_the_origin(request)
+        if own is not None:
+            return _only(asked, Forward(own, Forwarded.REQUEST))
     if stored is None:
         reason = Reason.NOT_SELECTED if missed is Forwarded.VARY_MISS else Reason.NO_STORED
         return _only(asked, Forward(why(reason), missed))
@@ -66,7 +71,8 @@ def decide(
     if obstacle is None:
         served = _as_wanted(request, stored, size, age, ttl, _why_usable(asked, limit, age))
         return served or _only(asked, _missing(request, stored, asked))
-    if obstacle.reason is Reason.STALE and _may_be_late(policy, said, -ttl):
+    # A request with no-store leaves nothing to be refreshed by.
+    if obstacle.reason is Reason.STALE and not asked.no_store and _may_be_late(policy, said, -ttl):
         late = why(Reason.STALE_WHILE_REVALIDATE, f"{limit.source}, age {age:.0f}")
         served = _as_wanted(request, stored, size, age, ttl, late)
         if served is not None:
@@ -128,13 +134,16 @@ def must_not_be_stale(said: ResponseDirectives, *, shared: bool) -> bool:
 
 def with_age(response: Response, age: float) -> Response:
     """Return the head of a stored response as it is sent: with its age (§4, §5.1)."""
-    fields = response.fields.replacing(("Age", str(int(age))))
-    return Response(response.status, fields, response.reason, response.version)
+    status, fields, reason, version = response
+    line = ("Age", str(int(age)))
+    # Most have none, and adding costs less.
+    fields = fields.replacing(line) if "age" in fields else fields.adding(*line)
+    return Response(status, fields, reason, version)
 
 
 def _for_the_origin(request: Request) -> Why | None:
     """Return why only the origin can answer, whatever is stored."""
-    if validation.is_for_origin(request):
+    if not request.fields.names.isdisjoint(validation.FOR_ORIGIN):
         return why(Reason.PRECONDITION)
     if request.content is None and storing.has_content(request):
         return why(Reason.REQUEST_CONTENT)
@@ -213,22 +222,18 @@ def _as_wanted(
     reason: Why,
 ) -> Serve | None:
     """Make the answer; None if the bytes that it takes are not stored."""
-    fields = request.fields
+    fields, part = request.fields, stored.part
     response = with_age(stored.response, age)
-    if (
-        response.status == 200
-        and validation.asks_for_news(request)
-        and validation.is_unmodified(fields, stored)
-    ):
+    wants = response.status == 200 and not fields.names.isdisjoint(_WANTS)
+    if wants and validation.asks_for_news(request) and validation.is_unmodified(fields, stored):
         return Serve(reason, validation.not_modified_head(response), age, ttl, ())
     if request.method == "HEAD":
         return Serve(reason, response, age, ttl, ())
-    part = stored.part
     if (
-        "range" in fields
-        and response.status == 200
+        wants
         and size is not None
         and request.method == "GET"
+        and "range" in fields
         and ranges.range_applies(fields, stored.response.fields, stored.response_time)
     ):
         wanted = fields.get("range") or ""
@@ -243,7 +248,7 @@ def _as_wanted(
             return Serve(reason, refusal, age, ttl, ())
         if whole is not None:
             return _parts(reason, stored, response, whole, size, age, ttl)
-    return None if part is not None else Serve(reason, response, age, ttl)
+    return Serve(reason, response, age, ttl) if part is None else None
 
 
 def _parts(
@@ -286,11 +291,16 @@ def _ask(
     request: Request, stored: StoredResponse, asked: RequestDirectives, plain: Forward
 ) -> RequestDecision:
     """Ask whether the stored response is still good, or plainly where it can't be asked (§4.3)."""
-    # What a 304 says would be stored, which a request with no-store forbids (§5.2.1.5).
-    if asked.no_store or request.method == "HEAD":
+    # What a 304 says would be stored, which a request with no-store forbids (§5.2.1.5); and only
+    # to GET and HEAD there are such answers (RFC 9110 §13.1.2).
+    if asked.no_store or request.method != "GET":
         return plain
-    if stored.part is not None and "range" not in request.fields:
-        return _rest(request, stored, plain)
+    if stored.part is not None:
+        wanted = request.fields.get("range")
+        if wanted is None:
+            return _rest(request, stored, plain)
+        if ranges.satisfies(stored.part, wanted) is None:
+            return plain
     conditions = validation.conditions(request, stored)
     if conditions is None:
         return plain
@@ -311,7 +321,7 @@ def _rest(request: Request, stored: StoredResponse, plain: Forward) -> RequestDe
     part = stored.part
     validator = ranges.strong_validator(stored.response.fields, stored.response_time)
     caller_asks = not request.fields.names.isdisjoint(validation.ASKS_FOR_NEWS)
-    if part is None or not part.is_prefix or part.length == 0 or validator is None or caller_asks:
+    if part is None or not part.is_prefix or validator is None or caller_asks:
         return plain
     detail = f"{part.length} of {'?' if part.size is None else part.size} bytes"
     asking = request.fields.replacing(("Range", f"bytes={part.length}-"), ("If-Range", validator))

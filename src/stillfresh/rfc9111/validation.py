@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 # §4.3.2: by these a caller asks whether it has the present response already.
 ASKS_FOR_NEWS: Final = frozenset({"if-none-match", "if-modified-since"})
+# Fields that are about what the caller has and wants, and no part of a request made for the cache.
+OF_CALLER: Final = ASKS_FOR_NEWS | {"range", "if-range"}
 # §4.3.2: these protect what an origin is to do, and are not a cache's to evaluate.
-_FOR_ORIGIN: Final = frozenset({"if-match", "if-unmodified-since"})
+FOR_ORIGIN: Final = frozenset({"if-match", "if-unmodified-since"})
 
 # RFC 9110 §15.4.5: a 304 says which response it is about and what is new of it; what describes a
 # body is not sent without one.
@@ -46,11 +48,6 @@ _NOT_UPDATED: Final = frozenset(
         "etag",
     }
 )
-
-
-def is_for_origin(request: Request) -> bool:
-    """Tell whether a request has preconditions that only the origin may evaluate (§4.3.2)."""
-    return not _FOR_ORIGIN.isdisjoint(request.fields.names)
 
 
 def asks_for_news(request: Request) -> bool:
