@@ -57,7 +57,10 @@ def test_what_nobody_vouches_for_is_neither_stored_nor_served(
     cache = MemoryCache()
     with CachedSession(cache) as session:
         unverified = get(session, origin, verify=False)
-        assert unverified.headers["Cache-Status"] == "stillfresh; fwd=bypass; fwd-status=200"
+        assert unverified.headers["Cache-Status"] == (
+            "stillfresh; fwd=bypass; fwd-status=200; "
+            'detail="the server\'s certificate is not verified (RFC 9110 section 4.3.4)"'
+        )
         assert "not verified" in str(unverified.cache)
         assert not list(cache.entries())
         assert get(session, origin, verify=vouched).cache.outcome is Outcome.MISS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -111,11 +112,15 @@ SCENES = {
 }
 
 
+DIGEST = re.compile("=[0-9a-f]{32}")
+
+
 def summary(world: World, answer: Got, body: bytes) -> tuple[object, ...]:
-    """Say all that came of a request, generations of variants aside."""
-    info = answer.info
+    """Say all that came of a request, generations of variants aside, which no two worlds share."""
+    info, response = answer.info, answer.response
+    status = DIGEST.sub("=digest", response.fields.get("cache-status") or "")
     return (
-        answer.response,
+        response._replace(fields=response.fields.replacing(("Cache-Status", status))),
         body,
         (info.outcome, info.why, info.age, info.ttl, info.stored, info.storing),
         [type(event) for event in world.events],

@@ -24,11 +24,15 @@ from stillfresh.rfc9111.fields import Fields
 from stillfresh.rfc9111.keys import CREDENTIALS, is_selected, selection_of
 from stillfresh.rfc9111.messages import Request, Response, Selection, StoredResponse
 from stillfresh.rfc9111.policy import Policy
+from stillfresh.rfc9111.ranges import Part, complete_head
 
 NOW = 1_700_000_000.0
 URL = "https://example.org/a"
 PRIVATE = Policy()
 SHARED = Policy(shared=True)
+BOTH = pytest.mark.parametrize(
+    "policy", [pytest.param(PRIVATE, id="private"), pytest.param(SHARED, id="shared")]
+)
 
 
 def table(rows: Mapping[str, object]) -> list[Any]:
@@ -110,6 +114,13 @@ def held(response: Response, request: Request | None = None, *, took: float = 0)
     )
 
 
+def part(first: int, last: int, size: int | None, *lines: str) -> StoredResponse:
+    """Return what is stored at `NOW` of a response of which only a run of bytes came."""
+    kept = held(response(*lines))
+    head = complete_head(kept.response, size)
+    return kept._replace(response=head, part=Part(first, last, size))
+
+
 def selection(request: Request, response: Response, policy: Policy) -> Selection:
     return selection_of(request.fields, policy.selecting_names(request, response), conceal)
 
@@ -120,9 +131,48 @@ def asked(
     *,
     policy: Policy = PRIVATE,
     after: float = 0,
+    size: int | None = None,
 ) -> RequestDecision:
-    """Tell what becomes of a request that is made so many seconds after `NOW`."""
-    return policy.on_request(request, stored, NOW + after)
+    """Tell what becomes of a request that is made so many seconds after `NOW`.
+
+    `size` is how many bytes of body are stored.
+    """
+    return policy.on_request(request, stored, NOW + after, size=size)
+
+
+def failed(
+    request: Request,
+    stored: StoredResponse,
+    *,
+    policy: Policy = PRIVATE,
+    after: float = 0,
+    size: int | None = None,
+) -> Serve | None:
+    """Tell what stands in where the origin fails so many seconds after `NOW`."""
+    return policy.on_failure(request, stored, NOW + after, "status 503", size=size)
+
+
+def completed(
+    response: Response,
+    stored: StoredResponse,
+    request: Request | None = None,
+    *,
+    policy: Policy = PRIVATE,
+    after: float = 0,
+) -> Store | None:
+    """Tell what a response, asked for after a stored part, completes so many seconds on."""
+    at = NOW + after
+    return policy.on_completion(request or get(), response, stored, at, at)
+
+
+def sent(decision: Serve | None, body: bytes) -> bytes:
+    """Return what is sent of the body that is stored."""
+    assert isinstance(decision, Serve), decision
+    pieces = (body,) if decision.pieces is None else decision.pieces
+    return b"".join(
+        piece if isinstance(piece, bytes) else body[piece.first : piece.last + 1]
+        for piece in pieces
+    )
 
 
 def is_stored(decision: ResponseDecision) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 
 import pytest
 
@@ -51,7 +50,10 @@ class Answering(Suite):
     ) -> None:
         url = origin.on("/", fresh())
         miss = client.get(url)
-        assert miss["Cache-Status"] == "stillfresh; fwd=uri-miss; fwd-status=200; stored"
+        assert miss["Cache-Status"] == (
+            "stillfresh; fwd=uri-miss; fwd-status=200; stored; "
+            'detail="nothing is stored for this URI (RFC 9111 section 4)"'
+        )
         assert miss.info.outcome is Outcome.MISS
         assert miss.info.why.reason is Reason.NO_STORED
         assert miss.info.stored
@@ -115,7 +117,8 @@ class Answering(Suite):
     ) -> None:
         url = origin.on("/", Reply(headers=headers, body=b"1"), Reply(headers=headers, body=b"2"))
         assert [client.get(url).body, client.get(url).body] == [b"1", b"2"]
-        assert "stored" not in client.get(url)["Cache-Status"].partition("fwd-status")[2]
+        parameters = client.get(url)["Cache-Status"].partition("; detail=")[0].split("; ")
+        assert "stored" not in parameters
 
     @pytest.mark.parametrize("status", [200, 203, 300, 301, 308, 404, 405, 410, 414, 501, 503, 299])
     def test_any_final_status_is_stored_where_it_says_so(
@@ -262,90 +265,34 @@ class RequestDirectives(Suite):
             assert answer["Cache-Status"].startswith('stillfresh; detail="')
         assert len(origin.received) == asked
 
-    @pytest.mark.parametrize(
-        "headers", [{"Range": "bytes=0-1"}, {"If-None-Match": '"1"'}], ids=["range", "condition"]
-    )
+    @pytest.mark.parametrize("name", ["If-Match", "If-Unmodified-Since"])
     def test_only_if_cached_with_what_the_cache_does_not_answer(
-        self, origin: Origin, client: Driver, aging: str, headers: dict[str, str]
+        self, origin: Origin, client: Driver, aging: str, name: str
     ) -> None:
         asked = len(origin.received)
-        answer = client.get(aging, {**headers, "Cache-Control": "only-if-cached"})
+        answer = client.get(aging, {name: "x", "Cache-Control": "only-if-cached"})
         assert answer.status == 504
         assert len(origin.received) == asked
 
 
 class CallersOwn(Suite):
-    """Requests that are between the caller and the origin (§3.3, §4.3.2)."""
+    """Requests that are between the caller and the origin (§4.3.2, RFC 9110 §9.3.1)."""
 
     @pytest.fixture
     def tagged(self, origin: Origin, client: Driver) -> str:
-        def answer(request: Received) -> Reply:
-            if request.header("If-None-Match") == '"1"':
-                return Reply(304, {"ETag": '"1"', "X-Seen": "304"})
-            if request.header("Range"):
-                headers = {"Content-Range": "bytes 1-2/5", "Cache-Control": "max-age=60"}
-                return Reply(206, headers, b"el")
-            return fresh(etag='"1"')
+        url = origin.on("/", fresh(etag='"1"'))
+        client.get(url)
+        return url
 
-        return origin.on("/", answer)
-
-    @pytest.fixture(params=["nothing stored", "stored"])
-    def prepared(
-        self, request: pytest.FixtureRequest, client: Driver, tagged: str
-    ) -> Iterator[bool]:
-        stored = request.param == "stored"
-        if stored:
-            client.get(tagged)
-        yield stored
-        # Whatever it was, it has changed nothing.
-        answer = client.get(tagged)
-        assert answer.from_cache is stored
-        assert (answer.status, answer.body, answer["X-Seen"]) == (200, b"hello", "")
-
-    def test_a_304_to_the_callers_condition_is_the_callers(
-        self, origin: Origin, client: Driver, tagged: str, *, prepared: bool
+    @pytest.mark.parametrize("name", ["If-Match", "If-Unmodified-Since"])
+    def test_what_protects_is_for_the_origin(
+        self, origin: Origin, client: Driver, tagged: str, name: str
     ) -> None:
-        answer = client.get(tagged, {"If-None-Match": '"1"'})
-        assert (answer.status, answer.body, answer["X-Seen"]) == (304, b"", "304")
+        answer = client.get(tagged, {name: "x"})
         assert not answer.from_cache
         assert answer.info.why.reason is Reason.PRECONDITION
-        assert origin.received[-1].header("If-None-Match") == '"1"'
-
-    def test_the_callers_condition_goes_out_as_it_is_when_the_stored_one_is_stale(
-        self, origin: Origin, client: Driver, tagged: str, clock: ManualClock
-    ) -> None:
-        client.get(tagged)
-        clock.advance(61)
-        assert client.get(tagged, {"If-None-Match": '"0", "1"'}).status == 200
-        assert origin.received[-1].header("If-None-Match") == '"0", "1"'
-
-    def test_a_range_is_passed_through(
-        self, origin: Origin, client: Driver, tagged: str, *, prepared: bool
-    ) -> None:
-        answer = client.get(tagged, {"Range": "bytes=1-2"})
-        assert (answer.status, answer.body) == (206, b"el")
-        assert not answer.from_cache
-        assert origin.received[-1].header("Range") == "bytes=1-2"
-
-    def test_a_whole_answer_to_a_range_is_a_whole_answer(
-        self, origin: Origin, client: Driver
-    ) -> None:
-        url = origin.on("/whole", fresh(b"all of it"))
-        assert client.get(url, {"Range": "bytes=0-1"}).body == b"all of it"
-        assert client.get(url).body == b"all of it"
-
-    def test_a_condition_on_a_range(
-        self, origin: Origin, client: Driver, tagged: str, *, prepared: bool
-    ) -> None:
-        answer = client.get(tagged, {"Range": "bytes=1-2", "If-Range": '"1"'})
-        assert answer.status == 206
-        assert origin.received[-1].header("If-Range") == '"1"'
-
-    @pytest.mark.parametrize("name", ["If-Match", "If-Modified-Since", "If-Unmodified-Since"])
-    def test_other_conditions(self, origin: Origin, client: Driver, tagged: str, name: str) -> None:
-        client.get(tagged)
-        assert not client.get(tagged, {name: "x"}).from_cache
         assert origin.received[-1].header(name) == "x"
+        assert client.get(tagged).from_cache
 
     def test_a_412_is_the_callers(self, origin: Origin, client: Driver) -> None:
         url = origin.on("/", fresh(etag='"1"'), Reply(412))

@@ -179,7 +179,7 @@ class BrokenBodies(Suite):
         assert not heard.of(Stored)
         assert [event.status for event in heard.of(NotStored)] == [200]
         assert stream.head.info.storing is not None
-        assert stream.head.info.storing.reason is Reason.PARTIAL
+        assert stream.head.info.storing.reason is Reason.BROKEN_OFF
         assert client.get(url).body == b"whole"
 
     @pytest.mark.parametrize("framing", [Framing.LENGTH, Framing.CHUNKED], ids=lambda f: f.name)

@@ -30,7 +30,10 @@ class Validating(Suite):
         assert (answer.status, answer.reason, answer.body) == (200, "OK", b"hello")
         assert answer.from_cache
         assert answer.info.outcome is Outcome.REVALIDATED
-        assert answer["Cache-Status"] == "stillfresh; fwd=stale; fwd-status=304; ttl=10; stored"
+        assert answer["Cache-Status"] == (
+            "stillfresh; fwd=stale; fwd-status=304; ttl=10; stored; "
+            'detail="stale: max-age=60, age 61 (RFC 9111 section 4.2)"'
+        )
         assert origin.received[-1].header("If-None-Match") == '"1"'
         assert [event.ttl for event in heard.of(Revalidated)] == [10]
 
