@@ -35,7 +35,7 @@ except ImportError as error:
 
 from stillfresh import events
 from stillfresh.caches.urls import cache_of
-from stillfresh.engine.behind import Behind
+from stillfresh.engine.behind import LEFT_OUT, Behind
 from stillfresh.engine.body import BlockingBody, BlockingTee, Following
 from stillfresh.engine.credentials import Vault
 from stillfresh.engine.exchange import exchange
@@ -45,7 +45,6 @@ from stillfresh.rfc9111.decisions import Reason, Why, why
 from stillfresh.rfc9111.fields import Fields
 from stillfresh.rfc9111.messages import Request, Response
 from stillfresh.rfc9111.policy import Policy
-from stillfresh.rfc9111.validation import OF_CALLER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -181,7 +180,7 @@ class CacheAdapter(HTTPAdapter):
         A refresh of the same `key` that is still under way is enough.
         """
         again = request.copy()
-        for name in OF_CALLER:
+        for name in LEFT_OUT:
             again.headers.pop(name, None)
         policy = replace(self.policy, stale_while_revalidate=0)
 

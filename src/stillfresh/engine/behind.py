@@ -9,9 +9,13 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Final
 
+from stillfresh.rfc9111.validation import OF_CALLER
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# The request fields, in lower case, that a refresh leaves out: it is made for the cache.
+LEFT_OUT: Final = OF_CALLER
 # More stale responses than this at once are refreshed by later requests.
 _MOST: Final = 8
 

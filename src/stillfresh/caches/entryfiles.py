@@ -1,0 +1,242 @@
+"""One entry file: read, written and looked at, by the descriptor of its leaf directory.
+
+An entry file is a frame (see `frames`) that holds the body or names the body file beside it, and
+behind that the amendments that refreshes have appended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from stillfresh.caches import frames
+from stillfresh.caches.base import EntryInfo
+from stillfresh.caches.directory import write_all
+from stillfresh.caches.frames import BODY_ELSEWHERE, Frame
+from stillfresh.errors import CacheUnavailable, CorruptEntry
+
+if TYPE_CHECKING:
+    from stillfresh.caches.directory import Leaf
+
+# Up to this size an entry file is read in one call.
+AT_ONCE: Final = 1 << 16
+# Amendments behind an entry take up to this many bytes before the file is written anew: about ten
+# refreshes, and still little to read.
+_AMENDMENTS: Final = 1 << 12
+_COPY_STEP: Final = 1 << 20
+
+
+@lru_cache(maxsize=64)
+def file_name(key: str) -> str:
+    """Return the name of the entry file of `key`; other programs know it, so it never changes."""
+    return hashlib.sha224(frames.encode_key(key)).hexdigest()
+
+
+class InFile:
+    """The body's bytes in an open file."""
+
+    __slots__ = ("_fd", "_start")
+
+    def __init__(self, fd: int, start: int) -> None:
+        self._fd = fd
+        self._start = start
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes from `offset`."""
+        return _read_at(self._fd, self._start + offset, size)
+
+    def close(self) -> None:
+        """Close the file."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def write_frame(leaf: Leaf, temporary: str, frame: Frame, body: bytes) -> None:
+    """Write a whole entry file under a name that nobody knows; nothing stays of a failure."""
+    head, tail = frames.encode(frame)
+    fd = leaf.create(temporary)
+    try:
+        try:
+            write_all(fd, b"".join((head, body, tail)))
+        finally:
+            os.close(fd)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            leaf.unlink(temporary)
+        raise
+
+
+def rewrite(leaf: Leaf, name: str, frame: Frame, old: int) -> str:
+    """Write the entry file anew, around the body that the file `old` may hold; return its name."""
+    temporary = f"{name}.{frames.new_version()}.tmp"
+    head, tail = frames.encode(frame)
+    fd = leaf.create(temporary)
+    try:
+        try:
+            if frame.inline_size <= _COPY_STEP:
+                body = _read_exactly(old, frames.HEAD_SIZE, frame.inline_size)
+                write_all(fd, b"".join((head, body, tail)))
+            else:
+                write_all(fd, head)
+                for at in range(0, frame.inline_size, _COPY_STEP):
+                    step = min(_COPY_STEP, frame.inline_size - at)
+                    write_all(fd, _read_exactly(old, frames.HEAD_SIZE + at, step))
+                write_all(fd, tail)
+        finally:
+            os.close(fd)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            leaf.unlink(temporary)
+        raise
+    return temporary
+
+
+def read_frame(fd: int, status: os.stat_result) -> Frame | None:
+    """Read all but the body of an entry file; None where it is no frame, or a damaged one."""
+    found = read_frame_and_room(fd, status)
+    return None if found is None else found[0]
+
+
+def read_frame_and_room(fd: int, status: os.stat_result) -> tuple[Frame, int] | None:
+    """Read a frame, and how many bytes may be appended; None where it is none, or damaged."""
+    try:
+        return frame_of(_read_at(fd, 0, min(status.st_size, AT_ONCE)), fd, status)
+    except CorruptEntry:
+        return None
+
+
+def frame_of(data: bytes, fd: int, status: os.stat_result) -> tuple[Frame, int]:
+    """Read the frame that `data` is the beginning of.
+
+    Returns it, and how many bytes may be appended.
+    """
+    head = frames.parse_head(data)
+    end, size = head.frame_size, status.st_size
+    if not end <= size <= end + _AMENDMENTS:
+        msg = f"{size} bytes where the frame has {end}"
+        raise CorruptEntry(msg)
+    if len(data) == size:
+        tail = data[head.tail_at :]
+    else:
+        tail = _read_exactly(fd, head.tail_at, size - head.tail_at)
+    if size == end:
+        return frames.decode(head, data, tail), _AMENDMENTS
+    frame = frames.decode(head, data, tail[: head.tail_size])
+    frame, amendments = frames.amended(frame, tail[head.tail_size :])
+    # Nothing can be found behind a write that was cut short.
+    return frame, _AMENDMENTS - amendments if end + amendments == size else 0
+
+
+def body_file_of(leaf: Leaf, name: str) -> str | None:
+    """Return the name of the body file that goes with the present entry file, if one does."""
+    try:
+        fd, status = leaf.open(name)
+    except OSError:
+        return None
+    try:
+        head = frames.parse_head(_read_at(fd, 0, frames.HEAD_SIZE))
+    except CorruptEntry:
+        return f"{name}.body" if status.st_size else None
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    if head.flags & BODY_ELSEWHERE:
+        return f"{name}.{head.version.hex()}.body"
+    return None
+
+
+def is_present(leaf: Leaf, name: str, version: str, *, held: bool) -> bool:
+    """Tell whether the present entry is `version`, which only who holds the lock can rely on."""
+    if not held:
+        msg = f"others are at work on {name}"
+        raise CacheUnavailable(msg)
+    try:
+        fd, status = leaf.open(name)
+    except FileNotFoundError:
+        return False
+    try:
+        frame = read_frame(fd, status)
+    finally:
+        os.close(fd)
+    return frame is not None and frame.version == version
+
+
+def stamp(status: os.stat_result) -> str:
+    """Name a version of another program's file by what changes with it."""
+    return f"foreign-{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
+
+
+def info(leaf: Leaf, name: str) -> EntryInfo | None:
+    """Describe an entry file for a listing; None if it is gone."""
+    try:
+        fd, status = leaf.open(name)
+    except OSError:
+        return None
+    try:
+        frame = read_frame(fd, status)
+    finally:
+        os.close(fd)
+    if frame is not None and file_name(frame.key) != name:
+        frame = None
+    body = f"{name}.body" if frame is None else f"{name}.{frame.version}.body"
+    beside = 0
+    if frame is None or frame.flags & BODY_ELSEWHERE:
+        with contextlib.suppress(OSError):
+            body_fd, body_status = leaf.open(body)
+            os.close(body_fd)
+            beside = body_status.st_size
+    return EntryInfo(
+        key=None if frame is None else frame.key,
+        name=name,
+        size=status.st_size + beside,
+        body_size=beside if frame is None else frame.body_size,
+        stored_at=status.st_mtime if frame is None else frame.stored_at,
+        used_at=status.st_atime,
+        expires_at=None if frame is None else frame.expires_at,
+        foreign=frame is None,
+    )
+
+
+def is_past(entry: Frame | EntryInfo, now: float) -> bool:
+    """Tell whether an entry has stopped existing."""
+    return entry.expires_at is not None and entry.expires_at <= now
+
+
+def touch(fd: int, now: float, status: os.stat_result) -> None:
+    """Note that an entry was used."""
+    # A read-only file system keeps no recency; that is no reason to fail a hit.
+    with contextlib.suppress(OSError, OverflowError, TypeError):
+        os.utime(fd, ns=(int(now * 1e9), status.st_mtime_ns))
+
+
+def _read_exactly(fd: int, offset: int, size: int) -> bytes:
+    parts = []
+    while size:
+        part = _read_at(fd, offset, size)
+        if not part:
+            msg = f"the entry file ends at byte {offset}"
+            raise CorruptEntry(msg)
+        parts.append(part)
+        offset += len(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+if hasattr(os, "pread"):
+
+    def _read_at(fd: int, offset: int, size: int) -> bytes:
+        return os.pread(fd, size, offset)
+
+else:
+
+    def _read_at(fd: int, offset: int, size: int) -> bytes:
+        os.lseek(fd, offset, os.SEEK_SET)
+        return os.read(fd, size)

@@ -1,0 +1,189 @@
+"""Writing one entry of a file cache, from its first byte to the rename that commits it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from stillfresh.caches import frames
+from stillfresh.caches.directory import fail, write_all
+from stillfresh.caches.entryfiles import file_name, write_frame
+from stillfresh.caches.frames import BODY_ELSEWHERE, HAS_BODY, Frame
+from stillfresh.errors import CacheUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stillfresh.caches.directory import Directory, Leaf
+    from stillfresh.caches.entry import Seal
+
+_T = TypeVar("_T")
+
+# Up to this size a body waits in memory for its commit.
+_HELD: Final = 1 << 16
+# How often a writer starts over because somebody removes the directory under its hands.
+_TRIES: Final = 16
+
+
+class FileSink:
+    """Writes one version: small ones at the commit, longer ones as they come."""
+
+    def __init__(
+        self,
+        tree: Directory,
+        key: str,
+        version: str,
+        ride_along: int | None,
+        *,
+        replace: Callable[[Leaf, str, str], None],
+        check_open: Callable[[], None],
+    ) -> None:
+        """Write below `tree`.
+
+        Args:
+            tree: where the cache has its files.
+            key: of the entry.
+            version: its name.
+            ride_along: bodies longer than this go to a file of their own; None is never.
+            replace: lets a finished file take the place of the present entry file.
+            check_open: raises `CacheClosed` once the cache is.
+        """
+        self._tree = tree
+        self._replace = replace
+        self._check_open = check_open
+        self._key = key
+        self._name = file_name(key)
+        self._version = version
+        self._elsewhere = ride_along is not None
+        self._limit = _HELD if ride_along is None else ride_along
+        self._held = bytearray()
+        self._leaf: Leaf | None = None
+        self._fd = -1
+        self._file = ""
+
+    def write(self, chunk: memoryview, /) -> None:
+        """Take the next bytes of the body."""
+        try:
+            if self._fd < 0:
+                if len(self._held) + len(chunk) <= self._limit:
+                    self._held += chunk
+                    return
+                self._begin_file()
+            write_all(self._fd, chunk)
+        except OSError as error:
+            fail(error, f"writing the body of {self._name}")
+
+    def publish(self, seal: Seal) -> None:
+        """Let the entry take its place."""
+        self._check_open()
+        flags = HAS_BODY if seal.has_body else 0
+        if self._fd >= 0 and self._elsewhere:
+            flags |= BODY_ELSEWHERE
+        frame = Frame(
+            self._key,
+            seal.metadata,
+            flags,
+            seal.size,
+            seal.digest,
+            seal.version,
+            seal.stored_at,
+            seal.expires_at,
+        )
+        try:
+            if self._fd < 0:
+                self._publish_held(frame)
+            elif self._elsewhere:
+                if os.fstat(self._fd).st_nlink == 0:
+                    msg = f"the body of {self._name} was removed while it was written"
+                    raise CacheUnavailable(msg)
+                self._close_file()
+                self._place(self._leaf_here(), frame, b"")
+            else:
+                self._publish_file(frame)
+        except OSError as error:
+            fail(error, f"storing {self._name}")
+        self._file = ""
+        self._let_go()
+
+    def discard(self) -> None:
+        """Remove every trace."""
+        with contextlib.suppress(OSError):
+            self._close_file()
+        if self._file and self._leaf is not None:
+            with contextlib.suppress(OSError):
+                self._leaf.unlink(self._file)
+        self._file = ""
+        self._let_go()
+
+    def detach(self) -> None:
+        """Let go, and leave what is there to the process whose it is."""
+        self._file = ""
+        with contextlib.suppress(OSError):
+            self._close_file()
+        self._let_go()
+
+    def _begin_file(self) -> None:
+        kind = "body" if self._elsewhere else "tmp"
+        name = f"{self._name}.{self._version}.{kind}"
+        self._leaf, self._fd = self._again_if_swept(lambda leaf: (leaf, leaf.create(name)))
+        self._file = name
+        if not self._elsewhere:
+            write_all(self._fd, bytes(frames.HEAD_SIZE))
+        write_all(self._fd, bytes(self._held))
+        self._held.clear()
+
+    def _publish_held(self, frame: Frame) -> None:
+        def place(leaf: Leaf) -> None:
+            with leaf:
+                self._place(leaf, frame, bytes(self._held))
+
+        self._again_if_swept(place)
+
+    def _again_if_swept(self, use: Callable[[Leaf], _T]) -> _T:
+        """Give the leaf to `use`; again, if somebody clears the cache meanwhile."""
+        for _ in range(_TRIES):
+            with contextlib.suppress(FileNotFoundError):
+                leaf = self._tree.leaf(self._name, create=True)
+                try:
+                    return use(leaf)
+                except BaseException:
+                    leaf.close()
+                    raise
+        msg = f"the directory of {self._name} is removed faster than it is made"
+        raise CacheUnavailable(msg)
+
+    def _publish_file(self, frame: Frame) -> None:
+        head, tail = frames.encode(frame)
+        write_all(self._fd, tail)
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        write_all(self._fd, head)
+        self._close_file()
+        self._replace(self._leaf_here(), self._name, self._file)
+
+    def _place(self, leaf: Leaf, frame: Frame, body: bytes) -> None:
+        temporary = f"{self._name}.{frame.version}.tmp"
+        write_frame(leaf, temporary, frame, body)
+        try:
+            self._replace(leaf, self._name, temporary)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                leaf.unlink(temporary)
+            raise
+
+    def _leaf_here(self) -> Leaf:
+        if self._leaf is None:  # pragma: no cover - there is a file, so there is its leaf
+            msg = "no leaf"
+            raise OSError(msg)
+        return self._leaf
+
+    def _close_file(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def _let_go(self) -> None:
+        self._held.clear()
+        if self._leaf is not None:
+            self._leaf.close()
+            self._leaf = None
