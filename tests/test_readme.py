@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from stillfresh import Policy
 from stillfresh.clients.requests import CacheAdapter, CachedSession
 from tests.origin import Origin, Reply
 
@@ -40,6 +41,12 @@ def test_an_adapter_is_mounted_on_a_session_of_ones_own(
     session = names["session"]
     assert hasattr(session, "get_adapter")
     assert isinstance(session.get_adapter("https://example.org/"), CacheAdapter)
+
+
+def test_the_policy_is_one() -> None:
+    names: dict[str, object] = {}
+    exec(block_with("stale_if_error"), names)  # noqa: S102
+    assert isinstance(names["policy"], Policy)
 
 
 def own_cache() -> dict[str, object]:
