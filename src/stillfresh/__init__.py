@@ -15,6 +15,7 @@ from stillfresh.caches.base import BaseCache, Entry, EntryInfo, EntryWriter, Sep
 from stillfresh.caches.file import FileCache, SeparateBodyFileCache
 from stillfresh.caches.foreign import adapt
 from stillfresh.caches.memory import DictCache, MemoryCache
+from stillfresh.caches.pruning import DryRun, PruneReport, Repair, Stats, VerifyReport
 from stillfresh.caches.urls import cache_from_url
 from stillfresh.engine.answers import CacheInfo, Outcome
 from stillfresh.errors import (
@@ -44,6 +45,7 @@ __all__ = [
     "ConfigError",
     "CorruptEntry",
     "DictCache",
+    "DryRun",
     "Entry",
     "EntryInfo",
     "EntryWriter",
@@ -51,11 +53,15 @@ __all__ = [
     "MemoryCache",
     "Outcome",
     "Policy",
+    "PruneReport",
     "Reason",
+    "Repair",
     "Rule",
     "SeparateBodyBaseCache",
     "SeparateBodyFileCache",
+    "Stats",
     "StoreError",
+    "VerifyReport",
     "Why",
     "__version__",
     "adapt",

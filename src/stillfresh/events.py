@@ -86,6 +86,13 @@ class StoreFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Pruned(Event):
+    """A cache has kept itself within its bounds; `report` says what went."""
+
+    report: str
+
+
+@dataclass(frozen=True, slots=True)
 class RefreshFailed(Event):
     """What has been served stale could not be validated behind; a later request tries again."""
 
@@ -124,6 +131,8 @@ class LoggingHook:
         elif isinstance(event, RefreshFailed):
             error = event.error
             self._log.debug("refresh of %s failed: %s: %s", event.key, type(error).__name__, error)
+        elif isinstance(event, Pruned):
+            self._log.debug("pruned: %s", event.report)
         elif isinstance(event, Decided) and self._log.isEnabledFor(logging.DEBUG):
             name = type(event).__name__.lower()
             self._log.debug("%s %s %s: %s", name, event.method, event.url, event.why)

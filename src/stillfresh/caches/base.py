@@ -27,7 +27,17 @@ from stillfresh.caches.entry import (
 )
 from stillfresh.caches.expiry import Expires, moment
 from stillfresh.caches.pairing import Pairing
-from stillfresh.errors import CacheClosed, StoreError
+from stillfresh.caches.pruning import (
+    Bounds,
+    DryRun,
+    Progress,
+    PruneReport,
+    Repair,
+    Stats,
+    VerifyReport,
+    plan,
+)
+from stillfresh.errors import BodyLost, CacheClosed, CorruptEntry, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -108,7 +118,7 @@ class BaseCache(ABC):
 
     @abstractmethod
     def entries(self) -> Iterator[EntryInfo]:
-        """List what is stored, in no promised order.
+        """List what is stored, in no promised order; entries may be removed meanwhile.
 
         Raises:
             StoreError: the backend failed, or can't list.
@@ -121,6 +131,79 @@ class BaseCache(ABC):
         Raises:
             StoreError: the backend failed; some entries may be left.
         """
+
+    # Questions about all of it, answered here by the listing; a cache that knows better may.
+
+    def stats(self, *, progress: Progress | None = None) -> Stats:
+        """Count what is stored.
+
+        Raises:
+            StoreError: the backend failed, or can't list.
+        """
+        stats = Stats()
+        for entry in self.entries():
+            stats.add(entry)
+            if progress is not None:
+                progress(stats.entries, None)
+        return stats
+
+    def prune(
+        self,
+        *,
+        max_bytes: int | None = None,
+        max_age: float | None = None,
+        dry_run: DryRun = DryRun.NO,
+        progress: Progress | None = None,
+    ) -> PruneReport:
+        """Remove what is over the bounds.
+
+        That is expired entries, those not used for over `max_age` seconds, and the least recently
+        used ones until `max_bytes` are left.
+
+        Raises:
+            StoreError: the backend failed, or can't list.
+            ConfigError: a bound is negative.
+        """
+        bounds = Bounds(max_bytes=max_bytes, max_age=max_age)
+        verdicts = plan(self.entries(), bounds, self._clock()).carried_out()
+        report = PruneReport()
+        for done, entry in enumerate(self.entries(), 1):
+            cause = verdicts.cause(entry)
+            if cause is not None and entry.key is not None:
+                if dry_run is DryRun.YES or self.remove(entry.key):
+                    report.remove(entry, cause)
+            else:
+                report.keep(entry)
+            if progress is not None:
+                progress(done, None)
+        return report
+
+    def verify(
+        self, *, repair: Repair = Repair.REPORT, progress: Progress | None = None
+    ) -> VerifyReport:
+        """Check the length and digest of every entry; remove what is damaged if asked to.
+
+        Raises:
+            StoreError: the backend failed, or can't list.
+        """
+        report = VerifyReport()
+        for done, listed in enumerate(self.entries(), 1):
+            if listed.key is None:
+                report.unchecked += 1
+                continue
+            try:
+                entry = self.open(listed.key)
+                if entry is not None:
+                    with entry:
+                        entry.verify()
+                    report.checked += 1
+            except (BodyLost, CorruptEntry) as error:
+                report.damaged[listed.name] = str(error)
+                if repair is Repair.REMOVE:
+                    report.repaired += self.remove(listed.key)
+            if progress is not None:
+                progress(done, None)
+        return report
 
     def close(self) -> None:
         """Let go of everything held open. Any use after it but `close` raises `CacheClosed`."""

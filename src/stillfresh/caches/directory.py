@@ -35,9 +35,8 @@ _BY_DESCRIPTOR: Final = (
     and os.scandir in os.supports_fd
     and hasattr(os, "O_DIRECTORY")
 )
-_COMMON: Final = (
-    getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-)
+_NOFOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
+_COMMON: Final = _NOFOLLOW | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _DIRECTORY: Final = os.O_RDONLY | _COMMON | getattr(os, "O_DIRECTORY", 0)
 # O_NONBLOCK: opening a FIFO that somebody put there must not wait for its writer.
 _READ: Final = os.O_RDONLY | _COMMON | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
@@ -205,13 +204,21 @@ class Directory:
         """Remove empty directories of the layout, the root stays."""
         for leaf in self.leaves():
             with leaf:
-                parts = [self.root, *leaf.path[len(self.root) + 1 :].split(os.sep)]
-            while len(parts) > 1:
-                try:
-                    os.rmdir(os.sep.join(parts))
-                except OSError:
-                    break
-                parts.pop()
+                path = leaf.path
+            self.remove_if_empty(path)
+
+    def remove_if_empty(self, path: str) -> int:
+        """Remove the leaf at `path` and what is above it where that is empty; count them."""
+        parts = [self.root, *path[len(self._prefix) :].split(os.sep)]
+        removed = 0
+        while len(parts) > 1:
+            try:
+                os.rmdir(os.sep.join(parts))
+            except OSError:
+                break
+            parts.pop()
+            removed += 1
+        return removed
 
     def _refuse_strange_link(self, given: str, *, trusted: bool) -> None:
         try:
@@ -411,6 +418,20 @@ class Leaf:
         except FileNotFoundError:
             return []
 
+    def sync(self) -> None:
+        """Wait until the directory, and the ones above that lead to it, are on the disk."""
+        if self._fd is None:
+            return
+        os.fsync(self._fd)
+        if self.is_new:
+            # A new name in a directory is lost with that: each one up to the root has one.
+            for level in range(1, _LEVELS + 1):
+                fd = os.open("/".join([".."] * level), _DIRECTORY & ~_NOFOLLOW, dir_fd=self._fd)
+                try:
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+
     def turn(self) -> _Turn:
         """Keep other writers of this leaf out, and say whether that could be had.
 
@@ -497,7 +518,38 @@ except ImportError:  # no POSIX system
     def _unlock(fd: int) -> None:
         del fd
 
+    def hold(fd: int) -> None:
+        """Show that a file is being written. Without locks, that it is open has to do."""
+        del fd
+
+    def is_held(fd: int) -> bool:
+        """Tell whether somebody writes a file; where that can't be told, nobody has killed it."""
+        del fd
+        return True
+
+    def lock_at_once(fd: int) -> bool:
+        """Take the lock of a file if nobody has it."""
+        del fd
+        return True
+
 else:
+
+    def hold(fd: int) -> None:
+        """Show that a file is being written, until it is closed or its writer dies."""
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+    def is_held(fd: int) -> bool:
+        """Tell whether somebody is writing a file; one that can't be locked might be."""
+        return not lock_at_once(fd)
+
+    def lock_at_once(fd: int) -> bool:
+        """Take the lock of a file if nobody has it."""
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
 
     def _try_lock(fd: int) -> bool:
         for pause in _LOCK_PAUSES:

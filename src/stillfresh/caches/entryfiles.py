@@ -27,6 +27,8 @@ AT_ONCE: Final = 1 << 16
 # refreshes, and still little to read.
 _AMENDMENTS: Final = 1 << 12
 _COPY_STEP: Final = 1 << 20
+# The name of an entry file is a digest in hexadecimal; what goes with it begins with that.
+NAME_LENGTH: Final = 56
 
 
 @lru_cache(maxsize=64)
@@ -58,13 +60,17 @@ class InFile:
         self.close()
 
 
-def write_frame(leaf: Leaf, temporary: str, frame: Frame, body: bytes) -> None:
+def write_frame(
+    leaf: Leaf, temporary: str, frame: Frame, body: bytes, *, durable: bool = False
+) -> None:
     """Write a whole entry file under a name that nobody knows; nothing stays of a failure."""
     head, tail = frames.encode(frame)
     fd = leaf.create(temporary)
     try:
         try:
             write_all(fd, b"".join((head, body, tail)))
+            if durable:
+                os.fsync(fd)
         finally:
             os.close(fd)
     except BaseException:

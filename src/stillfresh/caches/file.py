@@ -18,6 +18,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from stillfresh import events
 from stillfresh.caches import frames
 from stillfresh.caches.base import (
     BaseCache,
@@ -31,14 +32,20 @@ from stillfresh.caches.base import (
     as_bytes,
     moment,
 )
-from stillfresh.caches.directory import Directory, Leaf, fail, read_all, write_all
+from stillfresh.caches.directory import (
+    Directory,
+    Leaf,
+    fail,
+    read_all,
+    store_error,
+    write_all,
+)
 from stillfresh.caches.entryfiles import (
     AT_ONCE,
     InFile,
     body_file_of,
     file_name,
     frame_of,
-    info,
     is_past,
     is_present,
     read_frame_and_room,
@@ -49,7 +56,16 @@ from stillfresh.caches.entryfiles import (
 from stillfresh.caches.filesink import FileSink
 from stillfresh.caches.frames import BODY_ELSEWHERE, HAS_BODY, Frame
 from stillfresh.caches.pairing import Pairing
-from stillfresh.errors import CorruptEntry
+from stillfresh.caches.pruning import (
+    Bounds,
+    DryRun,
+    Progress,
+    PruneReport,
+    Repair,
+    VerifyReport,
+)
+from stillfresh.caches.upkeep import LOW, Pruner, Upkeep
+from stillfresh.errors import BodyLost, CacheFull, CacheUnavailable, CorruptEntry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,7 +87,6 @@ _LOCK_TIMEOUT: Final = 0.05
 _CACHECONTROL: Final = b"cc="
 # A frame whose magic has been damaged still has most of its bytes in common with it.
 _RESEMBLES: Final = 5
-_NAME_LENGTH: Final = 56
 
 
 class _DirectoryCache(BaseCache):
@@ -88,6 +103,9 @@ class _DirectoryCache(BaseCache):
         dirmode: int = 0o700,
         lock_class: Callable[[str], Any] | None = None,
         *,
+        max_bytes: int | None = None,
+        max_age: float | None = None,
+        durable: bool = False,
         allow_unsafe_root: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -101,6 +119,14 @@ class _DirectoryCache(BaseCache):
             lock_class: makes a lock from a path, like those of `filelock`. Writers then take it
                 as well, on one file in the root, where it can be had within a moment. Nothing
                 needs it.
+            max_bytes: the most that all entries may take, whatever processes write them. When
+                enough has been written they are pruned, in a thread, the least recently used
+                first. Default: no bound.
+            max_age: entries not used for longer than this many seconds go when it is pruned.
+                Default: no bound.
+            durable: wait at each commit until the entry is on the disk (fsync). Without it a
+                power cut may lose what was stored last, or leave it damaged: that is then seen,
+                and a miss, so a cache has little use for it.
             allow_unsafe_root: use a root that another user owns or may write to.
             clock: the time, in seconds since the epoch.
 
@@ -114,9 +140,14 @@ class _DirectoryCache(BaseCache):
         self.filemode = filemode
         self.dirmode = dirmode
         self.lock_class = lock_class
+        self.max_bytes = max_bytes
+        self.max_age = max_age
+        self.durable = durable
         self._tree = Directory(
             directory, filemode=filemode, dirmode=dirmode, trusted=allow_unsafe_root
         )
+        self._bounds = Bounds(max_bytes=max_bytes, max_age=max_age)
+        self._begin()
 
     def __repr__(self) -> str:
         """Name the cache and its directory."""
@@ -124,11 +155,17 @@ class _DirectoryCache(BaseCache):
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the settings; what threads have in hand stays here."""
-        return {name: value for name, value in vars(self).items() if name != "_pairing"}
+        mine = {"_pairing", "_upkeep", "_pruner"}
+        return {name: value for name, value in vars(self).items() if name not in mine}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take up the settings in another process."""
         vars(self).update(state)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._upkeep = Upkeep(self._tree, self._bounds, self._clock, self._turn)
+        self._pruner = Pruner(self._prune_by_itself)
 
     def path(self, key: str) -> str:
         """Return the path of the entry file of `key`, whether it exists or not."""
@@ -169,6 +206,10 @@ class _DirectoryCache(BaseCache):
                 self._ride_along,
                 replace=self._replace_present,
                 check_open=self._check_open,
+                check_room=self._check_room,
+                published=self._note,
+                max_bytes=self.max_bytes,
+                durable=self.durable,
             ),
             version=version,
             clock=self._clock,
@@ -231,14 +272,116 @@ class _DirectoryCache(BaseCache):
         self._check_open()
         now = self._clock()
         try:
-            for leaf in self._tree.leaves():
-                with leaf:
-                    for name in leaf.names():
-                        listed = info(leaf, name) if len(name) == _NAME_LENGTH else None
-                        if listed is not None and not is_past(listed, now):
-                            yield listed
+            for listed in self._upkeep.listing():
+                if not is_past(listed, now):
+                    yield listed
         except OSError as error:
             fail(error, f"listing {self._tree.root}")
+
+    def prune(
+        self,
+        *,
+        max_bytes: int | None = None,
+        max_age: float | None = None,
+        dry_run: DryRun = DryRun.NO,
+        progress: Progress | None = None,
+    ) -> PruneReport:
+        """Remove what is over the bounds, what killed writers have left, and empty directories.
+
+        That is expired entries, those not used for over `max_age` seconds, and the least recently
+        used ones until `max_bytes` are left. A bound that isn't given is the cache's own. What is
+        used or replaced meanwhile stays.
+
+        Raises:
+            StoreError: the backend failed, or another process is pruning.
+            ConfigError: a bound is negative.
+        """
+        self._check_open()
+        bounds = Bounds(
+            max_bytes=self.max_bytes if max_bytes is None else max_bytes,
+            max_age=self.max_age if max_age is None else max_age,
+        )
+        try:
+            report = self._upkeep.prune(bounds, dry_run=dry_run, progress=progress)
+        except OSError as error:
+            fail(error, f"pruning {self._tree.root}")
+        if report is None:
+            msg = f"another process is pruning {self._tree.root}"
+            raise CacheUnavailable(msg)
+        return report
+
+    def verify(
+        self, *, repair: Repair = Repair.REPORT, progress: Progress | None = None
+    ) -> VerifyReport:
+        """Check the length and digest of every entry; remove what is damaged if asked to.
+
+        Other programs' entries bear no digest: of theirs it is looked at whether a body that
+        there should be is there.
+
+        Raises:
+            StoreError: the backend failed.
+        """
+        self._check_open()
+        report = VerifyReport()
+        try:
+            for done, listed in enumerate(self._upkeep.listing(), 1):
+                self._verify(listed, repair, report)
+                if progress is not None:
+                    progress(done, None)
+        except OSError as error:
+            fail(error, f"verifying {self._tree.root}")
+        return report
+
+    def close(self) -> None:
+        """Let go of everything held open; pruning that is under way stops."""
+        super().close()
+        self._pruner.stop()
+
+    def _verify(self, listed: EntryInfo, repair: Repair, report: VerifyReport) -> None:
+        name = listed.name
+        try:
+            entry = self._open_present(name, listed.key)
+            if entry is None:
+                return
+            with entry:
+                entry.verify()
+        except (BodyLost, CorruptEntry, _BodyMissingError) as error:
+            report.damaged[name] = str(error)
+            if repair is Repair.REMOVE:
+                with self._tree.leaf(name) as leaf:
+                    report.repaired += self._unlink_present(leaf, name)
+        except FileNotFoundError:
+            return
+        else:
+            report.unchecked += listed.foreign
+            report.checked += not listed.foreign
+
+    def _note(self, written: int) -> None:
+        """Count what was written, and begin to prune when that is enough."""
+        if not self._bounds or not self._upkeep.is_due(written):
+            return
+        if self._upkeep.has_few():
+            self._prune_by_itself(lambda: False)
+        else:
+            self._pruner.start()
+
+    def _check_room(self) -> None:
+        if self._upkeep.is_full():
+            self._pruner.start()
+            msg = f"{self._tree.root} is full, and being pruned"
+            raise CacheFull(msg)
+
+    def _prune_by_itself(self, stopped: Callable[[], bool]) -> None:
+        bound = self.max_bytes
+        bounds = Bounds(max_bytes=None if bound is None else int(bound * LOW), max_age=self.max_age)
+        try:
+            report = self._upkeep.prune(bounds, stopped=stopped)
+        except OSError as error:
+            failure = store_error(error, f"pruning {self._tree.root}")
+            events.emit(self.hook, events.StoreFailed("", "prune", failure))
+        else:
+            if report is not None:
+                events.emit(self.hook, events.Pruned("", str(report)))
 
     def clear(self) -> None:
         """Remove every file of the layout and the directories it leaves empty.
@@ -256,7 +399,8 @@ class _DirectoryCache(BaseCache):
         except OSError as error:
             fail(error, f"clearing {self._tree.root}")
 
-    def _open_present(self, name: str, key: str) -> Entry | None:
+    def _open_present(self, name: str, key: str | None) -> Entry | None:
+        """Open an entry file, of a `key` or, with None, of whichever it says."""
         fd, status = self._tree.open(name)
         try:
             data = read_all(fd, min(status.st_size, AT_ONCE))
@@ -264,7 +408,7 @@ class _DirectoryCache(BaseCache):
                 self._refuse_damage(data)
                 return self._open_foreign(name, data, fd, status)
             frame, _ = frame_of(data, fd, status)
-            if frame.key != key:
+            if frame.key != key and (key is not None or file_name(frame.key) != name):
                 msg = f"{name} holds the entry of another key"
                 raise CorruptEntry(msg)
             now = self._clock()
@@ -426,6 +570,7 @@ class SeparateBodyFileCache(_DirectoryCache, SeparateBodyBaseCache):
 
 class _BodyMissingError(Exception):
     def __init__(self, version: str) -> None:
+        super().__init__("the body file is missing")
         self.version = version
 
 

@@ -7,10 +7,10 @@ import os
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from stillfresh.caches import frames
-from stillfresh.caches.directory import fail, write_all
+from stillfresh.caches.directory import fail, hold, write_all
 from stillfresh.caches.entryfiles import file_name, write_frame
 from stillfresh.caches.frames import BODY_ELSEWHERE, HAS_BODY, Frame
-from stillfresh.errors import CacheUnavailable
+from stillfresh.errors import CacheFull, CacheUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +38,10 @@ class FileSink:
         *,
         replace: Callable[[Leaf, str, str], None],
         check_open: Callable[[], None],
+        check_room: Callable[[], None],
+        published: Callable[[int], None],
+        max_bytes: int | None,
+        durable: bool,
     ) -> None:
         """Write below `tree`.
 
@@ -48,10 +52,19 @@ class FileSink:
             ride_along: bodies longer than this go to a file of their own; None is never.
             replace: lets a finished file take the place of the present entry file.
             check_open: raises `CacheClosed` once the cache is.
+            check_room: raises `CacheFull` while there is none.
+            published: is told how many bytes an entry takes that has taken its place.
+            max_bytes: entries larger than the cache may be are refused.
+            durable: wait until all of it is on the disk.
         """
         self._tree = tree
         self._replace = replace
         self._check_open = check_open
+        self._check_room = check_room
+        self._published = published
+        self._max_bytes = max_bytes
+        self._durable = durable
+        self._size = 0
         self._key = key
         self._name = file_name(key)
         self._version = version
@@ -64,6 +77,10 @@ class FileSink:
 
     def write(self, chunk: memoryview, /) -> None:
         """Take the next bytes of the body."""
+        self._size += len(chunk)
+        if self._max_bytes is not None and self._size > self._max_bytes:
+            msg = f"a body of over {self._max_bytes} bytes in a cache of at most that"
+            raise CacheFull(msg)
         try:
             if self._fd < 0:
                 if len(self._held) + len(chunk) <= self._limit:
@@ -77,6 +94,7 @@ class FileSink:
     def publish(self, seal: Seal) -> None:
         """Let the entry take its place."""
         self._check_open()
+        self._check_room()
         flags = HAS_BODY if seal.has_body else 0
         if self._fd >= 0 and self._elsewhere:
             flags |= BODY_ELSEWHERE
@@ -97,14 +115,18 @@ class FileSink:
                 if os.fstat(self._fd).st_nlink == 0:
                     msg = f"the body of {self._name} was removed while it was written"
                     raise CacheUnavailable(msg)
-                self._close_file()
+                if self._durable:
+                    os.fsync(self._fd)
+                # Open, and so held, until an entry names it: nobody sweeps it before.
                 self._place(self._leaf_here(), frame, b"")
+                self._close_file()
             else:
                 self._publish_file(frame)
         except OSError as error:
             fail(error, f"storing {self._name}")
         self._file = ""
         self._let_go()
+        self._published(seal.size + len(seal.metadata) + frames.HEAD_SIZE)
 
     def discard(self) -> None:
         """Remove every trace."""
@@ -127,6 +149,7 @@ class FileSink:
         kind = "body" if self._elsewhere else "tmp"
         name = f"{self._name}.{self._version}.{kind}"
         self._leaf, self._fd = self._again_if_swept(lambda leaf: (leaf, leaf.create(name)))
+        hold(self._fd)
         self._file = name
         if not self._elsewhere:
             write_all(self._fd, bytes(frames.HEAD_SIZE))
@@ -158,18 +181,32 @@ class FileSink:
         write_all(self._fd, tail)
         os.lseek(self._fd, 0, os.SEEK_SET)
         write_all(self._fd, head)
+        leaf = self._leaf_here()
+        if self._durable:
+            os.fsync(self._fd)
         self._close_file()
-        self._replace(self._leaf_here(), self._name, self._file)
+        self._replace(leaf, self._name, self._file)
+        if self._durable:
+            leaf.sync()
 
     def _place(self, leaf: Leaf, frame: Frame, body: bytes) -> None:
         temporary = f"{self._name}.{frame.version}.tmp"
-        write_frame(leaf, temporary, frame, body)
-        try:
-            self._replace(leaf, self._name, temporary)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                leaf.unlink(temporary)
-            raise
+        for left in range(_TRIES, 0, -1):
+            write_frame(leaf, temporary, frame, body, durable=self._durable)
+            try:
+                self._replace(leaf, self._name, temporary)
+            except FileNotFoundError:
+                # Somebody has swept it, taking it for a killed writer's.
+                if left == 1:
+                    raise
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    leaf.unlink(temporary)
+                raise
+            else:
+                break
+        if self._durable:
+            leaf.sync()
 
     def _leaf_here(self) -> Leaf:
         if self._leaf is None:  # pragma: no cover - there is a file, so there is its leaf

@@ -22,6 +22,7 @@ from stillfresh.caches.base import (
     moment,
 )
 from stillfresh.caches.frames import new_version
+from stillfresh.caches.pruning import Bounds
 from stillfresh.errors import CacheFull, ConfigError
 
 if TYPE_CHECKING:
@@ -45,11 +46,12 @@ class MemoryCache(BaseCache):
     """Entries in memory, the least recently used dropped when `max_bytes` is reached.
 
     `init_dict` gives values to start with, as in the classic `DictCache(init_dict)`; they are
-    copied. With `max_bytes=None` nothing is ever dropped. An entry that alone is larger than
-    `max_bytes` is refused with `CacheFull`.
+    copied. With `max_bytes=None` nothing is ever dropped for its size. An entry that alone is
+    larger than `max_bytes` is refused with `CacheFull`. Entries not used for longer than `max_age`
+    seconds are gone; they are dropped when others are stored.
 
     Raises:
-        ConfigError: `max_bytes` is not positive.
+        ConfigError: `max_bytes` is not positive, or `max_age` is negative.
     """
 
     def __init__(
@@ -57,14 +59,16 @@ class MemoryCache(BaseCache):
         init_dict: Mapping[str, bytes] | None = None,
         *,
         max_bytes: int | None = DEFAULT_MAX_BYTES,
+        max_age: float | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Start with `init_dict`, bounded by `max_bytes`."""
+        """Start with `init_dict`, bounded by `max_bytes` and `max_age`."""
         super().__init__(clock=clock)
         if max_bytes is not None and max_bytes <= 0:
             msg = f"max_bytes is a positive number of bytes or None, not {max_bytes!r}"
             raise ConfigError(msg)
         self.max_bytes = max_bytes
+        self.max_age = Bounds(max_age=max_age).max_age
         self._slots: OrderedDict[str, _Slot] = OrderedDict()
         self._used_at: dict[str, float] = {}
         self._size = 0
@@ -98,7 +102,7 @@ class MemoryCache(BaseCache):
             slot = self._slots.get(key)
             if slot is None:
                 return None
-            if _is_past(slot.seal.expires_at, now):
+            if _is_past(slot.seal.expires_at, now) or self._is_idle(key, now):
                 self._drop(key)
                 return None
             self._slots.move_to_end(key)
@@ -162,7 +166,8 @@ class MemoryCache(BaseCache):
             found = [(key, slot, self._used_at[key]) for key, slot in self._slots.items()]
         for key, slot, used_at in found:
             seal = slot.seal
-            if not _is_past(seal.expires_at, now):
+            idle = self.max_age is not None and now - used_at > self.max_age
+            if not idle and not _is_past(seal.expires_at, now):
                 yield EntryInfo(
                     key, key, slot.size, seal.size, seal.stored_at, used_at, seal.expires_at
                 )
@@ -197,6 +202,12 @@ class MemoryCache(BaseCache):
         self._size += size
         while self.max_bytes is not None and self._size > self.max_bytes:
             self._drop(next(iter(self._slots)))
+        now = self._clock()
+        while self._slots and self._is_idle(first := next(iter(self._slots)), now):
+            self._drop(first)
+
+    def _is_idle(self, key: str, now: float) -> bool:
+        return self.max_age is not None and now - self._used_at[key] > self.max_age
 
     def _drop(self, key: str) -> None:
         self._size -= self._slots.pop(key).size

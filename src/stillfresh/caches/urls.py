@@ -32,6 +32,8 @@ CacheLike: TypeAlias = BaseCache | ClassicCache | str | os.PathLike[str]
 _SIZE: Final = re.compile(
     r"(\d{1,18}(?:\.\d{1,18})?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE | re.ASCII
 )
+# How much the default cache may keep: what a browser's does, about.
+_DEFAULT_BOUND: Final = 1 << 30
 _UNITS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
@@ -58,7 +60,7 @@ def default_directory() -> str:
 
 def default_cache() -> BaseCache:
     """Make the cache that is used where nobody names one."""
-    return SeparateBodyFileCache(default_directory())
+    return SeparateBodyFileCache(default_directory(), max_bytes=_DEFAULT_BOUND)
 
 
 def cache_of(cache: CacheLike | None) -> BaseCache:
@@ -111,22 +113,37 @@ def _file(netloc: str, path: str, options: dict[str, str]) -> BaseCache:
     if netloc not in {"", "localhost"} or not path:
         msg = f"file://{netloc}{path}: write file:///path, with three slashes"
         raise ConfigError(msg)
+    folder = url2pathname(path)
+    size, age = options.pop("max_bytes", None), options.pop("max_age", None)
+    max_bytes = None if size is None else parse_size(size)
+    max_age = None if age is None else _seconds(age)
     match options.pop("body", "apart"):
         case "apart":
-            return SeparateBodyFileCache(url2pathname(path))
+            return SeparateBodyFileCache(folder, max_bytes=max_bytes, max_age=max_age)
         case "inside":
-            return FileCache(url2pathname(path))
+            return FileCache(folder, max_bytes=max_bytes, max_age=max_age)
         case other:
             msg = f"body={other}: write body=apart or body=inside"
             raise ConfigError(msg)
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        msg = f"max_age={text}: write a number of seconds"
+        raise ConfigError(msg) from None
 
 
 def _memory(netloc: str, path: str, options: dict[str, str]) -> BaseCache:
     if netloc or path:
         msg = "memory: has neither host nor path"
         raise ConfigError(msg)
-    size = options.pop("max_bytes", None)
-    return MemoryCache(max_bytes=DEFAULT_MAX_BYTES if size is None else parse_size(size))
+    size, age = options.pop("max_bytes", None), options.pop("max_age", None)
+    return MemoryCache(
+        max_bytes=DEFAULT_MAX_BYTES if size is None else parse_size(size),
+        max_age=None if age is None else _seconds(age),
+    )
 
 
 _SCHEMES: Final[dict[str, Callable[[str, str, dict[str, str]], BaseCache]]] = {

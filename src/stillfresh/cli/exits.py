@@ -13,6 +13,7 @@ class Exit(IntEnum):
     """An exit status."""
 
     OK = 0
+    DAMAGED = 1
     USAGE = 2
     NAME = 6
     CONNECTION = 7

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
@@ -16,7 +16,9 @@ import click
 
 from stillfresh import ConfigError, Outcome, __version__
 from stillfresh.cli.exits import MEANINGS, Exit
+from stillfresh.cli.options import cache_option
 from stillfresh.cli.output import OutputError, ReaderGone, opened
+from stillfresh.cli.text import say, show_line, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -154,13 +156,7 @@ class _Wanted:
     default=True,
     help="Follow redirects, or show the redirect itself.  [default: follow]",
 )
-@click.option(
-    "--cache",
-    envvar="STILLFRESH_CACHE",
-    metavar="URL",
-    help="The cache, such as file:///path/to/folder.  [default: what STILLFRESH_CACHE says, or one"
-    " in your cache folder]",
-)
+@cache_option
 @click.option(
     "--timeout",
     type=float,
@@ -219,10 +215,10 @@ def get(
     except ReaderGone:
         return Exit.READER_GONE
     except OutputError as error:
-        _say(str(error))
+        say(str(error))
         return Exit.OUTPUT
     except KeyboardInterrupt:
-        _say("interrupted")
+        say("interrupted")
         return Exit.INTERRUPTED
 
 
@@ -245,15 +241,15 @@ def _get(session: CachedSession, wanted: _Wanted, output: str, *, quiet: bool) -
             redirected=transfer.answered,
             receiving=transfer.received is not None,
         )
-        _say(failure.message)
+        say(failure.message)
         return failure.exit
     seconds = time.perf_counter() - started
     failed = response.status_code >= 400
     if failed:
-        _say(f"HTTP {response.status_code} {response.reason}")
+        say(f"HTTP {response.status_code} {response.reason}")
     if not quiet:
-        size = _size(transfer.received or 0)
-        _line(f"{_told(response.cache)} · {size} in {seconds:.3f} s")
+        size = size_text(transfer.received or 0)
+        show_line(f"{_told(response.cache)} · {size} in {seconds:.3f} s")
     return Exit.HTTP_ERROR if failed else Exit.OK
 
 
@@ -358,25 +354,13 @@ def _told(info: CacheInfo) -> str:
     return f"{what}: {why}"
 
 
-def _size(size: int) -> str:
-    """Write a number of bytes with the unit that fits."""
-    if size < 1024:
-        return f"{size} B"
-    amount = float(size)
-    for unit in ("KiB", "MiB", "GiB"):
-        amount /= 1024
-        if round(amount, 1) < 1024:
-            return f"{amount:.1f} {unit}"
-    return f"{amount / 1024:.1f} TiB"
-
-
 def _unchanged(request: PreparedRequest) -> PreparedRequest:
     return request
 
 
 class _Log(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        _say(record.getMessage())  # and no traceback, which urllib3's warnings have
+        say(record.getMessage())  # and no traceback, which urllib3's warnings have
 
 
 def _log(*, verbose: bool, quiet: bool) -> None:
@@ -384,15 +368,3 @@ def _log(*, verbose: bool, quiet: bool) -> None:
     level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING
     logging.basicConfig(handlers=[_Log()], level=max(level, logging.WARNING))
     logging.getLogger("stillfresh").setLevel(level)
-
-
-def _say(message: str) -> None:
-    _line(f"stillfresh: {message}")
-
-
-def _line(text: str) -> None:
-    """Write one line on stderr; what others have sent can't move the cursor about."""
-    shown = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
-    with suppress(OSError):  # it is no reason to fail that nobody listens
-        # Looked up each time: a progress bar puts itself before it.
-        click.echo(shown, err=True)

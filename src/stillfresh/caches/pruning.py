@@ -1,0 +1,254 @@
+"""What to remove so that a cache stays within its bounds: a pure plan, and what was done by it.
+
+A plan is made from one listing and carried out over another, so neither needs the entries in memory
+at once. What a census remembers is a histogram: how many bytes were last used how long ago.
+Expired entries go first, then those over the age, then the least recently used until the rest fits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+
+from stillfresh.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from stillfresh.caches.entry import EntryInfo
+
+# Ages are told apart to within about one in a hundred.
+_STEPS_A_DOUBLING: Final = 64
+
+
+class Cause(Enum):
+    """Why an entry goes."""
+
+    EXPIRED = "its time has passed"
+    OVER_AGE = "not used for longer than max_age"
+    OVER_SIZE = "least recently used of more than max_bytes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """How much a cache may keep.
+
+    Attributes:
+        max_bytes: the most bytes, all told; None is no bound.
+        max_age: entries not used for longer than this many seconds go; None is no bound.
+
+    Raises:
+        ConfigError: a bound is negative.
+    """
+
+    max_bytes: int | None = None
+    max_age: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        if self.max_bytes is not None and not self.max_bytes >= 0:
+            msg = f"max_bytes is a number of bytes or None, not {self.max_bytes!r}"
+            raise ConfigError(msg)
+        if self.max_age is not None and not self.max_age >= 0:
+            msg = f"max_age is a number of seconds or None, not {self.max_age!r}"
+            raise ConfigError(msg)
+
+    def __bool__(self) -> bool:
+        """Tell whether there is any bound."""
+        return self.max_bytes is not None or self.max_age is not None
+
+
+class Plan(NamedTuple):
+    """Which entries are to go.
+
+    Attributes:
+        bounds: what is to be kept to.
+        now: seconds since the epoch.
+        doomed: steps of age beyond which everything goes for its size.
+        edge: how many bytes of the entries at that very step go too.
+    """
+
+    bounds: Bounds
+    now: float
+    doomed: float
+    edge: int
+
+    def carried_out(self) -> Verdicts:
+        """Begin to go through the entries with it."""
+        return Verdicts(self)
+
+
+class Verdicts:
+    """A plan that is being carried out: it knows how much of its edge has gone."""
+
+    def __init__(self, plan: Plan) -> None:
+        """Begin."""
+        self._plan = plan
+        self._left = plan.edge
+
+    def cause(self, entry: EntryInfo) -> Cause | None:
+        """Tell why an entry goes, or None if it stays."""
+        plan = self._plan
+        overdue = _overdue(entry, plan.bounds, plan.now)
+        if overdue is not None:
+            return overdue
+        step = _step(entry, plan.now)
+        if step == plan.doomed and self._left > 0:
+            self._left -= entry.size
+        elif step <= plan.doomed:
+            return None
+        return Cause.OVER_SIZE
+
+    def spared(self, entry: EntryInfo) -> None:
+        """Take back that an entry went: another of its age may have to go in its place."""
+        if _step(entry, self._plan.now) == self._plan.doomed:
+            self._left += entry.size
+
+
+def plan(entries: Iterable[EntryInfo], bounds: Bounds, now: float) -> Plan:
+    """Decide what has to go of `entries`, which are read once and not kept."""
+    steps: Counter[int] = Counter()
+    for entry in entries:
+        if _overdue(entry, bounds, now) is None:
+            steps[_step(entry, now)] += entry.size
+    excess = 0 if bounds.max_bytes is None else sum(steps.values()) - bounds.max_bytes
+    for step in sorted(steps, reverse=True):
+        if excess <= steps[step]:
+            return Plan(bounds, now, step, max(0, excess))
+        excess -= steps[step]
+    return Plan(bounds, now, math.inf, 0)
+
+
+@dataclass(slots=True)
+class PruneReport:
+    """What pruning has removed, or would remove.
+
+    Attributes:
+        removed: entries that went, by cause.
+        removed_bytes: what they took.
+        kept: entries that stayed.
+        kept_bytes: what they take.
+        swept: files that killed writers had left.
+        swept_bytes: what those took.
+        directories: empty directories that went.
+    """
+
+    removed: Counter[Cause] = field(default_factory=Counter)
+    removed_bytes: int = 0
+    kept: int = 0
+    kept_bytes: int = 0
+    swept: int = 0
+    swept_bytes: int = 0
+    directories: int = 0
+
+    def remove(self, entry: EntryInfo, cause: Cause) -> None:
+        """Count an entry that went."""
+        self.removed[cause] += 1
+        self.removed_bytes += entry.size
+
+    def keep(self, entry: EntryInfo) -> None:
+        """Count an entry that stayed."""
+        self.kept += 1
+        self.kept_bytes += entry.size
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        return (
+            f"removed {self.removed.total()} entries ({self.removed_bytes} bytes) and "
+            f"{self.swept} leftovers ({self.swept_bytes} bytes); "
+            f"{self.kept} entries ({self.kept_bytes} bytes) stay"
+        )
+
+
+@dataclass(slots=True)
+class Stats:
+    """What a cache holds.
+
+    Attributes:
+        entries: how many.
+        bytes: what they take.
+        oldest: when the first of them was stored, seconds since the epoch; None if there is none.
+        newest: when the last was stored.
+        expired: how many of them have stopped existing and only wait to be removed.
+        hosts: entries and bytes by host, of the keys that are URLs; "" is for all others.
+    """
+
+    entries: int = 0
+    bytes: int = 0
+    oldest: float | None = None
+    newest: float | None = None
+    hosts: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def add(self, entry: EntryInfo) -> None:
+        """Count one entry."""
+        self.entries += 1
+        self.bytes += entry.size
+        at = entry.stored_at
+        self.oldest = at if self.oldest is None else min(self.oldest, at)
+        self.newest = at if self.newest is None else max(self.newest, at)
+        host = _host(entry.key)
+        count, size = self.hosts.get(host, (0, 0))
+        self.hosts[host] = (count + 1, size + entry.size)
+
+
+@dataclass(slots=True)
+class VerifyReport:
+    """What checking every entry has found.
+
+    Attributes:
+        checked: entries whose lengths and digests are right.
+        unchecked: other programs' entries, which bear no digest and only look whole.
+        damaged: names of the entries that are not, and what is wrong with them.
+        repaired: how many of those were removed.
+    """
+
+    checked: int = 0
+    unchecked: int = 0
+    damaged: dict[str, str] = field(default_factory=dict)
+    repaired: int = 0
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing was damaged."""
+        return not self.damaged
+
+
+class Repair(Enum):
+    """What to do with a damaged entry."""
+
+    REPORT = "report"
+    REMOVE = "remove"
+
+
+class DryRun(Enum):
+    """Whether to do it."""
+
+    NO = "no"
+    YES = "yes"
+
+
+Progress: TypeAlias = "Callable[[int, int | None], None]"
+"""Is told how many entries are done, and how many there are where that is known."""
+
+
+def _overdue(entry: EntryInfo, bounds: Bounds, now: float) -> Cause | None:
+    if entry.expires_at is not None and entry.expires_at <= now:
+        return Cause.EXPIRED
+    if bounds.max_age is not None and now - entry.used_at > bounds.max_age:
+        return Cause.OVER_AGE
+    return None
+
+
+def _step(entry: EntryInfo, now: float) -> int:
+    """Return how long ago an entry was used, in steps that grow with that time."""
+    idle = max(0.0, now - entry.used_at)
+    return int(math.log2(1 + idle) * _STEPS_A_DOUBLING)
+
+
+def _host(key: str | None) -> str:
+    if key is None or "://" not in key:
+        return ""
+    return key.partition("://")[2].partition("/")[0]

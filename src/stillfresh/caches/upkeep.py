@@ -1,0 +1,300 @@
+"""Keeping a directory within bounds and clean: the scan, the deletion, and when it is time to.
+
+A listing makes a plan (`pruning`), a second walk carries it out. Each victim is looked at again,
+with its directory's lock, before it goes: what was used or replaced meanwhile stays. The same walk
+sweeps what killed writers have left. A live writer of a long body holds a lock on its file, which
+the kernel drops when it dies; one of a short body just writes again if its file is swept.
+
+How much has been written is counted by all processes together: each adds a byte to one file for
+each unit it has written, and the length of that file says when it is time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from typing import TYPE_CHECKING, Final
+
+from stillfresh.caches import pruning
+from stillfresh.caches.directory import is_held, lock_at_once, write_all
+from stillfresh.caches.entryfiles import NAME_LENGTH, body_file_of, info
+from stillfresh.caches.pruning import Bounds, DryRun, PruneReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from stillfresh.caches.directory import Directory, Leaf
+    from stillfresh.caches.entry import EntryInfo
+
+# In the root: who holds its lock is pruning, and what it says is to which bound that was done.
+_PRUNED: Final = ".stillfresh-pruned"
+# In the root: a byte for each unit written since.
+_WRITTEN: Final = ".stillfresh-written"
+# A two-hundredth of the bound is a unit, and after ten of them it is pruned: with eight processes
+# that each have not quite filled a unit, that is 9 % of the bound at most.
+_UNITS: Final = 200
+_DUE: Final = 10
+_SMALLEST_UNIT: Final = 1 << 12
+# Pruning leaves this part of the bound, or the next one would come at once.
+LOW: Final = 0.9
+# So when this many units have been written since, the bound may be reached: until it is pruned
+# nothing more is stored.
+_FULL: Final = 20
+# Listings of up to this many entries take some milliseconds, which the writer that makes pruning
+# due can spare; longer ones are made in a thread.
+_FEW: Final = 200
+# A bound of age is seen to this often, in seconds, or ten times within it.
+_AGES: Final = 3600.0
+# How long closing waits for pruning to stop, in seconds: it looks after each directory.
+_PATIENCE: Final = 5.0
+
+
+class Upkeep:
+    """Looks after one directory."""
+
+    def __init__(
+        self,
+        tree: Directory,
+        bounds: Bounds,
+        clock: Callable[[], float],
+        turn: Callable[[Leaf], AbstractContextManager[bool]],
+    ) -> None:
+        """Keep `tree` within `bounds`; `turn` keeps others out of a leaf."""
+        self._tree = tree
+        self._bounds = bounds
+        self._clock = clock
+        self._turn = turn
+        self._lock = threading.Lock()
+        self._pending = 0
+        self._began = False
+        self._units = 0
+        self._unit = max(_SMALLEST_UNIT, (bounds.max_bytes or _UNITS << 20) // _UNITS)
+
+    def listing(self) -> Iterator[EntryInfo]:
+        """List the entry files in the order of their names, expired ones and others' too."""
+        for leaf in self._tree.leaves():
+            with leaf:
+                yield from _entries_in(leaf)
+
+    def is_due(self, written: int) -> bool:
+        """Count what has been written, and tell whether that makes pruning due."""
+        if not self._bounds:
+            return False
+        with self._lock:
+            self._pending += written
+            units, self._pending = divmod(self._pending, self._unit)
+            began, self._began = self._began, True
+        if not units and began:
+            return False
+        with contextlib.suppress(OSError):
+            self._units = self._count(units)
+            return self._units >= _DUE or self._is_overdue()
+        return False
+
+    def is_full(self) -> bool:
+        """Tell whether nothing more may be stored before it is pruned."""
+        if self._units < _FULL or self._bounds.max_bytes is None:
+            return False
+        with contextlib.suppress(OSError):
+            self._units = self._count(0)
+        return self._units >= _FULL
+
+    def has_few(self) -> bool:
+        """Tell whether there were few entries when it was last pruned."""
+        with contextlib.suppress(OSError):
+            entries = self._pruned()[1]
+            return entries is not None and entries <= _FEW
+        return False
+
+    def prune(
+        self,
+        bounds: Bounds,
+        *,
+        dry_run: DryRun = DryRun.NO,
+        progress: Callable[[int, int | None], None] | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> PruneReport | None:
+        """Remove what is over `bounds`, and what killed writers have left.
+
+        Returns what was done, or None where another process is at it. `progress` is told how many
+        entries have been looked at, of how many. Ends early when it is `stopped`.
+        """
+        if not os.path.isdir(self._tree.root):
+            return PruneReport()
+        if dry_run is DryRun.YES:
+            return self._prune(bounds, dry_run, progress, stopped)
+        fd = self._open_beside(_PRUNED, os.O_RDWR)
+        try:
+            if not lock_at_once(fd):
+                return None
+            os.close(self._open_beside(_WRITTEN, os.O_WRONLY | os.O_TRUNC))
+            report = self._prune(bounds, dry_run, progress, stopped)
+            self._units = 0
+            os.ftruncate(fd, 0)
+            write_all(fd, f"{bounds.max_bytes or 0} {report.kept}\n".encode())
+            now = self._clock()
+            os.utime(os.path.join(self._tree.root, _PRUNED), (now, now))
+        finally:
+            os.close(fd)
+        return report
+
+    def _prune(
+        self,
+        bounds: Bounds,
+        dry_run: DryRun,
+        progress: Callable[[int, int | None], None] | None,
+        stopped: Callable[[], bool],
+    ) -> PruneReport:
+        count = 0
+
+        def counted() -> Iterator[EntryInfo]:
+            nonlocal count
+            for entry in self.listing():
+                count += 1
+                yield entry
+
+        verdicts = pruning.plan(counted(), bounds, self._clock()).carried_out()
+        report, done = PruneReport(), 0
+        doing = dry_run is DryRun.NO
+        for leaf in self._tree.leaves():
+            if stopped():
+                leaf.close()
+                break
+            with leaf:
+                for entry in _entries_in(leaf):
+                    done += 1
+                    cause = verdicts.cause(entry)
+                    if cause is not None and (not doing or self._expel(leaf, entry)):
+                        report.remove(entry, cause)
+                        continue
+                    report.keep(entry)
+                    if cause is not None:
+                        verdicts.spared(entry)
+                self._sweep(leaf, report, doing=doing)
+                path = leaf.path
+            if doing:
+                report.directories += self._tree.remove_if_empty(path)
+            if progress is not None:
+                progress(done, count)
+        return report
+
+    def _expel(self, leaf: Leaf, entry: EntryInfo) -> bool:
+        """Remove an entry that is still the one that was listed, and not used since."""
+        with self._turn(leaf) as held:
+            if not held or info(leaf, entry.name) != entry:
+                return False
+            body = body_file_of(leaf, entry.name)
+            gone = leaf.unlink(entry.name)
+        if body is not None:
+            with contextlib.suppress(OSError):
+                leaf.unlink(body)
+        return gone
+
+    def _sweep(self, leaf: Leaf, report: PruneReport, *, doing: bool) -> None:
+        """Remove the files that no entry names and nobody writes."""
+        for name in leaf.names():
+            if len(name) == NAME_LENGTH or not _is_ours(name):
+                continue
+            with contextlib.suppress(OSError):
+                fd, status = leaf.open(name)
+                try:
+                    # Asked first: a writer holds its file until an entry names it.
+                    if is_held(fd) or body_file_of(leaf, name[:NAME_LENGTH]) == name:
+                        continue
+                    if doing:
+                        leaf.unlink(name)
+                finally:
+                    os.close(fd)
+                report.swept += 1
+                report.swept_bytes += status.st_size
+
+    def _count(self, units: int) -> int:
+        """Add to what all have written since the last pruning, and return that, in units."""
+        fd = self._open_beside(_WRITTEN, os.O_WRONLY | os.O_APPEND)
+        try:
+            if units:
+                os.write(fd, b"." * min(units, _UNITS))
+            return os.fstat(fd).st_size
+        finally:
+            os.close(fd)
+
+    def _is_overdue(self) -> bool:
+        """Tell whether it has never been pruned to this bound, or not for too long."""
+        pruned_to, entries, at = self._pruned()
+        bounds = self._bounds
+        if entries is None:
+            return True
+        if bounds.max_age is not None and self._clock() - at > min(_AGES, bounds.max_age / 10):
+            return True
+        return bounds.max_bytes is not None and not 0 < pruned_to <= bounds.max_bytes
+
+    def _pruned(self) -> tuple[int, int | None, float]:
+        """Return to which bound it was last pruned, what stayed, and when; None if never."""
+        fd = self._open_beside(_PRUNED, os.O_RDONLY)
+        try:
+            said, at = os.read(fd, 64).split(), os.fstat(fd).st_mtime
+        finally:
+            os.close(fd)
+        if len(said) != 2 or not all(word.isdigit() for word in said):
+            return 0, None, at
+        return int(said[0]), int(said[1]), at
+
+    def _open_beside(self, name: str, flags: int) -> int:
+        """Open a file in the root, and never what a link there points at."""
+        more = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+        return os.open(os.path.join(self._tree.root, name), flags | more | os.O_CREAT, 0o600)
+
+
+class Pruner:
+    """Prunes in a thread, once at a time."""
+
+    def __init__(self, prune: Callable[[Callable[[], bool]], None]) -> None:
+        """Have nothing to do; `prune` is given what says that it is to stop."""
+        self._prune = prune
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._stopped = threading.Event()
+
+    def start(self) -> None:
+        """Begin, unless that is under way."""
+        with self._lock:
+            if self._stopped.is_set() or (self._thread is not None and self._thread.is_alive()):
+                return
+            # A daemon: a process that ends in the middle leaves nothing undone that the next
+            # one wouldn't do.
+            self._thread = threading.Thread(
+                target=self._prune,
+                args=(self._stopped.is_set,),
+                name="stillfresh-prune",
+                daemon=True,
+            )
+            with contextlib.suppress(RuntimeError):
+                self._thread.start()
+
+    def settle(self, timeout: float | None = None) -> bool:
+        """Wait until it is done, `timeout` seconds at most; tell whether it is."""
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread() and thread.is_alive():
+            thread.join(timeout)
+            return not thread.is_alive()
+        return True
+
+    def stop(self) -> None:
+        """End soon, and begin no more."""
+        self._stopped.set()
+        self.settle(_PATIENCE)
+
+
+def _entries_in(leaf: Leaf) -> Iterator[EntryInfo]:
+    for name in leaf.names():
+        listed = info(leaf, name) if len(name) == NAME_LENGTH else None
+        if listed is not None:
+            yield listed
+
+
+def _is_ours(name: str) -> bool:
+    """Tell whether a file is one of those that writers of ours leave when they are killed."""
+    rest = name[NAME_LENGTH:].split(".")
+    return len(rest) == 3 and len(rest[1]) == 16 and rest[2] in {"body", "tmp"}

@@ -1,0 +1,130 @@
+"""`stillfresh stats`, `prune`, `verify`: looking after a cache."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from stillfresh import ConfigError, DryRun, Repair, StoreError
+from stillfresh.caches.urls import cache_of
+from stillfresh.cli.exits import Exit
+from stillfresh.cli.options import Size, cache_option
+from stillfresh.cli.text import say, size_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from stillfresh import BaseCache, Stats
+
+_DAY = 86_400.0
+_HOSTS_SHOWN = 10
+
+
+@click.command()
+@cache_option
+def stats(cache: str | None) -> int:
+    """Say how much is stored, since when, and of which hosts."""
+    with _opened(cache) as opened, _progress("counting") as progress:
+        counted = opened.stats(progress=progress)
+    for line in _lines(counted):
+        click.echo(line)
+    return Exit.OK
+
+
+@click.command()
+@cache_option
+@click.option(
+    "--max-bytes",
+    type=Size(),
+    envvar="STILLFRESH_MAX_BYTES",
+    help="Remove the least recently used until this much is left: 2G, 500M.",
+)
+@click.option(
+    "--max-age",
+    type=click.FloatRange(min=0),
+    metavar="DAYS",
+    help="Remove what was not used for this many days.",
+)
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
+def prune(cache: str | None, max_bytes: int | None, max_age: float | None, dry_run: bool) -> int:
+    """Remove what has expired, what is over the bounds, and what killed programs have left."""
+    with _opened(cache) as opened, _progress("pruning") as progress:
+        report = opened.prune(
+            max_bytes=max_bytes,
+            max_age=None if max_age is None else max_age * _DAY,
+            dry_run=DryRun.YES if dry_run else DryRun.NO,
+            progress=progress,
+        )
+    for cause, count in report.removed.items():
+        click.echo(f"{count} entries: {cause.value}")
+    verb = "would remove" if dry_run else "removed"
+    click.echo(
+        f"{verb} {report.removed.total()} entries ({size_text(report.removed_bytes)}) and "
+        f"{report.swept} leftovers ({size_text(report.swept_bytes)}); "
+        f"{report.kept} entries ({size_text(report.kept_bytes)}) stay"
+    )
+    return Exit.OK
+
+
+@click.command()
+@cache_option
+@click.option("--repair", is_flag=True, help="Remove what is damaged.")
+def verify(cache: str | None, repair: bool) -> int:
+    """Check the length and digest of every entry."""
+    wanted = Repair.REMOVE if repair else Repair.REPORT
+    with _opened(cache) as opened, _progress("verifying") as progress:
+        report = opened.verify(repair=wanted, progress=progress)
+    for name, problem in report.damaged.items():
+        click.echo(f"{name}: {problem}")
+    click.echo(
+        f"{report.checked} entries are right, {report.unchecked} of other programs bear no digest, "
+        f"{len(report.damaged)} are damaged"
+        + (f", {report.repaired} of those removed" if repair else "")
+    )
+    return Exit.OK if len(report.damaged) == report.repaired else Exit.DAMAGED
+
+
+@contextmanager
+def _opened(cache: str | None) -> Iterator[BaseCache]:
+    try:
+        with cache_of(cache) as opened:
+            yield opened
+    except ConfigError as error:
+        raise click.BadParameter(str(error), param_hint="'--cache'") from error
+    except StoreError as error:
+        say(str(error))
+        raise click.exceptions.Exit(Exit.OUTPUT) from error
+
+
+@contextmanager
+def _progress(doing: str) -> Iterator[Callable[[int, int | None], None] | None]:
+    """Show a bar on a terminal, and nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(doing, total=None)
+        yield lambda done, total: shown.update(task, completed=done, total=total)
+
+
+def _lines(stats: Stats) -> Iterator[str]:
+    yield f"{stats.entries} entries, {size_text(stats.bytes)}"
+    if stats.oldest is not None and stats.newest is not None:
+        yield f"stored from {_day(stats.oldest)} to {_day(stats.newest)}"
+    largest = sorted(stats.hosts.items(), key=lambda item: item[1][1], reverse=True)
+    for host, (count, size) in largest[:_HOSTS_SHOWN]:
+        yield f"{size_text(size):>12}  {count:>8}  {host or 'no URL, or another program'}"
+    if len(largest) > _HOSTS_SHOWN:
+        yield f"and {len(largest) - _HOSTS_SHOWN} more hosts"
+
+
+def _day(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,0 +1,37 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from stillfresh import ConfigError
+from stillfresh.caches.urls import parse_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+cache_option: Final[Callable[[Any], Any]] = click.option(
+    "--cache",
+    envvar="STILLFRESH_CACHE",
+    metavar="URL",
+    help="The cache, such as file:///path/to/folder.  [default: what STILLFRESH_CACHE says, or one"
+    " in your cache folder]",
+)
+"""Which cache a command is about."""
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes: `500M`."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read it."""
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_size(str(value))
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)

@@ -1,0 +1,32 @@
+"""Lines for people, on stderr, and how numbers are written in them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import click
+
+
+def size_text(size: int) -> str:
+    """Write a number of bytes with the unit that fits."""
+    if size < 1024:
+        return f"{size} B"
+    amount = float(size)
+    for unit in ("KiB", "MiB", "GiB"):
+        amount /= 1024
+        if round(amount, 1) < 1024:
+            return f"{amount:.1f} {unit}"
+    return f"{amount / 1024:.1f} TiB"
+
+
+def say(message: str) -> None:
+    """Say something in the name of the command."""
+    show_line(f"stillfresh: {message}")
+
+
+def show_line(text: str) -> None:
+    """Write one line on stderr; what others have sent can't move the cursor about."""
+    shown = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+    with suppress(OSError):  # it is no reason to fail that nobody listens
+        # Looked up each time: a progress bar puts itself before it.
+        click.echo(shown, err=True)
