@@ -118,26 +118,25 @@ class Directory:
         """
         if not _BY_DESCRIPTOR:
             return self._leaf_by_path(name, create=create)
-        missing = False
+        is_new = False
         fd = self._open_root(create=create)
         try:
-            for part in name[:_LEVELS]:
+            for level, part in enumerate(name[:_LEVELS]):
                 try:
-                    child = (
-                        self._make(part, fd) if missing else os.open(part, _DIRECTORY, dir_fd=fd)
-                    )
+                    child = os.open(part, _DIRECTORY, dir_fd=fd)
                 except FileNotFoundError:
-                    if missing or not create:
+                    if not create:
                         raise
                     # And so is all that would be below it.
-                    missing = True
-                    child = self._make(part, fd)
+                    child, is_new = self._make_all(name[level:_LEVELS], fd), True
                 os.close(fd)
                 fd = child
+                if is_new:
+                    break
         except BaseException:
             os.close(fd)
             raise
-        return Leaf("", fd, self._filemode, is_new=missing)
+        return Leaf("", fd, self._filemode, is_new=is_new)
 
     def open(self, name: str, suffix: str = "") -> tuple[int, os.stat_result]:
         """Open a regular file of the layout to read; the shortest way there for the hit.
@@ -295,6 +294,40 @@ class Directory:
             return False
         finally:
             os.close(fd)
+
+    def _make_all(self, parts: str, parent: int) -> int:
+        """Make a directory, one in that, and so on, and open the last."""
+        fd = self._make(parts[0], parent)
+        rest = parts[1:]
+        if not rest:
+            return fd
+        try:
+            child = self._make_within(rest, fd)
+            return self._make_all(rest, fd) if child is None else child
+        finally:
+            os.close(fd)
+
+    def _make_within(self, parts: str, parent: int) -> int | None:
+        """Make directories below one that was just made, by their paths, and open the last.
+
+        Nobody else can have put a link there meanwhile, unless others may write to what we make;
+        then, and where somebody was quicker, it is not done: level by level is as good.
+        """
+        if self._dirmode & 0o022:
+            return None
+        paths = ["/".join(parts[: level + 1]) for level in range(len(parts))]
+        try:
+            for path in paths:
+                os.mkdir(path, self._dirmode, dir_fd=parent)
+            fd = os.open(paths[-1], _DIRECTORY, dir_fd=parent)
+        except OSError:
+            return None
+        if stat.S_IMODE(os.fstat(fd).st_mode) != self._dirmode:
+            # The umask has narrowed this one, and so those above it.
+            with contextlib.suppress(OSError):
+                for path in paths:
+                    os.chmod(path, self._dirmode, dir_fd=parent)
+        return fd
 
     def _make(self, part: str, parent: int) -> int:
         # Somebody may remove the empty directory before it is entered: that is tried again.
