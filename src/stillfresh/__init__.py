@@ -18,6 +18,7 @@ from stillfresh.caches.memory import DictCache, MemoryCache
 from stillfresh.caches.pruning import DryRun, PruneReport, Repair, Stats, VerifyReport
 from stillfresh.caches.urls import cache_from_url
 from stillfresh.engine.answers import CacheInfo, Outcome
+from stillfresh.engine.contents import Content, describe
 from stillfresh.errors import (
     BodyLost,
     CacheClosed,
@@ -43,6 +44,7 @@ __all__ = [
     "CacheInfo",
     "CacheUnavailable",
     "ConfigError",
+    "Content",
     "CorruptEntry",
     "DictCache",
     "DryRun",
@@ -66,4 +68,5 @@ __all__ = [
     "__version__",
     "adapt",
     "cache_from_url",
+    "describe",
 ]

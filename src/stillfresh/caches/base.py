@@ -124,6 +124,14 @@ class BaseCache(ABC):
             StoreError: the backend failed, or can't list.
         """
 
+    def open_listed(self, listed: EntryInfo) -> Entry | None:
+        """Open an entry that `entries` has listed; None if it is gone, or can't be told which.
+
+        Raises:
+            StoreError: as `open`.
+        """
+        return None if listed.key is None else self.open(listed.key)
+
     @abstractmethod
     def clear(self) -> None:
         """Remove all of this cache's entries, and nothing else.

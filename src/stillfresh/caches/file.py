@@ -278,6 +278,16 @@ class _DirectoryCache(BaseCache):
         except OSError as error:
             fail(error, f"listing {self._tree.root}")
 
+    def open_listed(self, listed: EntryInfo) -> Entry | None:
+        """Open an entry by its file, whether its key is known or not."""
+        self._check_open()
+        try:
+            return self._open_present(listed.name, listed.key)
+        except (FileNotFoundError, _BodyMissingError):
+            return None
+        except OSError as error:
+            fail(error, f"reading {listed.name}")
+
     def prune(
         self,
         *,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
-from stillfresh import ConfigError, DryRun, Repair, StoreError
+from stillfresh import ConfigError, DryRun, Repair, StoreError, describe
 from stillfresh.caches.urls import cache_of
 from stillfresh.cli.exits import Exit
 from stillfresh.cli.options import Size, cache_option
@@ -88,6 +89,24 @@ def verify(cache: str | None, repair: bool) -> int:
     return Exit.OK if len(report.damaged) == report.repaired else Exit.DAMAGED
 
 
+@click.command()
+@cache_option
+@click.option("-l", "--long", is_flag=True, help="Show status and media type too.")
+def ls(cache: str | None, long: bool) -> int:
+    """List what is stored: size, age, and the URL or what else can be told."""
+    with _opened(cache) as opened:
+        now = time.time()
+        for listed in opened.entries():
+            content = describe(opened, listed)
+            what = content.url or content.about or listed.key or listed.name
+            if content.url and content.about:
+                what += f" ({content.about})"
+            more = f"  {content.status or '':>3}  {content.content_type or '-':<24}" if long else ""
+            age = _age(now - listed.stored_at)
+            click.echo(f"{size_text(listed.size):>10}  {age:>6}{more}  {what}")
+    return Exit.OK
+
+
 @contextmanager
 def _opened(cache: str | None) -> Iterator[BaseCache]:
     try:
@@ -124,6 +143,13 @@ def _lines(stats: Stats) -> Iterator[str]:
         yield f"{size_text(size):>12}  {count:>8}  {host or 'no URL, or another program'}"
     if len(largest) > _HOSTS_SHOWN:
         yield f"and {len(largest) - _HOSTS_SHOWN} more hosts"
+
+
+def _age(seconds: float) -> str:
+    for unit, length in (("d", _DAY), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
 
 
 def _day(moment: float) -> str:

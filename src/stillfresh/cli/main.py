@@ -53,11 +53,11 @@ def _group() -> click.Group:
     import click
 
     from stillfresh.cli.get import get
-    from stillfresh.cli.keep import prune, stats, verify
+    from stillfresh.cli.keep import ls, prune, stats, verify
 
     group = click.Group(
         "stillfresh",
-        commands=[get, stats, prune, verify],
+        commands=[get, ls, stats, prune, verify],
         context_settings={"help_option_names": ["-h", "--help"]},
         help="A persistent HTTP response cache, from the command line.",
     )

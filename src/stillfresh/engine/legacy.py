@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 import msgpack
 
 from stillfresh.errors import CorruptEntry
-from stillfresh.rfc9111.fields import Fields, content_length, split_list
+from stillfresh.rfc9111.fields import Fields, content_length
 from stillfresh.rfc9111.freshness import date_of
+from stillfresh.rfc9111.keys import normalised
 from stillfresh.rfc9111.messages import Response, StoredResponse
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _read(
     for name, value in (record.get("vary") or {}).items():
         lowered = str(name).lower()
         selection[lowered] = (
-            None if value is None else conceal(lowered, ", ".join(split_list(str(value))))
+            None if value is None else conceal(lowered, normalised(lowered, str(value)))
         )
     stored = StoredResponse(
         url=url,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from itertools import compress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -29,11 +30,13 @@ class Fields:
     RFC 9110 §5.3 allows, `get_all` doesn't. Look-ups take the name in lower case.
     """
 
-    __slots__ = ("_index", "_lines")
+    __slots__ = ("_index", "_lines", "_lowered")
 
     def __init__(self, lines: Iterable[tuple[str, str]] = ()) -> None:
         """Take `(name, value)` pairs."""
         self._lines = tuple(lines)
+        # Made when first needed: the name of each line in lower case, and the values of each name.
+        self._lowered: list[str] = []
         self._index: dict[str, tuple[str, ...]] | None = None
 
     @property
@@ -59,9 +62,15 @@ class Fields:
 
     def without(self, names: Collection[str]) -> Fields:
         """Return the lines whose name, in lower case, is not among `names`."""
-        if self._by_name().keys().isdisjoint(names):
+        index = self._by_name()
+        if index.keys().isdisjoint(names):
             return self
-        return Fields(line for line in self._lines if line[0].lower() not in names)
+        kept = [name not in names for name in self._lowered]
+        left = Fields(compress(self._lines, kept))
+        # What is known of these lines is known of those.
+        left._lowered = list(compress(self._lowered, kept))
+        left._index = {name: values for name, values in index.items() if name not in names}
+        return left
 
     def replacing(self, *lines: tuple[str, str]) -> Fields:
         """Return these lines with `lines` in the place of all that have their names."""
@@ -98,10 +107,10 @@ class Fields:
     def _by_name(self) -> dict[str, tuple[str, ...]]:
         index = self._index
         if index is None:
+            self._lowered = [name.lower() for name, _ in self._lines]
             index = {}
-            for name, value in self._lines:
-                lowered = name.lower()
-                index[lowered] = (*index[lowered], value) if lowered in index else (value,)
+            for name, (_, value) in zip(self._lowered, self._lines, strict=True):
+                index[name] = (*index[name], value) if name in index else (value,)
             self._index = index
         return index
 
