@@ -104,6 +104,20 @@ class Directory:
         if doubt is not None:
             raise ConfigError(doubt)
 
+    def make_root(self) -> None:
+        """Make the root if it isn't there, and look whether it can be trusted.
+
+        Raises:
+            StoreError: it can't.
+            OSError: it can't be made.
+        """
+        try:
+            status = os.stat(self.root)
+        except FileNotFoundError:
+            self._make_root()
+            status = os.stat(self.root)
+        self._check_root(status)
+
     def path(self, name: str) -> str:
         """Return the full path of a file of the layout."""
         return os.path.join(self.root, *name[:_LEVELS], name)

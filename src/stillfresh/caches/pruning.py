@@ -8,6 +8,7 @@ Expired entries go first, then those over the age, then the least recently used 
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from stillfresh.caches.entry import EntryInfo
 
+# The beginning of a URL: its scheme, and the authority.
+_URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#]*)", re.ASCII | re.IGNORECASE)
 # Ages are told apart to within about one in a hundred.
 _STEPS_A_DOUBLING: Final = 64
 
@@ -68,7 +71,8 @@ class Plan(NamedTuple):
         bounds: what is to be kept to.
         now: seconds since the epoch.
         doomed: steps of age beyond which everything goes for its size.
-        edge: how many bytes of the entries at that very step go too.
+        edge: how many bytes of the entries at that very step go too; below 0, there is room for
+            that many more.
     """
 
     bounds: Bounds
@@ -103,9 +107,8 @@ class Verdicts:
         return Cause.OVER_SIZE
 
     def spared(self, entry: EntryInfo) -> None:
-        """Take back that an entry went: another of its age may have to go in its place."""
-        if _step(entry, self._plan.now) == self._plan.doomed:
-            self._left += entry.size
+        """Hear that an entry stays that should have gone: another may have to in its place."""
+        self._left += entry.size
 
 
 def plan(entries: Iterable[EntryInfo], bounds: Bounds, now: float) -> Plan:
@@ -114,11 +117,12 @@ def plan(entries: Iterable[EntryInfo], bounds: Bounds, now: float) -> Plan:
     for entry in entries:
         if _overdue(entry, bounds, now) is None:
             steps[_step(entry, now)] += entry.size
-    excess = 0 if bounds.max_bytes is None else sum(steps.values()) - bounds.max_bytes
-    for step in sorted(steps, reverse=True):
-        if excess <= steps[step]:
-            return Plan(bounds, now, step, max(0, excess))
-        excess -= steps[step]
+    if bounds.max_bytes is not None:
+        excess = sum(steps.values()) - bounds.max_bytes
+        for step in sorted(steps, reverse=True):
+            if excess <= steps[step]:
+                return Plan(bounds, now, step, excess)
+            excess -= steps[step]
     return Plan(bounds, now, math.inf, 0)
 
 
@@ -249,6 +253,5 @@ def _step(entry: EntryInfo, now: float) -> int:
 
 
 def _host(key: str | None) -> str:
-    if key is None or "://" not in key:
-        return ""
-    return key.partition("://")[2].partition("/")[0]
+    url = None if key is None else _URL.match(key)
+    return "" if url is None else url[1].rpartition("@")[2].lower()

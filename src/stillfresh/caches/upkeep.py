@@ -6,14 +6,18 @@ sweeps what killed writers have left. A live writer of a long body holds a lock 
 the kernel drops when it dies; one of a short body just writes again if its file is swept.
 
 How much has been written is counted by all processes together: each adds a byte to one file for
-each unit it has written, and the length of that file says when it is time.
+each unit it has written, and the length of that file says when it is time. What a process has
+written of its first unit begins at random, so that many who write little count as one who writes
+much.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import random
 import threading
+import weakref
 from typing import TYPE_CHECKING, Final
 
 from stillfresh.caches import pruning
@@ -39,9 +43,9 @@ _DUE: Final = 10
 _SMALLEST_UNIT: Final = 1 << 12
 # Pruning leaves this part of the bound, or the next one would come at once.
 LOW: Final = 0.9
-# So when this many units have been written since, the bound may be reached: until it is pruned
-# nothing more is stored.
-_FULL: Final = 20
+# When this many units have been written since the last one began, there may be 5 % more than the
+# bound allows, and what has not been counted: until it is pruned nothing more is stored.
+_FULL: Final = 30
 # Listings of up to this many entries take some milliseconds, which the writer that makes pruning
 # due can spare; longer ones are made in a thread.
 _FEW: Final = 200
@@ -66,11 +70,16 @@ class Upkeep:
         self._bounds = bounds
         self._clock = clock
         self._turn = turn
-        self._lock = threading.Lock()
-        self._pending = 0
         self._began = False
         self._units = 0
         self._unit = max(_SMALLEST_UNIT, (bounds.max_bytes or _UNITS << 20) // _UNITS)
+        self._renew()
+        _living.add(self)
+
+    def _renew(self) -> None:
+        """Begin, in this process: another thread of its parent may have held the lock."""
+        self._lock = threading.Lock()
+        self._pending = random.randrange(self._unit)  # noqa: S311 - no secret
 
     def listing(self) -> Iterator[EntryInfo]:
         """List the entry files in the order of their names, expired ones and others' too."""
@@ -129,13 +138,15 @@ class Upkeep:
         try:
             if not lock_at_once(fd):
                 return None
-            os.close(self._open_beside(_WRITTEN, os.O_WRONLY | os.O_TRUNC))
-            report = self._prune(bounds, dry_run, progress, stopped)
-            self._units = 0
+            # If this one is stopped, or killed, it has never been pruned, and somebody begins again.
             os.ftruncate(fd, 0)
-            write_all(fd, f"{bounds.max_bytes or 0} {report.kept}\n".encode())
-            now = self._clock()
-            os.utime(os.path.join(self._tree.root, _PRUNED), (now, now))
+            before = self._count(0)
+            report = self._prune(bounds, dry_run, progress, stopped)
+            if not stopped():
+                self._units = self._forget(before)
+                write_all(fd, f"{bounds.max_bytes or 0} {report.kept}\n".encode())
+                now = self._clock()
+                os.utime(os.path.join(self._tree.root, _PRUNED), (now, now))
         finally:
             os.close(fd)
         return report
@@ -152,6 +163,8 @@ class Upkeep:
         def counted() -> Iterator[EntryInfo]:
             nonlocal count
             for entry in self.listing():
+                if stopped():
+                    return
                 count += 1
                 yield entry
 
@@ -166,12 +179,13 @@ class Upkeep:
                 for entry in _entries_in(leaf):
                     done += 1
                     cause = verdicts.cause(entry)
-                    if cause is not None and (not doing or self._expel(leaf, entry)):
+                    if cause is None:
+                        report.keep(entry)
+                    elif not doing or self._expel(leaf, entry):
                         report.remove(entry, cause)
-                        continue
-                    report.keep(entry)
-                    if cause is not None:
-                        verdicts.spared(entry)
+                    elif (present := info(leaf, entry.name)) is not None:
+                        report.keep(present)
+                        verdicts.spared(present)
                 self._sweep(leaf, report, doing=doing)
                 path = leaf.path
             if doing:
@@ -220,6 +234,17 @@ class Upkeep:
         finally:
             os.close(fd)
 
+    def _forget(self, units: int) -> int:
+        """Take off what had been written when pruning began, and return what is left."""
+        fd = self._open_beside(_WRITTEN, os.O_WRONLY)
+        try:
+            # A unit that another process adds just now may be lost, one of two hundred.
+            left = max(0, os.fstat(fd).st_size - units)
+            os.ftruncate(fd, left)
+        finally:
+            os.close(fd)
+        return left
+
     def _is_overdue(self) -> bool:
         """Tell whether it has never been pruned to this bound, or not for too long."""
         pruned_to, entries, at = self._pruned()
@@ -228,7 +253,8 @@ class Upkeep:
             return True
         if bounds.max_age is not None and self._clock() - at > min(_AGES, bounds.max_age / 10):
             return True
-        return bounds.max_bytes is not None and not 0 < pruned_to <= bounds.max_bytes
+        # Whoever has pruned it to just the bound has left no room.
+        return bounds.max_bytes is not None and not 0 < pruned_to <= int(bounds.max_bytes * LOW)
 
     def _pruned(self) -> tuple[int, int | None, float]:
         """Return to which bound it was last pruned, what stayed, and when; None if never."""
@@ -244,6 +270,8 @@ class Upkeep:
     def _open_beside(self, name: str, flags: int) -> int:
         """Open a file in the root, and never what a link there points at."""
         more = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+        # A FIFO that somebody put there must not be waited for.
+        more |= getattr(os, "O_NONBLOCK", 0)
         return os.open(os.path.join(self._tree.root, name), flags | more | os.O_CREAT, 0o600)
 
 
@@ -253,9 +281,17 @@ class Pruner:
     def __init__(self, prune: Callable[[Callable[[], bool]], None]) -> None:
         """Have nothing to do; `prune` is given what says that it is to stop."""
         self._prune = prune
+        self._stopped = threading.Event()
+        self._renew()
+        _living.add(self)
+
+    def _renew(self) -> None:
+        """Begin, in this process: threads of its parent, and what they held, are not here."""
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._stopped = threading.Event()
+        stopped, self._stopped = self._stopped.is_set(), threading.Event()
+        if stopped:
+            self._stopped.set()
 
     def start(self) -> None:
         """Begin, unless that is under way."""
@@ -298,3 +334,15 @@ def _is_ours(name: str) -> bool:
     """Tell whether a file is one of those that writers of ours leave when they are killed."""
     rest = name[NAME_LENGTH:].split(".")
     return len(rest) == 3 and len(rest[1]) == 16 and rest[2] in {"body", "tmp"}
+
+
+_living: weakref.WeakSet[Upkeep | Pruner] = weakref.WeakSet()
+
+
+def _renew_all() -> None:
+    for one in list(_living):
+        one._renew()  # noqa: SLF001 - this module's own
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_all)
