@@ -1,6 +1,8 @@
 """The connections of a SQLite cache: one a thread, and anew where the database was replaced.
 
-A child after `fork()` makes its own; what it got from its parent it must neither use nor close.
+SQLite keeps what it knows of a file's locks in the process's memory, so a child that is forked
+while a connection is open believes in locks that it doesn't have. All are closed before a fork,
+when no thread is using one, and opened again where they are needed.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import sqlite3
 import stat
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Final
 
 from stillfresh.errors import CacheUnavailable
@@ -52,6 +55,10 @@ END;
 """
 
 
+# How long a fork waits for a transaction to end, in seconds: as long as a slow disk may take.
+_PATIENCE: Final = 10.0
+
+
 class Connections:
     """One connection a thread, made when it is needed, and anew where the database was replaced."""
 
@@ -62,9 +69,44 @@ class Connections:
         self._local = threading.local()
         self._lock = threading.Lock()
         self._all: list[sqlite3.Connection] = []
-        self._pid = os.getpid()
-        # SQLite forbids to use or close in a child what the parent had open.
-        self._parents: list[object] = []
+        self._changed = threading.Condition()
+        self._active = 0
+        self._forking = False
+        _every.add(self)
+
+    @contextlib.contextmanager
+    def used(self) -> Iterator[None]:
+        """Keep a fork waiting while a connection is used."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._forking)
+            self._active += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._active -= 1
+                if self._forking:
+                    self._changed.notify_all()
+
+    def before_fork(self) -> None:
+        """Wait until no connection is used, a moment at most, and close all."""
+        with self._changed:
+            self._forking = True
+            self._changed.wait_for(lambda: self._active == 0, _PATIENCE)
+        self.close()
+
+    def after_fork(self) -> None:
+        """Let others go on."""
+        with self._changed:
+            self._forking = False
+            self._changed.notify_all()
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew: the other threads are not here."""
+        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._active, self._forking = 0, False
+        self._all, self._local = [], threading.local()
 
     def exists(self) -> bool:
         """Tell whether there is a database, or something in its place."""
@@ -84,37 +126,23 @@ class Connections:
 
     def _known(self, identity: tuple[int, int] | None) -> sqlite3.Connection | None:
         """Return what this thread has open, if it still is the database of that identity."""
-        if self._pid != os.getpid():
-            self._parents.append((self._local, self._all))
-            self._local, self._all, self._pid = threading.local(), [], os.getpid()
-            self._lock = threading.Lock()
-        known: tuple[sqlite3.Connection, tuple[int, int] | None] | None
         known = getattr(self._local, "connection", None)
         if known is None:
             return None
-        if known[1] == identity:
-            return known[0]
-        self.close_mine()
-        return None
+        connection: sqlite3.Connection
+        connection, at = known
+        if at != identity:
+            self.close_mine()
+            return None
+        return connection
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Begin a transaction that writes, and commit it at the end of the block."""
         database = self.mine()
         self._local.after = []
-        database.execute("BEGIN IMMEDIATE")
-        try:
+        with _alone(database):
             yield database
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):
-                database.execute("ROLLBACK")
-            raise
-        try:
-            database.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):
-                database.execute("ROLLBACK")
-            raise
         for work in self._local.after:
             work()
 
@@ -133,8 +161,6 @@ class Connections:
 
     def close(self) -> None:
         """Close every connection of this process."""
-        if self._pid != os.getpid():
-            return
         with self._lock:
             connections, self._all = self._all, []
         for connection in connections:
@@ -180,31 +206,62 @@ class Connections:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA busy_timeout = {int(self._timeout * 1000)}")
-        application = connection.execute("PRAGMA application_id").fetchone()[0]
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if (application, version) == (_APPLICATION, _FORMAT):
-            connection.execute("PRAGMA synchronous = NORMAL")
-            return
-        empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-        if not empty or (application, version) != (0, 0):
-            msg = "a database of another program, or of another format"
-            raise sqlite3.DatabaseError(msg)
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        connection.execute("PRAGMA journal_mode = WAL")
+        if not _is_ours(connection):
+            # Somebody may be making it just now, and is done when it is our turn.
+            with _alone(connection):
+                is_new = _is_new(connection)
+            if is_new:
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+                connection.execute("PRAGMA journal_mode = WAL")
+                with _alone(connection):
+                    if _is_new(connection):
+                        _create(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            # Another process may have been quicker.
-            if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
-                for statement in _statements(_SCHEMA + TRIGGER_REMOVED):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-                connection.execute(f"PRAGMA user_version = {_FORMAT}")
-            connection.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
-            raise
+
+
+@contextlib.contextmanager
+def _alone(connection: sqlite3.Connection) -> Iterator[None]:
+    """Be the only writer for the block, all of which is done or nothing."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _is_ours(connection: sqlite3.Connection) -> bool:
+    return _marks(connection) == (_APPLICATION, _FORMAT)
+
+
+def _is_new(connection: sqlite3.Connection) -> bool:
+    """Tell whether a database has still to be made ours.
+
+    Raises:
+        sqlite3.DatabaseError: it is another program's, or of another format.
+    """
+    if _is_ours(connection):
+        return False
+    empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+    if not empty or _marks(connection) != (0, 0):
+        msg = "a database of another program, or of another format"
+        raise sqlite3.DatabaseError(msg)
+    return True
+
+
+def _marks(connection: sqlite3.Connection) -> tuple[int, int]:
+    application: int = connection.execute("PRAGMA application_id").fetchone()[0]
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return application, version
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    for statement in _statements(_SCHEMA + TRIGGER_REMOVED):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+    connection.execute(f"PRAGMA user_version = {_FORMAT}")
 
 
 def _identity(path: str) -> tuple[int, int] | None:
@@ -223,3 +280,34 @@ def _statements(script: str) -> Iterator[str]:
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""
+
+
+_every: weakref.WeakSet[Connections] = weakref.WeakSet()
+# The caches that a fork has closed: what is made meanwhile has nothing open.
+_closed: list[Connections] = []
+
+
+def _before_fork() -> None:
+    _closed[:] = list(_every)
+    for connections in _closed:
+        connections.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for connections in _closed:
+        connections.after_fork()
+    _closed.clear()
+
+
+def _after_fork_in_child() -> None:
+    for connections in _closed:
+        connections.after_fork_in_child()
+    _closed.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

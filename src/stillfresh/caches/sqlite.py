@@ -646,11 +646,11 @@ class SQLiteCache(SeparateBodyBaseCache):
 
     def _one(self, doing: str, query: str, values: Any = ()) -> tuple[Any, ...] | None:
         """Return the first row of a query; None where there is none, or no database yet."""
+        row: tuple[Any, ...] | None
         try:
-            database = self._connections.present()
-            if database is None:
-                return None
-            row: tuple[Any, ...] | None = database.execute(query, values).fetchone()
+            with self._connections.used():
+                database = self._connections.present()
+                row = None if database is None else database.execute(query, values).fetchone()
         except sqlite3.Error as error:
             self._fail(error, doing)
         except OSError as error:
@@ -660,8 +660,9 @@ class SQLiteCache(SeparateBodyBaseCache):
     def _all(self, doing: str, query: str, values: Any = ()) -> list[tuple[Any, ...]]:
         """Return all rows of a query."""
         try:
-            database = self._connections.present()
-            return [] if database is None else database.execute(query, values).fetchall()
+            with self._connections.used():
+                database = self._connections.present()
+                return [] if database is None else database.execute(query, values).fetchall()
         except sqlite3.Error as error:
             self._fail(error, doing)
         except OSError as error:
@@ -671,7 +672,7 @@ class SQLiteCache(SeparateBodyBaseCache):
     def _changing(self, doing: str) -> Iterator[sqlite3.Connection]:
         """Change the database, all of the block or nothing of it."""
         try:
-            with self._connections.transaction() as database:
+            with self._connections.used(), self._connections.transaction() as database:
                 yield database
         except sqlite3.Error as error:
             self._fail(error, doing)
