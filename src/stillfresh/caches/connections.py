@@ -69,6 +69,7 @@ class Connections:
         self._local = threading.local()
         self._lock = threading.Lock()
         self._all: list[sqlite3.Connection] = []
+        self._turn = threading.Lock()
         self._changed = threading.Condition()
         self._active = 0
         self._forking = False
@@ -104,7 +105,7 @@ class Connections:
     def after_fork_in_child(self) -> None:
         """Begin anew: the other threads are not here."""
         self._changed = threading.Condition()
-        self._lock = threading.Lock()
+        self._lock, self._turn = threading.Lock(), threading.Lock()
         self._active, self._forking = 0, False
         self._all, self._local = [], threading.local()
 
@@ -139,10 +140,17 @@ class Connections:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Begin a transaction that writes, and commit it at the end of the block."""
-        database = self.mine()
-        self._local.after = []
-        with _alone(database):
-            yield database
+        # Among threads first: SQLite's own way to wait is to try again, which is not fair.
+        if not self._turn.acquire(timeout=self._timeout):
+            msg = f"{self._path} is locked: others had it for {self._timeout} s"
+            raise CacheUnavailable(msg)
+        try:
+            database = self.mine()
+            self._local.after = []
+            with _alone(database):
+                yield database
+        finally:
+            self._turn.release()
         for work in self._local.after:
             work()
 
