@@ -165,8 +165,8 @@ def completed(
     return policy.on_completion(request or get(), response, stored, at, at)
 
 
-def sent(decision: Serve | None, body: bytes) -> bytes:
-    """Return what is sent of the body that is stored."""
+def sent(decision: RequestDecision | None, body: bytes) -> bytes:
+    """Return what is sent where `body` is what is stored."""
     assert isinstance(decision, Serve), decision
     pieces = (body,) if decision.pieces is None else decision.pieces
     return b"".join(

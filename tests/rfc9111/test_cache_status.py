@@ -33,6 +33,23 @@ def test_a_hit_says_how_long_it_stays_fresh(ttl: float, member: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "detail", "member"),
+    table(
+        {
+            "neither": (None, None, "stillfresh; hit; ttl=5"),
+            "a key": ("https://a/#b", None, 'stillfresh; hit; ttl=5; key="https://a/#b"'),
+            "a detail": (None, "why", 'stillfresh; hit; ttl=5; detail="why"'),
+            "both": ("a", "b", 'stillfresh; hit; ttl=5; key="a"; detail="b"'),
+        }
+    ),
+)
+def test_a_hit_may_say_under_which_key_and_why(
+    key: str | None, detail: str | None, member: str
+) -> None:
+    assert hit(5, key=key, detail=detail) == member
+
+
+@pytest.mark.parametrize(
     "reason",
     ["bypass", "method", "uri-miss", "vary-miss", "miss", "request", "stale", "partial"],
 )
@@ -59,6 +76,10 @@ def test_there_are_no_other_words() -> None:
             "not stored": (
                 forwarded(Forwarded.METHOD, status=201, stored=False),
                 {"fwd=method", "fwd-status=201"},
+            ),
+            "under which key, and why": (
+                forwarded(Forwarded.PARTIAL, key="a", detail="b"),
+                {"fwd=partial", 'key="a"', 'detail="b"'},
             ),
         }
     ),

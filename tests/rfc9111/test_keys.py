@@ -3,6 +3,7 @@
 import pytest
 
 from stillfresh.rfc9111.keys import (
+    is_selected,
     primary_key,
     primary_of,
     variant_key,
@@ -230,14 +231,103 @@ def test_the_names_of_vary(lines: tuple[str, ...], names: set[str]) -> None:
                 ['Accept: a;b="1, 2"'],
                 False,
             ),
-            "whitespace in a field of unknown syntax": (
+            "whitespace around a semicolon of a list": (
+                ["Vary: Accept"],
+                ["Accept: a;q=1,b"],
+                ["Accept: a ; q=1,b"],
+                True,
+            ),
+            "whitespace around a semicolon in a string": (
+                ["Vary: Accept"],
+                ['Accept: a;b="1;2"'],
+                ['Accept: a;b="1 ; 2"'],
+                False,
+            ),
+            "the case of languages": (
+                ["Vary: Accept-Language"],
+                ["Accept-Language: en-GB"],
+                ["Accept-Language: EN-gb"],
+                True,
+            ),
+            "the case of codings": (
+                ["Vary: Accept-Encoding"],
+                ["Accept-Encoding: gzip"],
+                ["Accept-Encoding: GZip"],
+                True,
+            ),
+            "the case of charsets": (
+                ["Vary: Accept-Charset"],
+                ["Accept-Charset: utf-8"],
+                ["Accept-Charset: UTF-8"],
+                True,
+            ),
+            "the case of media types' parameters": (
+                ["Vary: Accept"],
+                ["Accept: a/b;c=D"],
+                ["Accept: a/b;c=d"],
+                False,
+            ),
+            "the order of media types": (
+                ["Vary: Accept"],
+                ["Accept: a/b, c/d;q=0.5"],
+                ["Accept: c/d;q=0.5, a/b"],
+                True,
+            ),
+            "the order of languages": (
+                ["Vary: Accept-Language"],
+                ["Accept-Language: en, de;q=0.5"],
+                ["Accept-Language: de;q=0.5, en"],
+                True,
+            ),
+            "the order of codings": (
+                ["Vary: Accept-Encoding"],
+                ["Accept-Encoding: gzip, br"],
+                ["Accept-Encoding: br, gzip"],
+                True,
+            ),
+            "the order of lines of a list": (
+                ["Vary: Accept"],
+                ["Accept: a/b", "Accept: c/d"],
+                ["Accept: c/d", "Accept: a/b"],
+                True,
+            ),
+            "another quality": (
+                ["Vary: Accept-Language"],
+                ["Accept-Language: en, de;q=0.5"],
+                ["Accept-Language: en, de;q=0.6"],
+                False,
+            ),
+            "another member": (
+                ["Vary: Accept-Encoding"],
+                ["Accept-Encoding: gzip"],
+                ["Accept-Encoding: gzip, br"],
+                False,
+            ),
+            "whitespace around the commas of an unknown field": (
                 ["Vary: Foo"],
                 ["Foo: 1,2"],
-                ["Foo: 1, 2"],
+                ["Foo: 1 ,\t2"],
+                True,
+            ),
+            "whitespace where an unknown field has strings": (
+                ["Vary: Foo"],
+                ['Foo: "1",2'],
+                ['Foo: "1", 2'],
+                False,
+            ),
+            "whitespace in a field that is no list": (
+                ["Vary: User-Agent"],
+                ["User-Agent: a (b, c)"],
+                ["User-Agent: a (b,c)"],
                 False,
             ),
             "a comma in a field of unknown syntax": (["Vary: Foo"], ["Foo: 1"], ["Foo: 1,"], False),
-            "the order of members": (["Vary: Foo"], ["Foo: 1, 2"], ["Foo: 2, 1"], False),
+            "the order of members of an unknown field": (
+                ["Vary: Foo"],
+                ["Foo: 1, 2"],
+                ["Foo: 2, 1"],
+                False,
+            ),
             "lines in another order": (
                 ["Vary: Foo"],
                 ["Foo: 1", "Foo: 2"],
@@ -270,6 +360,7 @@ def test_an_asterisk_never_matches_not_even_the_same_request(lines: list[str]) -
     kept = held(response("Cache-Control: max-age=60", *lines), get("Accept: a", "*: 1"))
     assert not selects(get("Accept: a"), kept)
     assert not selects(get("Accept: a", "*: 1"), kept)
+    assert not is_selected(kept, fields("Accept: a", "*: 1"), conceal, by_language=True)
 
 
 @pytest.mark.parametrize(
@@ -311,7 +402,7 @@ def test_what_was_answered_to_nobody_is_not_for_somebody_with_credentials() -> N
     assert not selects(get("Authorization: Basic YTpi"), kept)
 
 
-@pytest.mark.parametrize("directive", ["public", "s-maxage=60"])
+@pytest.mark.parametrize("directive", ["public", "s-maxage=60", "must-revalidate"])
 def test_a_shared_cache_may_be_told_that_a_response_is_for_everybody(directive: str) -> None:
     kept = stored(
         response(f"Cache-Control: max-age=60, {directive}"),
@@ -342,3 +433,73 @@ def test_of_a_credential_nothing_is_kept_but_what_conceals_it() -> None:
         "accept": "a",
         "authorization": conceal("authorization", "Bearer open-sesame"),
     }
+
+
+# Beyond §4.1, where the user wants it: a response in the language that a request wants most.
+
+
+def in_language(content_language: list[str], *lines: str, vary: str = "Accept-Language") -> bool:
+    """Tell whether a request selects what was stored for one that wanted Esperanto."""
+    kept = stored(
+        response("Cache-Control: max-age=60", f"Vary: {vary}", *content_language),
+        get("Accept-Language: eo", "X: 1"),
+    )
+    request = get("X: 1", *lines)
+    assert not selects(request, kept)
+    return is_selected(kept, request.fields, conceal, by_language=True)
+
+
+@pytest.mark.parametrize(
+    ("accept", "matches"),
+    table(
+        {
+            "it alone": ("de", True),
+            "it alone, with a weight": ("de;q=0.3", True),
+            "it in another case": ("DE", True),
+            "it most": ("en;q=0.8, de;q=0.9", True),
+            "it most, with space around": ("en ; q=0.8 , de ; q=0.9", True),
+            "it before anything": ("de, *;q=0.1", True),
+            "it as much as another": ("de, en", False),
+            "another more": ("en, de;q=0.9", False),
+            "anything as much": ("de, *", False),
+            "anything": ("*", False),
+            "not it": ("de;q=0", False),
+            "one of its regions": ("de-AT", False),
+            "nothing": ("", False),
+            "with a weight that is none": ("de;q=a", False),
+            "with a weight that is too large": ("de;q=1.5", False),
+            "another, with a weight that is none": ("de, en;q=high", False),
+            "with what is no weight": ("de;level=1", False),
+        }
+    ),
+)
+def test_a_response_may_be_for_all_who_want_its_language(accept: str, matches: bool) -> None:
+    assert in_language(["Content-Language: de"], f"Accept-Language: {accept}") is matches
+
+
+@pytest.mark.parametrize(
+    ("content_language", "accept", "matches"),
+    table(
+        {
+            "in another case": (["Content-Language: DE"], "de", True),
+            "in two languages": (["Content-Language: de, en"], "de", False),
+            "in nobody knows which": ([], "de", False),
+            "in nobody knows which, for who says none": ([], ";q=1", False),
+        }
+    ),
+)
+def test_it_has_to_say_which_that_is(
+    content_language: list[str], accept: str, matches: bool
+) -> None:
+    assert in_language(content_language, f"Accept-Language: {accept}") is matches
+
+
+def test_who_wants_no_language_wants_none_most() -> None:
+    assert not in_language(["Content-Language: de"])
+
+
+def test_all_else_that_selects_it_has_to_match() -> None:
+    german = ["Content-Language: de"]
+    assert in_language(german, "Accept-Language: de", vary="Accept-Language, X")
+    assert not in_language(german, "Accept-Language: de", "X: 2", vary="Accept-Language, X")
+    assert not in_language(german, "Accept-Language: de", "Authorization: Basic YTpi")

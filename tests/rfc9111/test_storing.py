@@ -6,6 +6,7 @@ from stillfresh.rfc9111.decisions import Pass, Reason, Store
 from stillfresh.rfc9111.messages import Request, Response
 from stillfresh.rfc9111.policy import Policy
 from tests.rfc9111.scenes import (
+    BOTH,
     PRIVATE,
     SHARED,
     date,
@@ -19,9 +20,6 @@ from tests.rfc9111.scenes import (
 )
 
 FRESH = "Cache-Control: max-age=60"
-BOTH = pytest.mark.parametrize(
-    "policy", [pytest.param(PRIVATE, id="private"), pytest.param(SHARED, id="shared")]
-)
 
 
 @BOTH
@@ -54,16 +52,39 @@ def test_a_response_that_is_not_final_is_not_stored(status: int) -> None:
     assert not is_stored(received(response(FRESH, status=status)))
 
 
-@pytest.mark.parametrize(
-    "lines",
-    [(FRESH, "Content-Range: bytes 0-1/5"), (FRESH, 'ETag: "1"'), ("Cache-Control: public",)],
-)
-def test_a_partial_response_is_not_stored(lines: tuple[str, ...]) -> None:
-    assert not is_stored(received(response(*lines, status=206)))
+@pytest.mark.parametrize("status", [600, 700, 999, 0])
+def test_nor_is_what_is_no_status(status: int) -> None:
+    said = response("Cache-Control: public, max-age=60", 'ETag: "1"', status=status)
+    decision = received(said)
+    assert isinstance(decision, Pass)
+    assert decision.why.reason is Reason.STATUS_NOT_STORED
+
+
+# RFC 6585 §3 to §6.
+@pytest.mark.parametrize("status", [428, 429, 431, 511])
+@pytest.mark.parametrize("value", ["public, max-age=60", "must-understand, max-age=60"])
+def test_nor_is_what_its_status_says_must_not_be(status: int, value: str) -> None:
+    said = response(f"Cache-Control: {value}", 'ETag: "1"', status=status)
+    assert not is_stored(received(said))
+    assert not is_stored(received(said, get(), stored(response(FRESH, 'ETag: "1"'))))
+
+
+def test_a_412_is_about_a_condition_and_not_stored() -> None:
+    assert not is_stored(received(response(FRESH, status=412), get('If-Match: "2"')))
+
+
+def test_a_part_that_nobody_asked_for_is_not_stored() -> None:
+    said = response(FRESH, 'ETag: "1"', "Content-Range: bytes 0-1/5", status=206)
+    assert not is_stored(received(said))
 
 
 def test_a_304_that_nobody_asked_for_is_not_stored() -> None:
     assert not is_stored(received(response(FRESH, 'ETag: "1"', status=304)))
+
+
+def test_a_416_is_about_a_range_and_not_stored() -> None:
+    said = response(FRESH, 'ETag: "1"', "Content-Range: bytes */5", status=416)
+    assert not is_stored(received(said, get("Range: bytes=5-")))
 
 
 EXPLICIT = {
@@ -71,8 +92,9 @@ EXPLICIT = {
     "Expires": f"Expires: {date(60)}",
     "public": "Cache-Control: public",
 }
-NOT_HEURISTIC = [201, 202, 205, 302, 303, 307, 400, 401, 403, 408, 418, 429, 500, 502, 503, 504]
-HEURISTIC = [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501]
+NOT_HEURISTIC = [201, 202, 205, 302, 303, 307, 400, 401, 403, 408, 418, 500, 502, 503, 504]
+# RFC 9110 §15.1, RFC 7725 §3.
+HEURISTIC = [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 451, 501]
 UNKNOWN = [299, 399, 499, 599]
 
 
@@ -166,7 +188,6 @@ def test_other_directives_of_a_request_do_not_forbid_it(line: str) -> None:
             "a status that is not": ("must-understand, max-age=60", 299, False),
             "not understood, no-store": ("must-understand, no-store, max-age=60", 599, False),
             "not understood, public": ("must-understand, public, max-age=60", 499, False),
-            "partial content": ("must-understand, no-store, max-age=60", 206, False),
         }
     ),
 )
@@ -226,6 +247,7 @@ def test_what_never_matches_again_is_not_stored(vary: str) -> None:
     "said",
     table(
         {
+            "with nothing, but fresh for a second": response("Cache-Control: max-age=1"),
             "with an entity tag": response('ETag: "1"'),
             "with a modification date": response(f"Last-Modified: {date(-1000)}"),
             "stale, with an entity tag": response('ETag: "1"', "Cache-Control: max-age=0"),
@@ -233,7 +255,7 @@ def test_what_never_matches_again_is_not_stored(vary: str) -> None:
         }
     ),
 )
-def test_what_can_be_validated_is_worth_storing(said: Response) -> None:
+def test_what_is_fresh_or_can_be_validated_is_worth_storing(said: Response) -> None:
     assert is_stored(received(said))
 
 
@@ -380,9 +402,36 @@ def test_a_body_longer_than_the_policy_allows_is_not_stored(length: str, allowed
     assert is_stored(received(response(FRESH, length), policy=Policy(max_body=10))) is allowed
 
 
+@pytest.mark.parametrize(
+    ("status", "lines", "length"),
+    table(
+        {
+            "what is stated": (200, ["Content-Length: 5"], 5),
+            "nobody knows": (200, [], None),
+            "nobody knows, in chunks": (200, ["Transfer-Encoding: chunked"], None),
+            "nobody knows, in chunks, whatever is stated": (
+                200,
+                ["Transfer-Encoding: chunked", "Content-Length: 5"],
+                None,
+            ),
+            "none, of no content": (204, [], 0),
+            "none, of content to be reset": (205, [], 0),
+            "that of another response": (404, ["Content-Length: 5"], 5),
+        }
+    ),
+)
+def test_a_body_of_a_certain_length_is_expected(
+    status: int, lines: list[str], length: int | None
+) -> None:
+    decision = received(response(FRESH, *lines, status=status))
+    assert isinstance(decision, Store)
+    assert decision.length == length
+
+
 def test_a_refusal_says_why_and_where_that_is_written() -> None:
     decision = received(response("Cache-Control: no-store"))
     assert isinstance(decision, Pass)
+    assert not decision.drop
     assert str(decision.why) == "the response says no-store (RFC 9111 §5.2.2.5)"
 
 

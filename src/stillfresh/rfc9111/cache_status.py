@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from stillfresh.rfc9111.fields import Fields
 
 NAME: Final = "stillfresh"
+_GREATEST: Final = 999_999_999_999_999
 _UNPRINTABLE: Final = re.compile(r"[^ -~]")
 
 
@@ -50,7 +52,8 @@ def appended(fields: Fields, member: str) -> Fields:
 
 
 def _integer(seconds: float) -> int:
-    return int(seconds // 1)
+    """Round down to an Integer, which has 15 digits at most (RFC 9651 §3.3.1)."""
+    return math.floor(max(-_GREATEST, min(seconds, _GREATEST)))
 
 
 def _more(key: str | None, detail: str | None) -> str:

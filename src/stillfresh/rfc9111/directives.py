@@ -23,6 +23,8 @@ MAX_DELTA: Final = 2**31
 
 # Those that field names may qualify (§5.2.2.4, §5.2.2.7).
 _QUALIFIED: Final = frozenset({"no-cache", "private"})
+# Those of a response that take a number of seconds.
+_TIMES: Final = frozenset({"max-age", "s-maxage", "stale-while-revalidate", "stale-if-error"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +162,9 @@ def _read_targeted(value: str) -> ResponseDirectives | None:
     found: dict[str, list[str | None]] = {}
     for name, member in members.items():
         argument = member.value if isinstance(member, Item) else None
-        if argument is True:
+        if argument is True and name not in _TIMES:
             found[name] = [None]
-        elif type(argument) is int and argument >= 0:
+        elif type(argument) is int and argument >= 0 and name in _TIMES:
             found[name] = [str(argument)]
         elif name in _QUALIFIED and type(argument) is str:
             found[name] = [argument]

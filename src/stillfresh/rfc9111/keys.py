@@ -34,7 +34,7 @@ _SINGLE: Final = CREDENTIALS | {
 }
 _AROUND_COMMA: Final = re.compile(r"[ \t]*,[ \t]*")
 _AROUND_SEMICOLON: Final = re.compile(r"[ \t]*;[ \t]*")
-_QUALITY: Final = re.compile(r"q=([01](?:\.[0-9]{0,3})?)")
+_QUALITY: Final = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 # RFC 3986 §3, for URIs with an authority. Of what is before its last "@" nothing is kept.
@@ -167,7 +167,11 @@ def normalised(name: str, value: str) -> str:
 
 @lru_cache(maxsize=256)
 def _as_set(name: str, value: str) -> str:
-    members = [_AROUND_SEMICOLON.sub(";", member) for member in split_list(value)]
+    members = [
+        # In a string, whitespace is what it says.
+        member if '"' in member else _AROUND_SEMICOLON.sub(";", member)
+        for member in split_list(value)
+    ]
     if name != "accept":
         members = [member.lower() for member in members]
     return ",".join(sorted(members))
@@ -189,7 +193,8 @@ def _is_most_wanted(stored: StoredResponse, request: Fields) -> bool:
             return False
         wanted[tag] = 1.0 if quality is None else float(quality[1])
     best = max(wanted.values(), default=0.0)
-    return best > 0 and [tag for tag in wanted if wanted[tag] == best] == [language]
+    most = [tag for tag in wanted if wanted[tag] == best]
+    return best > 0 and language != "" and most == [language]
 
 
 def _encoding_normalised(text: str) -> str:

@@ -276,6 +276,10 @@ class Policy:
         """Decide whether a 206 is the rest of a stored part (§3.4); None if it is not."""
         return reception.complete(self, request, response, stored, request_time, response_time)
 
+    def keys_content(self, request: Request) -> bool:
+        """Tell whether the key of this request is made of its content too."""
+        return bool(self.rules) and self._keys_content(keys.primary_key(request.url), request)
+
     def _keys_content(self, url: str, request: Request) -> bool:
         return request.content is not None and rules.keys_content(self.rules, url, request.method)
 

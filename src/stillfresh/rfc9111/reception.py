@@ -61,6 +61,7 @@ def decide(
         said,
         shared=policy.shared,
         stores=policy.stores(request) or _answers_a_get(policy, request, response, said),
+        keyed=policy.keys_content(request),
         statuses=policy.statuses,
         ruled=bool(policy.rules) and policy.terms(request, response).fresh_for is not None,
     )
@@ -85,7 +86,8 @@ def complete(
     if part is None or came is None or response.status != 206:
         return None
     size = came.last + 1
-    if came.first != part.length or came.size not in {None, size} or part.size not in {None, size}:
+    # One of them has to know where the end is.
+    if not part.is_prefix or came.first != part.length or {came.size, part.size} - {None} != {size}:
         return None
     came_as = stored._replace(response=response, response_time=response_time)
     if not is_the_same(stored, came_as) or not _has_length(response, came):
@@ -112,6 +114,8 @@ def cut_off(stored: StoredResponse, size: int) -> StoredResponse | None:
     if response.status != 200 or validator is None or size <= 0:
         return None
     whole = content_length(response.fields) if stored.part is None else stored.part.size
+    if whole is not None and first + size > whole:
+        return None
     return stored._replace(part=ranges.Part(first, first + size - 1, whole))
 
 
@@ -152,7 +156,15 @@ def _store(
     if response.status == 206:
         if "range" not in request.fields:
             return Pass(why(Reason.PARTIAL, "nobody asked for a part"))
-        return _store_part(kept, stored, response, ttl)
+        decision = _store_part(kept, stored, response, ttl)
+        if not isinstance(decision, Store):
+            return decision
+        if decision.why.reason is Reason.JOINED and stored is not None:
+            return _described(policy, request, response, stored, decision)
+        if "if-range" in request.fields:
+            # RFC 9110 §15.3.7: its sender has the other fields, so it may lack them.
+            return Pass(why(Reason.PARTIAL, "it may lack fields"))
+        return decision
     if response.status in _WITHOUT_BODY:
         length = 0
     return Store(why(Reason.STORABLE, limit.source), kept, ttl, length)
@@ -163,7 +175,9 @@ def _store_part(
 ) -> ResponseDecision:
     """Keep a 206 by itself or joined to what is stored (§3.3, §3.4)."""
     came = ranges.content_range(response.fields.get("content-range"))
-    if came is None or not _has_length(response, came):
+    kind = (response.fields.get("content-type") or "").lower()
+    # §14.6: several parts have their places in them.
+    if came is None or not _has_length(response, came) or kind.startswith("multipart/byteranges"):
         return Pass(why(Reason.PARTIAL, "no Content-Range that agrees with its length"))
     new = ranges.Part(*came)
     alone = Store(why(Reason.PART_STORABLE, str(came)), _as_part(kept, new), ttl, new.length)
@@ -195,6 +209,22 @@ def _store_part(
     )
 
 
+def _described(
+    policy: Policy, request: Request, response: Response, stored: StoredResponse, joined: Store
+) -> ResponseDecision:
+    """Describe joined parts by the stored fields, updated by those of the new part (§3.4)."""
+    kept = joined.stored
+    size = content_length(kept.response.fields)
+    length = size if kept.part is None else kept.part.length
+    if policy.max_body is not None and length is not None and length > policy.max_body:
+        return Pass(why(Reason.TOO_LARGE, f"{length} bytes of at most {policy.max_body}"))
+    head = _updated(
+        policy, request, stored, response, kept.request_time, kept.response_time
+    ).response
+    kept = kept._replace(response=ranges.complete_head(head, size))
+    return joined._replace(stored=kept, ttl=_ttl(policy, request, kept))
+
+
 def _as_part(kept: StoredResponse, part: ranges.Part) -> StoredResponse:
     """Describe a part as what it is of the complete response; all of that is no part."""
     whole = part.first == 0 and part.size == part.length
@@ -220,7 +250,7 @@ def _answers_a_get(
     if not invalidation.is_of_target(request, response.fields.get("content-location")):
         return False
     explicit = said.max_age is not None or (policy.shared and said.s_maxage is not None)
-    return explicit or "expires" in response.fields
+    return explicit or ("expires" in response.fields and not said.targeted)
 
 
 def _refreshed(

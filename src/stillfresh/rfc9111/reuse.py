@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 # Fields by which a request may be one that only the origin can answer, and those by which it wants
 # another answer than all of a response.
 _FOR_ORIGIN: Final = validation.FOR_ORIGIN | {"content-length", "transfer-encoding"}
+_PROTECTING: Final = validation.FOR_ORIGIN | {"if-none-match"}
+# RFC 9110 §13.1.2, §13.1.3: the methods by which a caller asks for news.
+_NEWS_FOR: Final = frozenset({"GET", "HEAD"})
 _WANTS: Final = validation.ASKS_FOR_NEWS | {"range"}
 # What a request alone is to blame for: another could be answered.
 _OF_REQUEST: Final = frozenset(
@@ -56,10 +59,9 @@ def decide(
         if policy.terms(request, None).never_store:
             return _only(asked, Forward(why(Reason.RULE_NEVER_STORE), Forwarded.BYPASS))
         return Forward(why(Reason.METHOD, request.method), Forwarded.METHOD)
-    if not request.fields.names.isdisjoint(_FOR_ORIGIN):
-        own = _for_the_origin(request)
-        if own is not None:
-            return _only(asked, Forward(own, Forwarded.REQUEST))
+    own = _for_the_origin(policy, request)
+    if own is not None:
+        return _only(asked, Forward(own, Forwarded.REQUEST))
     if stored is None:
         reason = Reason.NOT_SELECTED if missed is Forwarded.VARY_MISS else Reason.NO_STORED
         return _only(asked, Forward(why(reason), missed))
@@ -104,6 +106,8 @@ def on_failure(
     failure: str,
 ) -> Serve | None:
     """Answer `Policy.on_failure`."""
+    if _for_the_origin(policy, request) is not None:
+        return None
     asked = request_directives(request.fields)
     said = policy.said(request, stored.response)
     age = freshness.current_age(stored, now)
@@ -141,11 +145,17 @@ def with_age(response: Response, age: float) -> Response:
     return Response(status, fields, reason, version)
 
 
-def _for_the_origin(request: Request) -> Why | None:
+def _for_the_origin(policy: Policy, request: Request) -> Why | None:
     """Return why only the origin can answer, whatever is stored."""
-    if not request.fields.names.isdisjoint(validation.FOR_ORIGIN):
+    names = request.fields.names
+    if request.method not in _NEWS_FOR:
+        # RFC 9110 §13.1.2: of another method, If-None-Match says whether it is to be done.
+        return why(Reason.PRECONDITION) if not names.isdisjoint(_PROTECTING) else None
+    if names.isdisjoint(_FOR_ORIGIN):
+        return None
+    if not names.isdisjoint(validation.FOR_ORIGIN):
         return why(Reason.PRECONDITION)
-    if request.content is None and storing.has_content(request):
+    if storing.has_content(request) and not policy.keys_content(request):
         return why(Reason.REQUEST_CONTENT)
     return None
 
@@ -225,7 +235,12 @@ def _as_wanted(
     fields, part = request.fields, stored.part
     response = with_age(stored.response, age)
     wants = response.status == 200 and not fields.names.isdisjoint(_WANTS)
-    if wants and validation.asks_for_news(request) and validation.is_unmodified(fields, stored):
+    if (
+        wants
+        and request.method in _NEWS_FOR
+        and validation.asks_for_news(request)
+        and validation.is_unmodified(fields, stored)
+    ):
         return Serve(reason, validation.not_modified_head(response), age, ttl, ())
     if request.method == "HEAD":
         return Serve(reason, response, age, ttl, ())

@@ -13,19 +13,20 @@ if TYPE_CHECKING:
     from stillfresh.rfc9111.directives import RequestDirectives, ResponseDirectives
     from stillfresh.rfc9111.messages import Request, Response
 
-# RFC 9110 §15.1.
+# RFC 9110 §15.1, RFC 7725 §3.
 HEURISTICALLY_CACHEABLE: Final = frozenset(
-    {200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 501}
+    {200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 451, 501}
 )
 
-# The final status codes of RFC 9110, RFC 6585 and RFC 7725 whose caching is as for any other.
-# 304 is about another response, and 416 about a range: those are not stored.
+# The final status codes of RFC 9110 and RFC 7725 whose caching is as for any other.
 UNDERSTOOD: Final = HEURISTICALLY_CACHEABLE | {
     *(201, 202, 205, 302, 303, 307),
-    *(400, 401, 402, 403, 406, 407, 408, 409, 411, 412, 413, 415, 417, 421, 422, 426),
-    *(428, 429, 431, 451, 500, 502, 503, 504, 505, 511),
+    *(400, 401, 402, 403, 406, 407, 408, 409, 411, 413, 415, 417, 421, 422, 426),
+    *(500, 502, 503, 504, 505),
 }
-_NEVER: Final = frozenset({304, 416})
+# 304 is about another response, 412 about a condition and 416 about a range; the others must not
+# be stored (RFC 6585 §3 to §6).
+_NEVER: Final = frozenset({304, 412, 416, 428, 429, 431, 511})
 
 # §3.1, beside Connection and what it lists.
 _NOT_STORED: Final = frozenset(
@@ -55,20 +56,23 @@ def refusal(
     *,
     shared: bool,
     stores: bool,
+    keyed: bool,
     statuses: frozenset[int] | None,
     ruled: bool,
 ) -> Why | None:
     """Walk through §3 in its order; return the clause that forbids storing, or None.
 
-    `stores` says whether responses to this request are stored at all, `statuses` which alone are,
-    `ruled` whether a rule of the user's says how long this one is fresh.
+    `stores` says whether responses to this request are stored at all, `keyed` whether its content
+    is a part of the key, `statuses` which alone are, `ruled` whether a rule of the user's says how
+    long this one is fresh.
     """
     status = response.status
     if not stores:
         return why(Reason.METHOD_NOT_STORED, request.method)
-    if request.method == "GET" and request.content is None and has_content(request):
+    if request.method == "GET" and not keyed and has_content(request):
         return why(Reason.REQUEST_CONTENT)
-    if not 200 <= status < 600 or status in _NEVER or (statuses and status not in statuses):
+    wanted = statuses is None or status in statuses
+    if not 200 <= status < 600 or status in _NEVER or not wanted:
         return why(Reason.STATUS_NOT_STORED, str(status))
     refused = prohibition(request, status, asked, said, shared=shared)
     if refused is not None:
