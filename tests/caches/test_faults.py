@@ -103,6 +103,44 @@ def test_a_body_is_lost_in_its_middle(size: int) -> None:
         entry.read()
 
 
+@pytest.mark.parametrize("size", [2000, 3 << 20])
+def test_who_goes_elsewhere_meets_what_fails_there(size: int) -> None:
+    inner, body = MemoryCache(), content("body", size)
+    store(inner, "key", b"metadata", body)
+    cache = FaultyCache(inner, [Fault(Operation.READ, BodyLost, at_byte=1500)])
+    with opened(cache) as entry:
+        entry.seek(1501)
+        assert entry.read(100) == body[1501:1601]
+        entry.seek(1400)
+        assert entry.read(100) == body[1400:1500]
+        with pytest.raises(BodyLost):
+            entry.read(1)
+        entry.seek(0)
+        assert entry.read(10) == body[:10]
+
+
+def test_a_body_that_can_not_be_checked_can_not_be_moved_in() -> None:
+    inner = MemoryCache()
+    store(inner, "key", b"metadata", b"body")
+    cache = FaultyCache(inner, [Fault(Operation.CHECK, BodyLost, nth=2)])
+    with opened(cache) as entry:
+        entry.seek(2)
+        with pytest.raises(BodyLost, match="number 2"):
+            entry.seek(1)
+        assert entry.read() == b"dy"
+
+
+@pytest.mark.parametrize("offset", [0, 1, 2 << 20])
+def test_it_moves_in_no_body_that_is_damaged(tmp_path: Path, offset: int) -> None:
+    inner, body = SeparateBodyFileCache(tmp_path / "cache"), content("body", (2 << 20) + 1)
+    store(inner, "key", b"metadata", body)
+    (file,) = (tmp_path / "cache").rglob("*.body")
+    with file.open("r+b") as damaged:
+        damaged.write(bytes([body[0] ^ 1]))
+    with opened(FaultyCache(inner)) as entry, pytest.raises(BodyLost):
+        entry.seek(offset)
+
+
 def test_a_writer_is_stopped_in_the_middle_of_a_body() -> None:
     cache = FaultyCache(MemoryCache(), [Fault(Operation.WRITE, CacheFull, at_byte=1500)])
     with cache.writer("key") as writer:

@@ -54,6 +54,12 @@ def check(cache: Either, key: str) -> bool:
     except StoreError:
         streamed = None
     assert streamed in {None, body_of(key)}
+    for offset in (0, SIZES[key] // 2, SIZES[key]):
+        try:
+            rest = read_from(cache, key, offset)
+        except StoreError:
+            rest = None
+        assert rest in {None, body_of(key)[offset : offset + 1000]}
     if isinstance(cache, SeparateBodyFileCache):
         try:
             pair = load_pair(cache, key)
@@ -74,6 +80,15 @@ def stream(cache: Either, key: str) -> bytes | None:
         while chunk := entry.read(100_003):
             chunks.append(chunk)
     return b"".join(chunks)
+
+
+def read_from(cache: Either, key: str, offset: int) -> bytes | None:
+    entry = cache.open(key)
+    if entry is None:
+        return None
+    with entry:
+        entry.seek(offset)
+        return entry.read(1000)
 
 
 def flip(data: bytes, chance: random.Random) -> bytes:

@@ -23,9 +23,10 @@ from stillfresh.engine.exchange import exchange
 from stillfresh.engine.ports import run
 from stillfresh.events import Hit, Invalidated, Miss, NotStored, Revalidated, Stored, StoreFailed
 from stillfresh.rfc9111.dates import format_date
+from stillfresh.rfc9111.decisions import why
 from stillfresh.rfc9111.fields import Fields
 from stillfresh.rfc9111.messages import Request
-from tests.engine.world import URL, Told, World, told
+from tests.engine.world import URL, Told, World, document, told
 
 NOT_MODIFIED = Told(304)
 
@@ -234,6 +235,63 @@ class TestVariants:
         assert world.get({first: "1", second: "9"})[0] == b"1"
         assert world.left_open() == []
 
+    def test_of_several_that_match_the_first_may_be_the_most_recent(self) -> None:
+        world = World(
+            lambda request: told(
+                b"%d" % len(world.sent),
+                cache_control="max-age=999",
+                vary=request.fields.get("x-by") or "",
+                date=format_date(world.clock()),
+            )
+        )
+        for headers in (
+            {"X-A": "1", "X-B": "1", "X-By": "X-A"},
+            {"X-A": "2", "X-B": "1", "X-By": "X-B"},
+            {"X-A": "1", "X-B": "9", "X-By": "X-A", "Cache-Control": "no-cache"},
+        ):
+            world.get(headers)
+            world.clock.advance(5)
+        assert world.get({"X-A": "1", "X-B": "1"})[0] == b"3"
+        assert len(world.sent) == 3
+        assert world.left_open() == []
+
+    @pytest.mark.parametrize("name", ["en", "de"], ids=["primary", "variant"])
+    def test_a_304_may_change_what_it_is_selected_by(self, name: str) -> None:
+        world = World(by_language)
+        for other in ("en", "de"):
+            world.get(tongue(other))
+        world.clock.advance(61)
+        more = (("Vary", "Accept-Language, X-A"), ("Cache-Control", "max-age=60"))
+        world.replies = [Told(304, more)]
+        body, info = world.get(tongue(name) | {"X-A": "1"})
+        assert (body, info.outcome) == (name.encode(), Outcome.REVALIDATED)
+        # The key of a variant is made of what it was selected by, so there it can't stay.
+        assert info.stored is (name == "en")
+        world.replies = [by_language]
+        for value in ("2", "1"):
+            headers = tongue(name) | {"X-A": value, "Cache-Control": "only-if-cached"}
+            answer = world.ask(headers=headers)
+            assert (answer.response.status == 200) is (name == "en" and value == "1")
+            world.consume(answer)
+        assert world.left_open() == []
+
+    def test_who_wants_a_language_most_is_given_what_is_in_it(self) -> None:
+        def answer(request: Request) -> Told:
+            reply = by_language(request)
+            return Told(reply.status, (*reply.fields, ("Content-Language", "de")), reply.body)
+
+        world = World(answer, policy=Policy(match_language=True))
+        world.get(tongue("de, en;q=0.5"))
+        assert world.get(tongue("de"))[0] == b"de, en;q=0.5"
+        world.clock.advance(61)
+        world.replies = [NOT_MODIFIED]
+        # It stays what it was selected by, whoever had it validated.
+        for name in ("de, fr;q=0.5", "de, en;q=0.5", "de"):
+            assert world.get(tongue(name))[0] == b"de, en;q=0.5"
+        assert len(world.sent) == 2
+        assert dict(world.record().selection)["accept-language"] == "de,en;q=0.5"
+        assert world.left_open() == []
+
     def test_the_number_of_sets_is_bounded(self) -> None:
         def answer(request: Request) -> Told:
             return told(b"x", vary=request.fields.get("x-by") or "")
@@ -246,6 +304,19 @@ class TestVariants:
         world.calls.clear()
         world.get({"X-0": "none"})
         assert world.calls.count("open") <= 9
+        assert world.left_open() == []
+
+    def test_a_record_of_another_body_is_damage(self) -> None:
+        world = World(document(b"a longer body"))
+        world.cut_off(4)
+        metadata, _, _ = world.kept[URL]
+        for body in (b"a l", b"a lon", None):
+            world.put(URL, metadata, body)
+            world.sent.clear()
+            answer = world.ask()
+            assert "range" not in world.sent[0].fields
+            assert world.consume(answer) == b"a longer body"
+        assert [event.operation for event in world.of(StoreFailed)] == ["decode"] * 3
         assert world.left_open() == []
 
     def test_a_record_of_another_url_is_damage(self) -> None:
@@ -431,13 +502,14 @@ class TestGuard:
         assert world.get() == (b"new", world.ask("HEAD").info)
         assert list(world.kept) == [URL]
 
-    def test_a_body_lost_under_its_reader_is_told_and_forgotten(self) -> None:
+    @pytest.mark.parametrize("error", [OSError("gone"), BodyLost("gone"), ZeroDivisionError("gone")])
+    def test_a_body_lost_under_its_reader_is_told_and_forgotten(self, error: Exception) -> None:
         world = World(told(b"a longer body"))
         world.get()
         answer = world.ask()
         assert answer.entry is not None
         assert run(world.read(answer.entry, 3)) == b"a l"
-        world.faults["read"] = OSError("gone")
+        world.faults["read"] = error
         with pytest.raises(BodyLost, match="gone"):
             world.consume(answer)
         assert [event.operation for event in world.of(StoreFailed)] == ["read"]
@@ -596,6 +668,43 @@ class TestLegacy:
         world.consume(world.ask("HEAD"))
         assert world.kept == before
         assert world.left_open() == []
+
+
+def test_what_bypasses_the_cache_neither_uses_nor_changes_it() -> None:
+    world = World(told(b"old"))
+    world.get()
+    before = dict(world.kept)
+    world.calls.clear()
+    world.replies = [told(b"new", etag='"1"')]
+    request = Request("GET", URL, Fields())
+    answer = run(exchange(request, world.policy, world, bypass=why(Reason.UNVERIFIED)))
+    assert world.consume(answer) == b"new"
+    assert world.calls == ["send"]
+    assert answer.info.outcome is Outcome.MISS
+    assert answer.info.why == answer.info.storing
+    assert "fwd=bypass" in (answer.response.fields.get("cache-status") or "")
+    assert world.kept == before
+    assert world.left_open() == []
+
+
+def test_who_does_not_listen_hears_of_failures_only() -> None:
+    world = World(told(etag='"1"'))
+    world.listening = False
+    for _ in range(2):
+        world.get()
+    world.consume(world.ask("POST"))
+    world.faults["commit"] = CacheFull("no room")
+    world.get()
+    assert [type(event) for event in world.events] == [StoreFailed]
+
+
+def test_what_the_cache_did_in_one_line() -> None:
+    world = World(told(b"hello"))
+    assert str(world.get()[1]) == (
+        "miss: nothing is stored for this URI (RFC 9111 §4); "
+        "the response may be stored: max-age=60 (RFC 9111 §3)"
+    )
+    assert str(world.get()[1]) == "hit: fresh: max-age=60, age 0 (RFC 9111 §4.2)"
 
 
 def test_what_events_say_of_a_url_leaves_its_userinfo_out() -> None:

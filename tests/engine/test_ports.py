@@ -74,6 +74,8 @@ def test_a_local_cache_is_called_inline(cache: MemoryCache) -> None:
     assert ports.describe(entry) == (b"metadata", version, 4, True)
     run(ports.prime(entry))
     assert [run(ports.read(entry, 3)) for _ in range(3)] == [b"bod", b"y", b""]
+    run(ports.seek(entry, 1))
+    assert run(ports.read(entry, 3)) == b"ody"
     run(ports.close(entry))
     assert run(ports.update("key", b"other", version))
     assert not run(ports.update("key", b"other", "another version"))

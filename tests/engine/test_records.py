@@ -14,11 +14,22 @@ from stillfresh import CorruptEntry
 from stillfresh.engine import records
 from stillfresh.rfc9111.fields import Fields
 from stillfresh.rfc9111.messages import Response, StoredResponse
+from stillfresh.rfc9111.ranges import Part
 
 # Lone surrogates too: clients decode bytes of headers with surrogateescape.
 TEXT = st.text(st.characters(exclude_categories=()), max_size=30)
 TIMES = st.floats(-1e12, 1e12)
 LINES = st.lists(st.tuples(TEXT, TEXT), max_size=8)
+SIZES = st.integers(0, 2**63 - 1)
+
+
+def part_of(numbers: tuple[int, int, int, bool]) -> Part:
+    first, last, size, known = numbers
+    first, last = sorted((first, last))
+    return Part(first, last, max(size, last + 1) if known else None)
+
+
+PARTS = st.tuples(SIZES, SIZES, SIZES, st.booleans()).map(part_of)
 
 STORED = st.builds(
     StoredResponse,
@@ -36,6 +47,8 @@ STORED = st.builds(
     generation=TEXT,
     others=st.lists(st.lists(TEXT, max_size=3).map(tuple), max_size=4).map(tuple),
     legacy=st.just(value=False),
+    part=st.none() | PARTS,
+    variants=st.lists(st.tuples(TEXT, TEXT), max_size=4).map(tuple),
 )
 SAMPLE = StoredResponse(
     url="http://a/",
@@ -45,6 +58,8 @@ SAMPLE = StoredResponse(
     selection=(("accept", "x"), ("cookie", None)),
     generation="g",
     others=(("a", "b"), ("c",)),
+    part=Part(2, 5, 10),
+    variants=(("http://a/#variant=1", '"1"'), ("http://a/#variant=2", 'W/"2"')),
 )
 
 
@@ -76,6 +91,21 @@ def is_well_formed(stored: Any) -> bool:
             for names in stored.others
         )
         and stored.legacy is False
+        and (stored.part is None or is_a_part(stored.part))
+        and type(stored.variants) is tuple
+        and all(
+            type(pair) is tuple and [*map(type, pair)] == [str, str] for pair in stored.variants
+        )
+    )
+
+
+def is_a_part(part: Any) -> bool:
+    first, last, size = part
+    return (
+        type(part) is Part
+        and type(first) is type(last) is int
+        and 0 <= first <= last
+        and (size is None or (type(size) is int and last < size))
     )
 
 
@@ -108,7 +138,7 @@ ANYTHING: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@given(st.lists(ANYTHING, min_size=8, max_size=12) | ANYTHING)
+@given(st.lists(ANYTHING, min_size=8, max_size=13) | ANYTHING)
 def test_any_values_are_a_record_or_damage(values: Any) -> None:
     try:
         stored = records.decode(records.PREFIX + msgpack.packb(values))
@@ -117,7 +147,7 @@ def test_any_values_are_a_record_or_damage(values: Any) -> None:
     assert is_well_formed(stored)
 
 
-@given(st.integers(0, 9), ANYTHING)
+@given(st.integers(0, 11), ANYTHING)
 @example(4, "ab")
 @example(4, {})
 @example(4, {"a": 1, "b": 2})
@@ -134,6 +164,33 @@ def test_any_values_are_a_record_or_damage(values: Any) -> None:
 @example(9, ["ab"])
 @example(9, [{"a": "b"}])
 @example(9, {"a": "b"})
+@example(10, [])
+@example(10, [0])
+@example(10, [0, 1])
+@example(10, [0, 1, 2, 3])
+@example(10, [0, 9, 10])
+@example(10, [0, 9, None])
+@example(10, [0, 10, 10])
+@example(10, [3, 2, 10])
+@example(10, [-1, 2, 10])
+@example(10, [-2, -1, None])
+@example(10, [0, None, 10])
+@example(10, [None, 1, 10])
+@example(10, [False, True, 10])
+@example(10, [0, 1, True])
+@example(10, [0.0, 1.0, 10.0])
+@example(10, ["0", "1", "10"])
+@example(10, "abc")
+@example(10, {"a": 1, "b": 2, "c": 3})
+@example(10, None)
+@example(11, "")
+@example(11, ["ab"])
+@example(11, [[]])
+@example(11, [["a"]])
+@example(11, [["a", "b", "c"]])
+@example(11, [["a", None]])
+@example(11, [["a", 1]])
+@example(11, [{"a": "b", "c": "d"}])
 @example(5, math.nan)
 @example(6, math.inf)
 @example(6, -math.inf)
@@ -148,6 +205,31 @@ def test_one_value_that_is_another(place: int, value: Any) -> None:
         return
     assert is_well_formed(stored)
     assert records.decode(records.encode(stored)) == stored
+
+
+@pytest.mark.parametrize("part", [None, Part(0, 0, 1), Part(0, 9, None), Part(5, 5, 2**63)])
+def test_parts_come_back(part: Part | None) -> None:
+    decoded = records.decode(records.encode(SAMPLE._replace(part=part)))
+    assert decoded.part == part
+    assert decoded.part is None or is_a_part(decoded.part)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [(5, 4, 10), (0, 10, 10), (-1, 4, 10), (0, 4), (0, 4, 10, 12), ("0", 4, 10), (0, 4.0, 10), (0,)],
+    ids=str,
+)
+def test_what_is_no_part_is_damage(part: Any) -> None:
+    with pytest.raises(CorruptEntry):
+        records.decode(records.encode(SAMPLE._replace(part=part)))
+
+
+@pytest.mark.parametrize(
+    "variants", [("ab",), (("a",),), (("a", "b", "c"),), (("a", 1),), (("a", None),)], ids=str
+)
+def test_what_is_no_variant_is_damage(variants: Any) -> None:
+    with pytest.raises(CorruptEntry):
+        records.decode(records.encode(SAMPLE._replace(variants=variants)))
 
 
 def test_every_truncation_is_damage() -> None:

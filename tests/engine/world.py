@@ -8,18 +8,20 @@ asyncio.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
 from stillfresh import CacheInfo, Policy
-from stillfresh.engine.credentials import Vault
+from stillfresh.engine import records
 from stillfresh.engine.answers import Answer
+from stillfresh.engine.credentials import Vault
 from stillfresh.engine.exchange import exchange
 from stillfresh.engine.ports import run
 from stillfresh.events import Event
 from stillfresh.rfc9111.fields import Fields
-from stillfresh.rfc9111.messages import Request, Response
+from stillfresh.rfc9111.messages import Request, Response, StoredResponse
 from stillfresh.testing import ManualClock
 
 T = TypeVar("T")
@@ -73,6 +75,29 @@ def told(body: bytes = b"hello", status: int = 200, **fields: str) -> Told:
     return Told(status, tuple(named.items()), body)
 
 
+def document(body: bytes, etag: str = '"1"', **fields: str) -> Handler:
+    """Return an origin that has one document, and answers conditions and ranges as it should."""
+
+    def answer(request: Request) -> Told:
+        asked = request.fields
+        length = str(len(body))
+        whole = told(body, 200, **{"etag": etag, "content_length": length} | fields)
+        if etag in (asked.get("if-none-match") or ""):
+            return Told(304, (("ETag", etag), ("Cache-Control", "max-age=60")), b"")
+        match = re.fullmatch("bytes=([0-9]*)-([0-9]*)", asked.get("range") or "")
+        if match is None or asked.get("if-range") not in {None, etag}:
+            return whole
+        first = int(match[1]) if match[1] else max(0, len(body) - int(match[2]))
+        last = min(len(body) - 1, int(match[2]) if match[1] and match[2] else len(body))
+        if first > last:
+            return Told(416, (("Content-Range", f"bytes */{length}"),), b"")
+        size = str(last - first + 1)
+        part = {"content_range": f"bytes {first}-{last}/{length}", "content_length": size}
+        return told(body[first : last + 1], 206, **{"etag": etag} | fields | part)
+
+    return answer
+
+
 class World:
     """The ports of one client, and all that passes through them.
 
@@ -84,6 +109,7 @@ class World:
         faults: what a port raises instead of doing its work.
         meanwhile: what somebody else does just after a port has done its work.
         refreshing: the keys that were to be refreshed behind.
+        step: how many bytes of a body are read at once.
     """
 
     def __init__(self, *replies: Reply, policy: Policy | None = None) -> None:
@@ -101,59 +127,89 @@ class World:
         self.meanwhile: dict[str, Callable[[], None]] = {}
         self.handles: list[FakeEntry | FakeWriter | FakeUpstream] = []
         self.refreshing: list[str] = []
+        self.step = 3
         self._versions = 0
 
     # What a test does.
 
     def ask(
-        self, method: str = "GET", url: str = URL, headers: Mapping[str, str] | None = None
+        self,
+        method: str = "GET",
+        url: str = URL,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
     ) -> Got:
         """Have one request answered, as a blocking client does."""
-        return run(self.asking(method, url, headers))
+        return run(self.asking(method, url, headers, content))
 
-    def get(self, headers: Mapping[str, str] | None = None) -> tuple[bytes, CacheInfo]:
+    def get(
+        self, headers: Mapping[str, str] | None = None, url: str = URL
+    ) -> tuple[bytes, CacheInfo]:
         """Get the page, read to its end."""
-        answer = self.ask(headers=headers)
+        answer = self.ask(url=url, headers=headers)
         return self.consume(answer), answer.info
 
+    def cut_off(
+        self, size: int, headers: Mapping[str, str] | None = None, url: str = URL
+    ) -> CacheInfo:
+        """Get the page, of which no more than `size` bytes arrive."""
+        answer = self.ask(url=url, headers=headers)
+        assert len(self.consume(answer, size)) == size
+        return answer.info
+
     def asking(
-        self, method: str = "GET", url: str = URL, headers: Mapping[str, str] | None = None
+        self,
+        method: str = "GET",
+        url: str = URL,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
     ) -> Coroutine[Any, Any, Got]:
-        request = Request(method, url, Fields((headers or {}).items()))
+        request = Request(method, url, Fields((headers or {}).items()), content)
         return exchange(request, self.policy, self)
 
-    def consume(self, answer: Got) -> bytes:
-        """Read an answer's body as a client does, and close everything."""
-        return run(self.consuming(answer))
+    def consume(self, answer: Got, stop: int | None = None) -> bytes:
+        """Read an answer's body as a client does, and close everything.
 
-    async def consuming(self, answer: Got) -> bytes:
-        body = b""
+        With `stop` the connection breaks after so many bytes.
+        """
+        return run(self.consuming(answer, stop))
+
+    async def consuming(self, answer: Got, stop: int | None = None) -> bytes:
+        body, recorder = b"", answer.recorder
         if answer.entry is not None:
             try:
-                async for chunk in self._stored(answer):
+                async for whole in self._stored(answer):
+                    chunk = whole if stop is None else whole[: stop - len(body)]
                     body += chunk
-                    if answer.recorder is not None:
-                        await answer.recorder.write(chunk)
+                    if recorder is not None:
+                        await recorder.write(chunk)
+                    if len(body) == stop:
+                        break
             except Exception as error:
+                if recorder is not None:
+                    await recorder.abort()
+                if answer.upstream is not None:
+                    answer.upstream.is_open = False
                 assert answer.lost is not None
                 raise await answer.lost(error) from error
             finally:
                 await self.close(answer.entry)
-        if answer.upstream is None or answer.info.from_cache:
-            return body
-        answer.upstream.is_open = False
-        rest = answer.upstream.body
-        if answer.recorder is not None:
-            for at in range(0, len(rest), 3):
-                await answer.recorder.write(rest[at : at + 3])
-            await answer.recorder.finish()
-        return body + rest
+        if answer.upstream is not None and not answer.info.from_cache:
+            answer.upstream.is_open = False
+            rest = answer.upstream.body[: None if stop is None else stop - len(body)]
+            body += rest
+            for at in range(0, len(rest) if recorder is not None else 0, self.step):
+                assert recorder is not None
+                await recorder.write(rest[at : at + self.step])
+        if recorder is not None:
+            await (recorder.finish() if stop is None else recorder.abort())
+        return body
 
     async def _stored(self, answer: Got) -> AsyncIterator[bytes]:
         entry = answer.entry
         assert entry is not None
         if answer.pieces is None:
-            while chunk := await self.read(entry, 3):
+            while chunk := await self.read(entry, self.step):
                 yield chunk
             return
         for piece in answer.pieces:
@@ -163,10 +219,18 @@ class World:
             await self.seek(entry, piece.first)
             left = piece.size
             while left:
-                chunk = await self.read(entry, min(3, left))
+                chunk = await self.read(entry, min(self.step, left))
                 assert chunk
                 left -= len(chunk)
                 yield chunk
+
+    def record(self, key: str = URL) -> StoredResponse:
+        """Return what is known of a stored response."""
+        return records.decode(self.kept[key][0])
+
+    def bodies(self) -> list[bytes]:
+        """Return all bodies that are stored, the first one first."""
+        return [body for _, body, _ in self.kept.values() if body is not None]
 
     def left_open(self) -> list[object]:
         return [handle for handle in self.handles if handle.is_open]
@@ -192,7 +256,8 @@ class World:
             raise reply
         said = reply(request) if callable(reply) else reply
         response = Response(said.status, Fields(said.fields), "", 11)
-        return self._opened(FakeUpstream(response, said.body))
+        bodiless = said.status in {204, 304} or request.method == "HEAD"
+        return self._opened(FakeUpstream(response, b"" if bodiless else said.body))
 
     def is_failure(self, error: Exception) -> bool:
         return isinstance(error, OSError)
@@ -246,6 +311,7 @@ class World:
         assert writer.is_open
         await self._step("write")
         writer.parts.append(chunk)
+        self._after("write")
 
     async def commit(self, writer: FakeWriter, metadata: bytes) -> str:
         assert writer.is_open

@@ -33,6 +33,8 @@ from tests.rfc9111.scenes import (
             "the default port of http": ("http://example.org:80/a", "http://example.org/a"),
             "the default port of https": ("https://example.org:443/a", "https://example.org/a"),
             "an empty port": ("https://example.org:/a", "https://example.org/a"),
+            "the greatest port": ("https://example.org:65535/a", "https://example.org:65535/a"),
+            "zeros before a port": ("https://example.org:08443/a", "https://example.org:8443/a"),
             "an empty path": ("https://example.org", "https://example.org/"),
             "an empty path before a query": ("https://example.org?a", "https://example.org/?a"),
             "encoded letters": ("https://example.org/%61%7A", "https://example.org/az"),

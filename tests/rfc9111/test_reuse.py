@@ -537,6 +537,7 @@ def test_a_304_says_what_the_200_would_but_not_of_its_content() -> None:
         "Content-Encoding: gzip",
         "Content-Language: en",
         "Content-Digest: sha-256=:MA==:",
+        "Content-MD5: MA==",
     ]
     decision = asked(get('If-None-Match: "1"'), held(response(*always, *content)), after=30)
     assert isinstance(decision, Serve)

@@ -22,6 +22,7 @@ from stillfresh.rfc9111.policy import Policy
 from stillfresh.rfc9111.rules import Rule
 from stillfresh.rfc9111.structured import parse_list
 from tests.rfc9111.scenes import (
+    PRIVATE,
     SHARED,
     URL,
     asked,
@@ -605,5 +606,6 @@ def test_get_with_content_has_a_key_of_its_own_where_a_rule_says_so() -> None:
 
 def test_without_a_rule_content_that_is_at_hand_is_none_of_the_caches() -> None:
     request = post(b"a", method="GET")
-    assert not is_served(asked(request, held(response(FRESH))))
-    assert not is_stored(received(response(FRESH), request))
+    for policy in (PRIVATE, QUERY):
+        assert not is_served(asked(request, held(response(FRESH)), policy=policy))
+        assert not is_stored(received(response(FRESH), request, policy=policy))

@@ -415,7 +415,7 @@ def test_a_body_longer_than_the_policy_allows_is_not_stored(length: str, allowed
                 None,
             ),
             "none, of no content": (204, [], 0),
-            "none, of content to be reset": (205, [], 0),
+            "what there is, of content to be reset": (205, [], None),
             "that of another response": (404, ["Content-Length: 5"], 5),
         }
     ),

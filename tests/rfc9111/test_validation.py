@@ -226,6 +226,11 @@ BODY = [
             "Expires": ([f"Expires: {date(1)}"], [f"Expires: {date(2)}"], [f"Expires: {date(2)}"]),
             "Content-Length is not": ([], ["Content-Length: 0"], []),
             "nor what the body is coded in": ([], ["Content-Encoding: br"], []),
+            "nor what digests another": (
+                [],
+                ["Content-Digest: sha-256=:MA==:", "Content-MD5: MA=="],
+                [],
+            ),
             "nor is it part of another": ([], ["Content-Range: bytes 0-1/5"], []),
             "nor fields of the connection": (
                 ["X: 1"],

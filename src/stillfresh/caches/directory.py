@@ -222,16 +222,50 @@ class Directory:
 
     def remove_if_empty(self, path: str) -> int:
         """Remove the leaf at `path` and what is above it where that is empty; count them."""
-        parts = [self.root, *path[len(self._prefix) :].split(os.sep)]
+        parts = path[len(self._prefix) :].split(os.sep)
         removed = 0
-        while len(parts) > 1:
-            try:
-                os.rmdir(os.sep.join(parts))
-            except OSError:
-                break
-            parts.pop()
-            removed += 1
+        # By its parent's descriptor too: in the place of one there may be a link by now.
+        with contextlib.ExitStack() as opened, contextlib.suppress(OSError, StoreError):
+            fds = self._open_all(parts[:-1], opened) if _BY_DESCRIPTOR else []
+            for level in range(len(parts), 0, -1):
+                if fds:
+                    os.rmdir(parts[level - 1], dir_fd=fds[level - 1])
+                else:
+                    os.rmdir(os.path.join(self.root, *parts[:level]))
+                removed += 1
         return removed
+
+    def open_beside(self, name: str, flags: int) -> int:
+        """Open a file of ours in the root, made where there is none.
+
+        Raises:
+            FileNotFoundError: there is no root.
+            OSError: it is no regular file, or a link, or can't be opened.
+            StoreError: the root can't be trusted any more.
+        """
+        flags |= os.O_CREAT | _COMMON | getattr(os, "O_NONBLOCK", 0)
+        if _BY_DESCRIPTOR:
+            root = self._open_root(create=False)
+            try:
+                fd = os.open(name, flags, 0o600, dir_fd=root)
+            finally:
+                os.close(root)
+        else:
+            self._check_root(os.lstat(self.root))
+            fd = os.open(os.path.join(self.root, name), flags, 0o600)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.EINVAL, "is not a regular file", name)
+        return fd
+
+    def _open_all(self, parts: list[str], opened: contextlib.ExitStack) -> list[int]:
+        """Open the root, and each directory on the way down."""
+        fds = [self._open_root(create=False)]
+        opened.callback(os.close, fds[0])
+        for part in parts:
+            fds.append(os.open(part, _DIRECTORY, dir_fd=fds[-1]))
+            opened.callback(os.close, fds[-1])
+        return fds
 
     def _refuse_strange_link(self, given: str, *, trusted: bool) -> None:
         try:

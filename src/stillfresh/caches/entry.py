@@ -180,8 +180,13 @@ class Entry:
             msg = f"byte {offset} of {self.size}"
             raise ValueError(msg)
         if self._digest is not None:
+            here = self._offset, self._hasher
             self._offset, self._hasher = 0, None
-            self.verify()
+            try:
+                self.verify()
+            except BaseException:
+                self._offset, self._hasher = here
+                raise
             self._digest = None
         self._open_source()
         self._offset = offset

@@ -65,7 +65,7 @@ from stillfresh.caches.pruning import (
     VerifyReport,
 )
 from stillfresh.caches.upkeep import LOW, Pruner, Upkeep
-from stillfresh.errors import BodyLost, CacheFull, CacheUnavailable, CorruptEntry
+from stillfresh.errors import BodyLost, CacheFull, CacheUnavailable, CorruptEntry, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -386,9 +386,10 @@ class _DirectoryCache(BaseCache):
         bounds = Bounds(max_bytes=None if bound is None else int(bound * LOW), max_age=self.max_age)
         try:
             report = self._upkeep.prune(bounds, stopped=stopped)
+        except StoreError as error:
+            self._swallow("prune", "", error)
         except OSError as error:
-            failure = store_error(error, f"pruning {self._tree.root}")
-            events.emit(self.hook, events.StoreFailed("", "prune", failure))
+            self._swallow("prune", "", store_error(error, f"pruning {self._tree.root}"))
         else:
             if report is not None:
                 events.emit(self.hook, events.Pruned("", str(report)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from stillfresh.caches import frames
 from stillfresh.caches.directory import fail, hold, write_all
-from stillfresh.caches.entryfiles import file_name, write_frame
+from stillfresh.caches.entryfiles import body_file_of, file_name, write_frame
 from stillfresh.caches.frames import BODY_ELSEWHERE, HAS_BODY, Frame
 from stillfresh.errors import CacheFull, CacheUnavailable
 
@@ -134,7 +134,9 @@ class FileSink:
             self._close_file()
         if self._file and self._leaf is not None:
             with contextlib.suppress(OSError):
-                self._leaf.unlink(self._file)
+                # After an exception from outside (Ctrl-C, say) the entry may be there after all.
+                if body_file_of(self._leaf, self._name) != self._file:
+                    self._leaf.unlink(self._file)
         self._file = ""
         self._let_go()
 

@@ -16,14 +16,16 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import stat
 import threading
 import weakref
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from stillfresh.caches import pruning
 from stillfresh.caches.directory import is_held, lock_at_once, write_all
 from stillfresh.caches.entryfiles import NAME_LENGTH, body_file_of, info
 from stillfresh.caches.pruning import Bounds, DryRun, PruneReport
+from stillfresh.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,27 +34,40 @@ if TYPE_CHECKING:
     from stillfresh.caches.directory import Directory, Leaf
     from stillfresh.caches.entry import EntryInfo
 
-# In the root: who holds its lock is pruning, and what it says is to which bound that was done.
+# In the root: who holds its lock is pruning, and what it says is to which bound that was done (0
+# while it is not done, or where there was none), how many entries stayed, and how many bytes.
 _PRUNED: Final = ".stillfresh-pruned"
 # In the root: a byte for each unit written since.
 _WRITTEN: Final = ".stillfresh-written"
-# A two-hundredth of the bound is a unit, and after ten of them it is pruned: with eight processes
-# that each have not quite filled a unit, that is 9 % of the bound at most.
+# A two-hundredth of the bound is a unit. It is pruned when less than ten are left of the bound, and
+# after forty in any case: others may write there who don't count.
 _UNITS: Final = 200
-_DUE: Final = 10
-_SMALLEST_UNIT: Final = 1 << 12
+_LEFT: Final = 10
+_SELDOM: Final = 40
 # Pruning leaves this part of the bound, or the next one would come at once.
 LOW: Final = 0.9
-# When this many units have been written since the last one began, there may be 5 % more than the
-# bound allows, and what has not been counted: until it is pruned nothing more is stored.
-_FULL: Final = 30
+# When there are ten units more than the bound, nothing more is stored until it is pruned: with
+# eight processes that each have not quite filled a unit, that is 9 % above it at most.
+_ABOVE: Final = 10
 # Listings of up to this many entries take some milliseconds, which the writer that makes pruning
 # due can spare; longer ones are made in a thread.
 _FEW: Final = 200
 # A bound of age is seen to this often, in seconds, or ten times within it.
 _AGES: Final = 3600.0
-# How long closing waits for pruning to stop, in seconds: it looks after each directory.
+# How long closing lets pruning come to its end, in seconds: where every process is short, nobody
+# else would do it.
 _PATIENCE: Final = 5.0
+# And how long it waits then for it to stop, which it does before the next entry.
+_STOPPING: Final = 1.0
+
+
+class _Notes(NamedTuple):
+    """What the last pruning came to: its bound, what stayed, and when it was."""
+
+    bound: int
+    entries: int
+    size: int
+    at: float
 
 
 class Upkeep:
@@ -71,8 +86,12 @@ class Upkeep:
         self._clock = clock
         self._turn = turn
         self._began = False
-        self._units = 0
-        self._unit = max(_SMALLEST_UNIT, (bounds.max_bytes or _UNITS << 20) // _UNITS)
+        # How many entries this process has stored since it last pruned.
+        self._stored = 0
+        # What all have written, in units, and from when on that is too much; None is not known yet.
+        self._units: int | None = None
+        self._full_at = 0
+        self._unit = max(1, (bounds.max_bytes or _UNITS << 20) // _UNITS)
         self._renew()
         _living.add(self)
 
@@ -92,29 +111,39 @@ class Upkeep:
         if not self._bounds:
             return False
         with self._lock:
+            self._stored += 1
             self._pending += written
             units, self._pending = divmod(self._pending, self._unit)
             began, self._began = self._began, True
         if not units and began:
             return False
-        with contextlib.suppress(OSError):
-            self._units = self._count(units)
-            return self._units >= _DUE or self._is_overdue()
+        with contextlib.suppress(OSError, StoreError):
+            written = self._add(units)
+            notes = self._look(written)
+            return self._is_overdue(notes) or written >= self._due_at(notes)
         return False
 
     def is_full(self) -> bool:
         """Tell whether nothing more may be stored before it is pruned."""
-        if self._units < _FULL or self._bounds.max_bytes is None:
+        if self._bounds.max_bytes is None:
             return False
-        with contextlib.suppress(OSError):
-            self._units = self._count(0)
-        return self._units >= _FULL
+        if self._units is None or self._units >= self._full_at:
+            written = 0
+            with contextlib.suppress(OSError, StoreError):
+                status = os.lstat(os.path.join(self._tree.root, _WRITTEN))
+                written = status.st_size if stat.S_ISREG(status.st_mode) else 0
+            if not written:
+                self._units, self._full_at = 0, 1
+                return False
+            with contextlib.suppress(OSError, StoreError):
+                self._look(written)
+        return self._units is not None and self._units >= self._full_at
 
     def has_few(self) -> bool:
-        """Tell whether there were few entries when it was last pruned."""
-        with contextlib.suppress(OSError):
-            entries = self._pruned()[1]
-            return entries is not None and entries <= _FEW
+        """Tell whether there are few entries, as far as this process knows."""
+        with contextlib.suppress(OSError, StoreError):
+            notes = self._notes()
+            return notes is not None and notes.entries + self._stored <= _FEW
         return False
 
     def prune(
@@ -130,23 +159,25 @@ class Upkeep:
         Returns what was done, or None where another process is at it. `progress` is told how many
         entries have been looked at, of how many. Ends early when it is `stopped`.
         """
-        if not os.path.isdir(self._tree.root):
-            return PruneReport()
         if dry_run is DryRun.YES:
             return self._prune(bounds, dry_run, progress, stopped)
-        fd = self._open_beside(_PRUNED, os.O_RDWR)
+        try:
+            fd = self._tree.open_beside(_PRUNED, os.O_RDWR)
+        except FileNotFoundError:
+            return PruneReport()
         try:
             if not lock_at_once(fd):
                 return None
-            # If this one is stopped, or killed, it has never been pruned, and somebody begins again.
-            os.ftruncate(fd, 0)
-            before = self._count(0)
+            # If this one is stopped or killed, the next begins again.
+            last = self._notes() or _Notes(0, _FEW + 1, 0, 0.0)
+            self._write_notes(fd, last._replace(bound=0))
+            before, stored = self._add(0), self._stored
             report = self._prune(bounds, dry_run, progress, stopped)
             if not stopped():
-                self._units = self._forget(before)
-                write_all(fd, f"{bounds.max_bytes or 0} {report.kept}\n".encode())
-                now = self._clock()
-                os.utime(os.path.join(self._tree.root, _PRUNED), (now, now))
+                self._stored -= stored
+                self._forget(before)
+                done = _Notes(bounds.max_bytes or 0, report.kept, report.kept_bytes, self._clock())
+                self._write_notes(fd, done)
         finally:
             os.close(fd)
         return report
@@ -224,9 +255,9 @@ class Upkeep:
                 report.swept += 1
                 report.swept_bytes += status.st_size
 
-    def _count(self, units: int) -> int:
+    def _add(self, units: int) -> int:
         """Add to what all have written since the last pruning, and return that, in units."""
-        fd = self._open_beside(_WRITTEN, os.O_WRONLY | os.O_APPEND)
+        fd = self._tree.open_beside(_WRITTEN, os.O_WRONLY | os.O_APPEND)
         try:
             if units:
                 os.write(fd, b"." * min(units, _UNITS))
@@ -234,45 +265,63 @@ class Upkeep:
         finally:
             os.close(fd)
 
-    def _forget(self, units: int) -> int:
-        """Take off what had been written when pruning began, and return what is left."""
-        fd = self._open_beside(_WRITTEN, os.O_WRONLY)
+    def _forget(self, units: int) -> None:
+        """Take off what had been written when pruning began."""
+        fd = self._tree.open_beside(_WRITTEN, os.O_WRONLY)
         try:
-            # A unit that another process adds just now may be lost, one of two hundred.
-            left = max(0, os.fstat(fd).st_size - units)
-            os.ftruncate(fd, left)
+            # A unit that another process adds just now may be lost: one of two hundred.
+            self._units = max(0, os.fstat(fd).st_size - units)
+            os.ftruncate(fd, self._units)
         finally:
             os.close(fd)
-        return left
 
-    def _is_overdue(self) -> bool:
+    def _look(self, units: int) -> _Notes | None:
+        """Remember what has been written, and read what that means."""
+        notes = self._notes()
+        self._units, self._full_at = units, max(1, self._room(notes) + _ABOVE)
+        return notes
+
+    def _room(self, notes: _Notes | None) -> int:
+        """Return how many units were free after the last pruning to a bound."""
+        if notes is None or notes.bound == 0:
+            # Not known: as many as it would leave.
+            return round((1 - LOW) * _UNITS)
+        return ((self._bounds.max_bytes or _UNITS << 20) - notes.size) // self._unit
+
+    def _due_at(self, notes: _Notes | None) -> int:
+        """Return how many units make pruning due."""
+        return max(1, min(_SELDOM, self._room(notes) - _LEFT))
+
+    def _is_overdue(self, notes: _Notes | None) -> bool:
         """Tell whether it has never been pruned to this bound, or not for too long."""
-        pruned_to, entries, at = self._pruned()
         bounds = self._bounds
-        if entries is None:
+        if notes is None:
             return True
-        if bounds.max_age is not None and self._clock() - at > min(_AGES, bounds.max_age / 10):
-            return True
-        # Whoever has pruned it to just the bound has left no room.
-        return bounds.max_bytes is not None and not 0 < pruned_to <= int(bounds.max_bytes * LOW)
+        if bounds.max_age is not None:
+            # If the clock was put back meanwhile, nobody knows how long it is.
+            since = self._clock() - notes.at
+            if not 0 <= since <= min(_AGES, bounds.max_age / 10):
+                return True
+        return bounds.max_bytes is not None and not 0 < notes.bound <= bounds.max_bytes
 
-    def _pruned(self) -> tuple[int, int | None, float]:
-        """Return to which bound it was last pruned, what stayed, and when; None if never."""
-        fd = self._open_beside(_PRUNED, os.O_RDONLY)
+    def _notes(self) -> _Notes | None:
+        """Read what the last pruning came to; None if there was none."""
+        fd = self._tree.open_beside(_PRUNED, os.O_RDONLY)
         try:
             said, at = os.read(fd, 64).split(), os.fstat(fd).st_mtime
         finally:
             os.close(fd)
-        if len(said) != 2 or not all(word.isdigit() for word in said):
-            return 0, None, at
-        return int(said[0]), int(said[1]), at
+        if len(said) != 3 or not all(word.isdigit() for word in said):
+            return None
+        return _Notes(int(said[0]), int(said[1]), int(said[2]), at)
 
-    def _open_beside(self, name: str, flags: int) -> int:
-        """Open a file in the root, and never what a link there points at."""
-        more = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-        # A FIFO that somebody put there must not be waited for.
-        more |= getattr(os, "O_NONBLOCK", 0)
-        return os.open(os.path.join(self._tree.root, name), flags | more | os.O_CREAT, 0o600)
+    def _write_notes(self, fd: int, notes: _Notes) -> None:
+        text = f"{notes.bound} {notes.entries} {notes.size}\n".encode()
+        os.lseek(fd, 0, os.SEEK_SET)
+        write_all(fd, text)
+        os.ftruncate(fd, len(text))
+        touched = fd if os.utime in os.supports_fd else os.path.join(self._tree.root, _PRUNED)
+        os.utime(touched, (notes.at, notes.at))
 
 
 class Pruner:
@@ -318,9 +367,10 @@ class Pruner:
         return True
 
     def stop(self) -> None:
-        """End soon, and begin no more."""
-        self._stopped.set()
+        """Come to an end, sooner or later, and begin no more."""
         self.settle(_PATIENCE)
+        self._stopped.set()
+        self.settle(_STOPPING)
 
 
 def _entries_in(leaf: Leaf) -> Iterator[EntryInfo]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from stillfresh.cli.options import Size, cache_option
 from stillfresh.cli.text import say, size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from stillfresh import BaseCache, Stats
 
@@ -31,9 +32,7 @@ def stats(cache: str | None) -> int:
     """Say how much is stored, since when, and of which hosts."""
     with _opened(cache) as opened, _progress("counting") as progress:
         counted = opened.stats(progress=progress)
-    for line in _lines(counted):
-        click.echo(line)
-    return Exit.OK
+    return _print(_lines(counted), Exit.OK)
 
 
 @click.command()
@@ -60,15 +59,14 @@ def prune(cache: str | None, max_bytes: int | None, max_age: float | None, dry_r
             dry_run=DryRun.YES if dry_run else DryRun.NO,
             progress=progress,
         )
-    for cause, count in report.removed.items():
-        click.echo(f"{count} entries: {cause.value}")
+    lines = [f"{count} entries: {cause.value}" for cause, count in report.removed.items()]
     verb = "would remove" if dry_run else "removed"
-    click.echo(
+    lines.append(
         f"{verb} {report.removed.total()} entries ({size_text(report.removed_bytes)}) and "
         f"{report.swept} leftovers ({size_text(report.swept_bytes)}); "
         f"{report.kept} entries ({size_text(report.kept_bytes)}) stay"
     )
-    return Exit.OK
+    return _print(lines, Exit.OK)
 
 
 @click.command()
@@ -79,14 +77,13 @@ def verify(cache: str | None, repair: bool) -> int:
     wanted = Repair.REMOVE if repair else Repair.REPORT
     with _opened(cache) as opened, _progress("verifying") as progress:
         report = opened.verify(repair=wanted, progress=progress)
-    for name, problem in report.damaged.items():
-        click.echo(f"{name}: {problem}")
-    click.echo(
+    lines = [f"{name}: {problem}" for name, problem in report.damaged.items()]
+    lines.append(
         f"{report.checked} entries are right, {report.unchecked} of other programs bear no digest, "
         f"{len(report.damaged)} are damaged"
         + (f", {report.repaired} of those removed" if repair else "")
     )
-    return Exit.OK if len(report.damaged) == report.repaired else Exit.DAMAGED
+    return _print(lines, Exit.OK if len(report.damaged) == report.repaired else Exit.DAMAGED)
 
 
 @click.command()
@@ -110,10 +107,14 @@ def ls(cache: str | None, long: bool) -> int:
 @contextmanager
 def _opened(cache: str | None) -> Iterator[BaseCache]:
     try:
-        with cache_of(cache) as opened:
-            yield opened
+        made = cache_of(cache)
     except ConfigError as error:
         raise click.BadParameter(str(error), param_hint="'--cache'") from error
+    try:
+        with made as opened:
+            yield opened
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
     except StoreError as error:
         say(str(error))
         raise click.exceptions.Exit(Exit.OUTPUT) from error
@@ -132,6 +133,29 @@ def _progress(doing: str) -> Iterator[Callable[[int, int | None], None] | None]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
         task = shown.add_task(doing, total=None)
         yield lambda done, total: shown.update(task, completed=done, total=total)
+
+
+def _print(lines: Iterable[str], status: Exit) -> Exit:
+    """Write the answer on stdout, and return the exit status."""
+    try:
+        for line in lines:
+            # Keys are anybody's: what stands in one can't move the cursor about.
+            plain = line.isascii() and line.isprintable()
+            click.echo(line if plain else ascii(line)[1:-1])
+    except BrokenPipeError:
+        _drop_output()
+        return Exit.READER_GONE
+    except OSError as error:
+        _drop_output()
+        say(f"the output can't be written: {error.strerror}")
+        return Exit.OUTPUT
+    return status
+
+
+def _drop_output() -> None:
+    """Let what is left in the buffer go nowhere, or the interpreter fails at it once more."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _lines(stats: Stats) -> Iterator[str]:
@@ -153,4 +177,7 @@ def _age(seconds: float) -> str:
 
 
 def _day(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    try:
+        return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (OSError, OverflowError, ValueError):
+        return "a time that no calendar has"

@@ -414,7 +414,10 @@ class _StoredRaw(HTTPResponse):
         self, amt: int | None = _CHUNK, decode_content: bool | None = None
     ) -> Generator[bytes, None, None]:
         try:
-            if self._stored is None or (decode_content and self._encoded):
+            if self._stored is None:
+                # urllib3 would ask for more until its body is closed.
+                self.close()
+            elif decode_content and self._encoded:
                 yield from super().stream(amt, decode_content)
             else:
                 # There is nothing to decode and no connection to look after.

@@ -114,7 +114,9 @@ class Recorder(Generic[E, W]):
             return
         of = "" if self._expected is None else f" of {self._expected}"
         detail = f"{self._size}{of} bytes"
-        metadata = None if self._cut_off is None else self._cut_off(self._size)
+        too_long = self._expected is not None and self._size > self._expected
+        # Of a body that is longer than it may be nobody knows which bytes belong to it.
+        metadata = None if self._cut_off is None or too_long else self._cut_off(self._size)
         if metadata is None:
             await self._give_up(why(Reason.BROKEN_OFF, detail))
             return
@@ -134,6 +136,11 @@ class Recorder(Generic[E, W]):
             return await self._guard.write(self._key, writer, chunk)
         except CacheClosed:
             return False
+        except BaseException:
+            # Cancelled, and the writer is gone.
+            self._writer = None
+            self._ended(why(Reason.BROKEN_OFF), self._size)
+            raise
 
     async def _give_up(self, reason: Why) -> None:
         writer, self._writer = self._writer, None
@@ -325,6 +332,8 @@ class Following:
         elif len(chunk) < amt:
             chunk += self._rest.read(amt - len(chunk))
         self._read += len(chunk)
+        if amt is None or amt < 0 or (not chunk and amt != 0):
+            self.close()
         return chunk
 
     def read1(self, amt: int | None = None) -> bytes:
@@ -333,6 +342,8 @@ class Following:
             return b""
         chunk = self._stored.read(amt) or (b"" if amt == 0 else self._rest.read1(amt))
         self._read += len(chunk)
+        if not chunk and amt != 0:
+            self.close()
         return chunk
 
     def tell(self) -> int:

@@ -43,6 +43,7 @@ from stillfresh.rfc9111.decisions import (
     Why,
     why,
 )
+from stillfresh.rfc9111.directives import request_directives
 from stillfresh.rfc9111.fields import Fields
 from stillfresh.rfc9111.messages import Request, Response
 from stillfresh.rfc9111.validation import asks_for_news
@@ -269,7 +270,6 @@ class _Exchange(Generic[E, W, U]):
         )
         if not isinstance(outcome, Refresh) and self._is_callers(decision, upstream.response):
             # It is about what the caller has: nothing that we have asked.
-            await self._lookup.set_aside()
             return await self._take(upstream, decision.why, decision.forwarded)
         await self._ports.discard(upstream)
         if isinstance(outcome, Refresh):
@@ -330,7 +330,7 @@ class _Exchange(Generic[E, W, U]):
             request.method == "GET"
             and not asks_for_news(request)
             and "range" not in request.fields
-            and "no-store" not in (request.fields.get("cache-control") or "")
+            and not request_directives(request.fields).no_store
             and bool(self._lookup.tags())
         )
 

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Final, Generic
 from stillfresh import events
 from stillfresh.engine import records
 from stillfresh.engine.body import Recorder
+from stillfresh.engine.lookup import credentials_of
 from stillfresh.engine.ports import E, W
 from stillfresh.rfc9111 import invalidation, reception
 from stillfresh.rfc9111.decisions import Reason, Refresh, Why, why
+from stillfresh.rfc9111.fields import content_length
 from stillfresh.rfc9111.groups import group_key, invalidated_groups
 from stillfresh.rfc9111.keys import primary_key, search_key, selection_of, variant_key
 from stillfresh.rfc9111.messages import StoredResponse
@@ -39,6 +41,8 @@ _MOST_TAGS: Final = 16
 # How many values of No-Vary-Search are remembered for one path.
 _MOST_SEARCHES: Final = 8
 _COPY_STEP: Final = 1 << 18
+# What is made of what is stored.
+_GROWING: Final = frozenset({Reason.COMPLETED, Reason.JOINED})
 
 
 class Keeper(Generic[E, W]):
@@ -74,7 +78,8 @@ class Keeper(Generic[E, W]):
         What is joined with it must have been made sure of; of a completed response the caller's
         reading brings the stored part.
         """
-        placed = await self._place(decision.stored, self._lookup.found)
+        moving = decision.why.reason not in _GROWING
+        placed = await self._place(decision.stored, self._lookup.found, moving=moving)
         writer = None if placed is None else await self._guard.writer(placed[0])
         behind: bytes | None = b""
         if writer is not None and decision.why.reason is Reason.JOINED:
@@ -134,16 +139,28 @@ class Keeper(Generic[E, W]):
             other = primary if key == primary.key else await self._lookup.load(key)
             if other is None:
                 continue
-            plain = self._request._replace(fields=self._request.fields.without({"range"}))
-            decision = self._policy.on_response(plain, response, other.stored, at, at)
-            if isinstance(decision, Refresh) and not other.stored.legacy:
-                await self._guard.update(key, records.encode(decision.stored), other.version)
-            if other is not primary:
-                await self._ports.close(other.entry)
+            try:
+                await self._refresh_other(found, other, response, at)
+            finally:
+                if other is not primary:
+                    await self._ports.close(other.entry)
+
+    async def _refresh_other(
+        self, found: Found[E] | None, other: Found[E], response: Response, at: float
+    ) -> None:
+        concealed = self._policy.concealed
+        whose = credentials_of(other.stored.selection, concealed)
+        if found is not None and whose != credentials_of(found.stored.selection, concealed):
+            # What is said to one user is nothing to tell another.
+            return
+        plain = self._request._replace(fields=self._request.fields.without({"range"}))
+        decision = self._policy.on_response(plain, response, other.stored, at, at)
+        if isinstance(decision, Refresh) and not other.stored.legacy:
+            await self._guard.update(other.key, records.encode(decision.stored), other.version)
 
     async def copy_variant(self, found: Found[E], stored: StoredResponse) -> bool | None:
         """Store a variant for what this request selects by too; None if the body got lost."""
-        placed = await self._place(stored, None)
+        placed = await self._place(stored, None, moving=False)
         return False if placed is None else await self._copy(found, *placed)
 
     async def invalidate(self, response: Response, now: float) -> None:
@@ -156,7 +173,7 @@ class Keeper(Generic[E, W]):
             key = self._policy.primary_key(request._replace(method="GET", url=url, content=None))
             keys = [key]
             if "?" in key:
-                variances = map(search_variance, await self._lookup.search_values())
+                variances = map(search_variance, await self._lookup.search_values(key))
                 keys += [reduced(key, variance) for variance in variances if variance is not None]
             for doubtful in dict.fromkeys(keys):
                 if await self._guard.remove(doubtful):
@@ -175,12 +192,15 @@ class Keeper(Generic[E, W]):
             return None
         if decision.after is None:
             return b""
-        if await guard.seek(found.key, found.entry, decision.after):
-            behind = await guard.read(found.key, found.entry, found.size - decision.after)
-            if behind is not None:
-                return behind
-        await self._ports.abort(writer)
-        return None
+        behind = None
+        try:
+            if await guard.seek(found.key, found.entry, decision.after):
+                size = found.size - decision.after
+                behind = await guard.read(found.key, found.entry, size)
+        finally:
+            if behind is None:
+                await self._ports.abort(writer)
+        return behind
 
     async def _copied(self, found: Found[E], size: int, writer: W) -> bool:
         done = False
@@ -206,6 +226,9 @@ class Keeper(Generic[E, W]):
         def ended(reason: Why | None, size: int) -> None:
             if reason is None:
                 info.stored = True
+                if decision.why.reason is Reason.JOINED:
+                    part = decision.stored.part
+                    size = part.length if part else content_length(response.fields) or size
                 self._tell(events.Stored, key, decision.why, size)
             elif reason.reason is Reason.CUT_OFF:
                 info.storing = reason
@@ -236,17 +259,18 @@ class Keeper(Generic[E, W]):
         return cut_off
 
     async def _place(
-        self, stored: StoredResponse, replaced: Found[E] | None
+        self, stored: StoredResponse, replaced: Found[E] | None, *, moving: bool
     ) -> tuple[str, StoredResponse] | None:
         """Decide under which key a response goes, and with which set of variants.
 
-        `replaced` is what it takes the place of, whatever it is selected by itself.
+        `replaced` is what it takes the place of, whatever it is selected by itself. What is made
+        of what is stored stays beside it; else it may be `moving` to where it stands for others.
         """
         lookup = self._lookup
         await lookup.learn_to_conceal()
         names = self._policy.selecting_names(self._request, stored.response)
         selection = selection_of(self._request.fields, names, lookup.conceal)
-        if "no-vary-search" in stored.response.fields:
+        if moving and "no-vary-search" in stored.response.fields:
             await self._stand_for_all(stored)
         primary = lookup.primary
         known = None if primary is None or primary.stored.legacy else primary.stored
@@ -259,19 +283,21 @@ class Keeper(Generic[E, W]):
             placed = _described(stored, lookup.primary_key, selection, known.generation)
             return lookup.primary_key, placed._replace(others=known.others, variants=known.variants)
         key = variant_key(lookup.primary_key, known.generation, selection)
-        if not await self._remember(primary, tuple(sorted(names)), key, stored):
+        tag = stored.response.fields.get("etag")
+        if credentials_of(selection, self._policy.concealed):
+            tag = None
+        if not await self._remember(primary, tuple(sorted(names)), key, tag):
             return None
         return key, _described(stored, lookup.primary_key, selection, known.generation)
 
     async def _remember(
-        self, primary: Found[E], names: tuple[str, ...], key: str, stored: StoredResponse
+        self, primary: Found[E], names: tuple[str, ...], key: str, tag: str | None
     ) -> bool:
         """Have the primary record lead to a variant: to look for it, and to ask about it."""
         known = primary.stored
         others, variants = known.others, known.variants
         if names not in others:
             others = (*others, names)[-_MOST_SETS:]
-        tag = stored.response.fields.get("etag")
         if tag is not None and (key, tag) not in variants:
             kept = [variant for variant in variants if variant[0] != key]
             variants = (*kept, (key, tag))[-_MOST_TAGS:]
@@ -287,7 +313,7 @@ class Keeper(Generic[E, W]):
         variance = search_variance(value)
         if variance is None:
             return
-        known = await lookup.search_values()
+        known = await lookup.search_values(lookup.primary_key)
         if value not in known:
             index = "\n".join([*known, value][-_MOST_SEARCHES:])
             await self._put(search_key(lookup.primary_key), index.encode("utf-8", "surrogatepass"))

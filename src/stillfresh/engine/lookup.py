@@ -21,6 +21,7 @@ from stillfresh.rfc9111.freshness import date_of
 from stillfresh.rfc9111.groups import cache_groups, group_key
 from stillfresh.rfc9111.keys import is_selected, search_key, selection_of, variant_key
 from stillfresh.rfc9111.search import reduced, search_variance
+from stillfresh.rfc9111.validation import is_entity_tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from stillfresh.engine.credentials import Vault
     from stillfresh.engine.guard import Guard
     from stillfresh.engine.ports import CachePorts
-    from stillfresh.rfc9111.messages import Request, StoredResponse
+    from stillfresh.rfc9111.messages import Request, Selection, StoredResponse
     from stillfresh.rfc9111.policy import Policy
 
 
@@ -144,13 +145,21 @@ class Lookup(Generic[E, W]):
             return None
 
     def tags(self) -> tuple[str, ...]:
-        """Return the entity tags of all variants known, the newest last (§4.3.1)."""
+        """Return the entity tags of the variants to ask about, the newest last (§4.3.1).
+
+        Not where users are told apart: a server whose tags don't would give one what is another's.
+        """
         if self.primary is None:
             return ()
-        stored = self.primary.stored
+        stored, concealed = self.primary.stored, self._policy.concealed
+        selecting = {name for name, _ in stored.selection}.union(*stored.others)
+        if not self._request.fields.names.isdisjoint(selecting & concealed):
+            return ()
+        known = [tag for _, tag in stored.variants]
         own = stored.response.fields.get("etag")
-        known = [tag for _, tag in stored.variants] + ([own] if own else [])
-        return tuple(dict.fromkeys(known))
+        if own is not None and not credentials_of(stored.selection, concealed):
+            known.append(own)
+        return tuple(dict.fromkeys(tag for tag in known if is_entity_tag(tag)))
 
     async def tagged(self, tag: str) -> Found[E] | None:
         """Open the variant that has an entity tag."""
@@ -181,7 +190,7 @@ class Lookup(Generic[E, W]):
             return primary
         # Another URL may stand for this one (No-Vary-Search).
         own = self.primary_key
-        for value in await self.search_values():
+        for value in await self.search_values(own):
             variance = search_variance(value)
             if variance is None or (key := reduced(own, variance)) == own:
                 continue
@@ -194,10 +203,13 @@ class Lookup(Generic[E, W]):
         self.primary_key = own
         return None
 
-    async def search_values(self) -> list[str]:
+    async def search_values(self, url: str) -> list[str]:
         """Return the values of No-Vary-Search that responses of this path have had."""
-        index = await self._guard.metadata(search_key(self.primary_key))
-        return [] if index is None else index.decode("utf-8", "surrogatepass").split("\n")
+        index = await self._guard.metadata(search_key(url))
+        try:
+            return [] if index is None else index.decode("utf-8", "surrogatepass").split("\n")
+        except UnicodeDecodeError:
+            return []
 
     async def _choose(self, primary: Found[E]) -> None:
         """Choose among the variants: of several that match, the one with the newest Date (§4)."""
@@ -248,6 +260,11 @@ class Lookup(Generic[E, W]):
 def _no_credentials(_name: str, value: str) -> str:
     """Keep a value as it is, in a request that has none to hide."""
     return value
+
+
+def credentials_of(selection: Selection, concealed: frozenset[str]) -> Selection:
+    """Return what of a selection says whose the response is."""
+    return tuple([pair for pair in selection if pair[0] in concealed and pair[1] is not None])
 
 
 def _is_newer(one: StoredResponse, other: StoredResponse) -> bool:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # What a newer answer may not be kept is no reason to go on with an older one.
 _SUPERSEDING: Final = frozenset({Reason.RESPONSE_NO_STORE, Reason.PRIVATE})
-_WITHOUT_BODY: Final = frozenset({204, 205})
+_WITHOUT_BODY: Final = frozenset({204})
 # To put parts together takes copying what is stored before the caller gets the first byte: up to
 # this many bytes, a moment's work on any disk.
 _COPIED: Final = 1 << 22

@@ -68,6 +68,8 @@ def reduced(url: str, variance: SearchVariance) -> str:
 
     Parameters are read and written as application/x-www-form-urlencoded.
     """
+    # What follows a "#" is of the key: the content of the request.
+    url, hash_sign, fragment = url.partition("#")
     rest, _, query = url.partition("?")
     # No URL can say a lone surrogate; read as UTF-8, its encoding stands for U+FFFD.
     query = _SURROGATES.sub("\ufffd", query)
@@ -79,7 +81,8 @@ def reduced(url: str, variance: SearchVariance) -> str:
     ]
     if not ordered:
         parameters.sort(key=itemgetter(0))
-    return f"{rest}?{urlencode(parameters)}" if parameters else rest
+    base = f"{rest}?{urlencode(parameters)}" if parameters else rest
+    return f"{base}{hash_sign}{fragment}"
 
 
 def _boolean(member: Member) -> bool | None:

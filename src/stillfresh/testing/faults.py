@@ -166,17 +166,17 @@ class FaultySeparateBodyCache(FaultyCache, SeparateBodyBaseCache):
 class _Onward:
     """The body of another entry, read in its order or from where that is told to go on."""
 
-    __slots__ = ("_at", "_entry")
+    __slots__ = ("_entry", "at")
 
     def __init__(self, entry: Entry) -> None:
         self._entry = entry
-        self._at = 0
+        self.at = 0
 
     def read_at(self, offset: int, size: int) -> bytes:
-        if offset != self._at:
+        if offset != self.at:
             self._entry.seek(offset)
         chunk = self._entry.read(size)
-        self._at = offset + len(chunk)
+        self.at = offset + len(chunk)
         return chunk
 
     def close(self) -> None:
@@ -184,14 +184,15 @@ class _Onward:
 
 
 class _FaultyEntry(Entry):
-    __slots__ = ("_faults", "_inner", "_read")
+    __slots__ = ("_faults", "_inner", "_onward", "_read")
 
     def __init__(self, inner: Entry, faults: _Faults) -> None:
+        self._onward = _Onward(inner)
         super().__init__(
             inner.metadata,
             version=inner.version,
             size=inner.size,
-            source=_Onward(inner),
+            source=self._onward,
             digest=None,  # the other entry checks
             has_body=inner.has_body,
             expires_at=inner.expires_at,
@@ -206,8 +207,10 @@ class _FaultyEntry(Entry):
 
     def seek(self, offset: int, /) -> None:
         self._faults.meet(Operation.CHECK)
+        # At once, since the other entry checks all of the body before.
+        self._inner.seek(offset)
         super().seek(offset)
-        self._read = offset
+        self._onward.at = self._read = offset
 
     def read(self, size: int = -1, /) -> bytes:
         left = self.size - self._read

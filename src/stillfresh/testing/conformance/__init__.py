@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stillfresh.testing.conformance.entries import Reading, Updating, Writing
+from stillfresh.testing.conformance.entries import Reading, Seeking, Updating, Writing
 from stillfresh.testing.conformance.lifetime import Lifetime
 from stillfresh.testing.conformance.pairs import Bodies, ReadersCalls, WritersCalls
 from stillfresh.testing.conformance.sharing import Sharing
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["CacheConformance", "SeparateBodyCacheConformance"]
 
 
-class CacheConformance(Values, Expiry, Writing, Reading, Updating, Lifetime, Sharing):
+class CacheConformance(Values, Expiry, Writing, Reading, Seeking, Updating, Lifetime, Sharing):
     """The guarantees of `BaseCache`; the flags are those of `Suite`."""
 
 

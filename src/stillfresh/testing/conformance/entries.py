@@ -267,6 +267,95 @@ class Reading(Suite):
             assert start + entry.read() == body
 
 
+class Seeking(Suite):
+    """A reader may go on anywhere in the body."""
+
+    @pytest.mark.parametrize("size", [1, 100, 1 << 16, 1 << 20, (1 << 20) + 1, (3 << 20) + 17])
+    def test_reading_goes_on_where_it_is_told(self, cache: BaseCache, size: int) -> None:
+        body = content("body", size)
+        store(cache, "key", b"metadata", body)
+        with opened(cache, "key") as entry:
+            for offset in (size // 2, 0, size - 1, size // 3, size // 3, size):
+                entry.seek(offset)
+                assert entry.read(0) == b""
+                assert entry.read(10) == body[offset : offset + 10]
+                assert entry.read(70_000) == body[offset + 10 : offset + 70_010]
+            entry.seek(size // 7)
+            assert entry.read() == body[size // 7 :]
+            assert entry.read() == b""
+            entry.seek(0)
+            assert entry.read() == body
+
+    @pytest.mark.parametrize("size", [100, 3 << 20])
+    @pytest.mark.parametrize("read", [0, 50, None])
+    def test_also_when_some_or_all_of_it_has_been_read(
+        self, cache: BaseCache, size: int, read: int | None
+    ) -> None:
+        body = content("body", size)
+        store(cache, "key", b"metadata", body)
+        with opened(cache, "key") as entry:
+            assert entry.read(-1 if read is None else read) == body[:read]
+            for offset in (size - 20, 20):
+                entry.seek(offset)
+                assert entry.read(10) == body[offset : offset + 10]
+            entry.check()
+            buffer = bytearray(10)
+            assert entry.readinto(buffer) == 10
+            assert bytes(buffer) == body[30:40]
+
+    @pytest.mark.parametrize("size", [None, 0, 100, 2 << 20])
+    def test_there_is_nothing_before_the_first_byte_or_behind_the_last(
+        self, cache: BaseCache, size: int | None
+    ) -> None:
+        body = content("body", size or 0)
+        store(cache, "key", b"metadata", None if size is None else body)
+        with opened(cache, "key") as entry:
+            assert entry.read(5) == body[:5]
+            for offset in (-1, len(body) + 1, 1 << 62):
+                with pytest.raises(ValueError, match=str(offset)):
+                    entry.seek(offset)
+            # It has gone nowhere.
+            assert entry.read(5) == body[5:10]
+            entry.seek(len(body))
+            assert entry.read() == b""
+            entry.seek(0)
+            assert entry.read() == body
+
+    def test_one_reader_moves_no_other(self, cache: BaseCache) -> None:
+        for size in (1000, 2 << 20):
+            body = content("body", size)
+            store(cache, "key", b"metadata", body)
+            with opened(cache, "key") as one, opened(cache, "key") as other:
+                one.seek(500)
+                assert other.read(10) == body[:10]
+                other.seek(700)
+                assert one.read(10) == body[500:510]
+                assert other.read() == body[700:]
+
+    @pytest.mark.parametrize("size", [100, 100_000, 3 << 20])
+    def test_a_reader_moves_in_its_own_version(self, cache: BaseCache, size: int) -> None:
+        body = content("old", size)
+        store(cache, "key", b"old", body)
+        with opened(cache, "key") as entry:
+            store(cache, "key", b"new", content("new", size))
+            entry.seek(50)
+            assert entry.read() == body[50:]
+            cache.delete("key")
+            entry.seek(20)
+            assert entry.read() == body[20:]
+
+    @pytest.mark.parametrize("size", [100, 2 << 20])
+    def test_a_closed_entry_can_not_be_moved(self, cache: BaseCache, size: int) -> None:
+        store(cache, "key", b"metadata", content("body", size))
+        with opened(cache, "key") as untouched:
+            pass
+        with opened(cache, "key") as moved:
+            moved.seek(10)
+        for entry in (untouched, moved):
+            with pytest.raises(ValueError, match="closed"):
+                entry.seek(5)
+
+
 class Updating(Suite):
     """`update` compares and swaps."""
 
