@@ -13,6 +13,7 @@ opens when the origin closes, so that no thread is left behind.
 from __future__ import annotations
 
 import itertools
+import re
 import socket
 import ssl
 import struct
@@ -106,6 +107,62 @@ class Raw:
 
 Handler: TypeAlias = Callable[[Received], "Reply | Raw"]
 Answer: TypeAlias = Reply | Raw | Handler
+
+
+class Document:
+    """What a file server has under one path: it answers conditions and ranges as it should.
+
+        document = Document(b"hello", etag='"1"')
+        origin.on("/page", document)
+
+    Attributes:
+        body: of the present version.
+        etag: of the present version; None is none.
+        headers: what every answer carries besides.
+        framing: how bodies are sent.
+        cuts: after how many bytes of body the connections of the next answers end; None is never.
+        sent: the status of each answer, and how many bytes of the body it was to bring.
+    """
+
+    def __init__(
+        self,
+        body: bytes,
+        *,
+        etag: str | None = '"1"',
+        headers: Mapping[str, str] | None = None,
+        framing: Framing = Framing.LENGTH,
+        cuts: Iterable[int | None] = (),
+    ) -> None:
+        self.body = body
+        self.etag = etag
+        self.headers = {"Cache-Control": "max-age=60"} | dict(headers or {})
+        self.framing = framing
+        self.cuts = list(cuts)
+        self.sent: list[tuple[int, int]] = []
+
+    def __call__(self, request: Received) -> Reply:
+        """Answer a request."""
+        headers = self.headers | ({} if self.etag is None else {"ETag": self.etag})
+        if self.etag is not None and self.etag in (request.header("If-None-Match") or ""):
+            return self._reply(304, headers, b"")
+        asked = re.fullmatch("bytes=([0-9]*)-([0-9]*)", request.header("Range") or "")
+        if asked is None or request.header("If-Range") not in {None, self.etag}:
+            return self._reply(200, headers, self.body)
+        size = len(self.body)
+        first = int(asked[1]) if asked[1] else max(0, size - int(asked[2]))
+        last = min(size - 1, int(asked[2]) if asked[1] and asked[2] else size)
+        if first > last:
+            return self._reply(416, headers | {"Content-Range": f"bytes */{size}"}, b"")
+        headers |= {"Content-Range": f"bytes {first}-{last}/{size}"}
+        return self._reply(206, headers, self.body[first : last + 1])
+
+    def _reply(self, status: int, headers: Headers, body: bytes) -> Reply:
+        self.sent.append((status, len(body)))
+        content: bytes | list[bytes] = body
+        if self.framing is Framing.CHUNKED:
+            content = [body[at : at + 10_000] for at in range(0, len(body), 10_000)]
+        cut = self.cuts.pop(0) if self.cuts else None
+        return Reply(status, headers, content, self.framing, cut_after=cut)
 
 
 class Origin:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import requests
 
-from stillfresh.clients.requests import CachedResponse, CachedSession
+from stillfresh.clients.requests import CacheAdapter, CachedResponse, CachedSession
 from tests.clients.behaviours import Answer, Driver, Head, Stream
 
 
@@ -50,6 +50,11 @@ class RequestsDriver(Driver):
 
     def stream(self, url: str, headers: Mapping[str, str] | None = None) -> Stream:
         return RequestsStream(self._send("GET", url, headers, None, stream=True))
+
+    def settle(self, timeout: float) -> bool:
+        adapter = self.session.get_adapter("http://")
+        assert isinstance(adapter, CacheAdapter)
+        return adapter.settle(timeout)
 
     def close(self) -> None:
         self.session.close()

@@ -10,6 +10,7 @@ import os
 import pickle
 import random
 import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,12 +43,20 @@ from stillfresh.clients.requests import (
     CachedSession,
     StoredBodyLost,
 )
-from stillfresh.events import Event, Hook, LoggingHook, NotStored, Stored, StoreFailed
+from stillfresh.events import (
+    Event,
+    Hook,
+    LoggingHook,
+    NotStored,
+    RefreshFailed,
+    Stored,
+    StoreFailed,
+)
 from stillfresh.testing import Fault, FaultyCache, ManualClock, Operation
 from stillfresh.testing.clock import START
-from tests.clients.behaviours import ClientBehaviours, StorageBehaviours
+from tests.clients.behaviours import ClientBehaviours, PartBehaviours, StorageBehaviours
 from tests.clients.requests_driver import RequestsDriver
-from tests.origin import Framing, Origin, Received, Reply
+from tests.origin import Document, Framing, Origin, Received, Reply
 
 FRESH = {"Cache-Control": "max-age=60"}
 TAGGED = FRESH | {"ETag": '"1"'}
@@ -71,6 +80,15 @@ class TestOnFiles(StorageBehaviours):
 
     def make_cache(self, place: Path, clock: ManualClock) -> BaseCache:
         return SeparateBodyFileCache(place, clock=clock)
+
+
+class TestInOneFile(PartBehaviours):
+    """Header and body in one file, or in two: it matters where a body is read from its middle."""
+
+    make_client = TestInMemory.make_client
+
+    def make_cache(self, place: Path, clock: ManualClock) -> BaseCache:
+        return FileCache(place, clock=clock)
 
 
 def in_a_clean_room(session: CachedSession) -> CachedSession:
@@ -612,12 +630,13 @@ def test_a_length_read_to_its_last_byte_is_stored_at_once(
     assert get(session, url).from_cache
 
 
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def test_files_are_closed_when_a_body_has_been_read(
     origin: Origin, tmp_path: Path, clock: ManualClock
 ) -> None:
-    def open_files() -> int:
-        return len(list(Path("/proc/self/fd").iterdir()))
-
     if not Path("/proc/self/fd").is_dir():
         pytest.skip("no /proc")
     url = origin.on("/", Reply(headers=TAGGED, body=LONG), Reply(304))
@@ -723,7 +742,350 @@ def test_what_concerns_the_connection_is_the_connections(
     assert get(session, url).content == b"whole"
 
 
+# Parts.
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_part_of_an_encoded_body_is_as_it_is_stored(
+    origin: Origin, session: CachedSession, stream: bool
+) -> None:
+    """What can be made of it is up to who has the rest, as it is without a cache."""
+    packed = gzip.compress(LONG)
+    url = origin.on("/", Document(packed, headers={"Content-Encoding": "gzip"}))
+    get(session, url)
+    headers = {"Range": "bytes=100-199"}
+    response = get(session, url, headers=headers, stream=True)
+    assert response.from_cache
+    assert response.headers["Content-Encoding"] == "gzip"
+    assert response.headers["Content-Length"] == "100"
+    assert response.raw.read(decode_content=False) == packed[100:200]
+    with requests.Session() as plain, pytest.raises(requests.exceptions.RequestException) as error:
+        plain.trust_env = False
+        _ = plain.get(url, headers=headers, stream=stream).content
+    with pytest.raises(type(error.value)):
+        _ = get(session, url, headers=headers, stream=stream).content
+
+
+def test_several_parts_of_an_encoded_body_are_as_they_are_stored(
+    origin: Origin, session: CachedSession
+) -> None:
+    """The parts are coded, their frame is not (RFC 9110 §14.6)."""
+    packed = gzip.compress(LONG)
+    url = origin.on("/", Document(packed, headers={"Content-Encoding": "gzip"}))
+    get(session, url)
+    response = get(session, url, headers={"Range": "bytes=0-9,100-109"})
+    assert "Content-Encoding" not in response.headers
+    assert response.content.count(b"Content-Encoding: gzip\r\n") == 2
+    assert packed[:10] in response.content
+    assert packed[100:110] in response.content
+    assert len(origin.received) == 1
+
+
+def test_a_rest_comes_on_a_connection_that_is_used_again(
+    origin: Origin, session: CachedSession
+) -> None:
+    document = Document(LONG)
+    url = origin.on("/", document)
+    other = origin.on("/other", Reply())
+    with get(session, url, stream=True) as response:
+        response.raw.read(1000)
+    for _ in range(2):
+        assert get(session, url).content == LONG
+        get(session, other)
+    assert [request.connection for request in origin.received] == [1, 2, 2, 2]
+    session.delete(url)
+    with get(session, url, stream=True) as response:
+        response.raw.read(1000)
+    with get(session, url, stream=True) as response:
+        response.raw.read(2000)
+    # Who knows how long the rest of it is.
+    get(session, other)
+    connections = [request.connection for request in origin.received[4:]]
+    assert connections == [2, 2, 3, 4]
+    assert get(session, url).content == LONG
+    assert document.sent[-1] == (206, len(LONG) - 2000)
+
+
+def test_cookies_of_a_rest_are_heard(origin: Origin, session: CachedSession) -> None:
+    document = Document(LONG)
+    url = origin.on("/", document)
+    with get(session, url, stream=True) as response:
+        response.raw.read(1000)
+    document.headers["Set-Cookie"] = "a=1; Path=/"
+    completed = get(session, url)
+    assert dict(completed.cookies) == dict(session.cookies) == {"a": "1"}
+    session.cookies.clear()
+    assert dict(get(session, url).cookies) == {}
+
+
+def test_what_was_asked_for_is_what_the_caller_asked_for(
+    origin: Origin, session: CachedSession
+) -> None:
+    """Neither the rest nor what it depends on is the caller's business."""
+    url = origin.on("/", Document(LONG))
+    with get(session, url, stream=True) as response:
+        response.raw.read(1000)
+    completed = get(session, url)
+    assert origin.received[-1].header("If-Range") == '"1"'
+    assert not {"Range", "If-Range"} & completed.request.headers.keys()
+    assert completed.url == url
+    assert (completed.status_code, completed.reason, completed.ok) == (200, "OK", True)
+    assert isinstance(completed.elapsed, dt.timedelta)
+    assert str(completed.cache).startswith("completed: only a part is stored: 1000 of")
+
+
+def test_a_rest_that_does_not_come_in_time(origin: Origin, session: CachedSession) -> None:
+    gate = origin.gate()
+    document = Document(LONG)
+
+    def stuck(request: Received) -> Reply:
+        reply = document(request)
+        body = reply.body
+        assert isinstance(body, bytes)
+
+        def halves() -> Iterator[bytes]:
+            yield body[:100_000]
+            gate.wait(10)
+            yield body[100_000:]
+
+        return Reply(reply.status, dict(reply.headers) | {"Content-Length": str(len(body))}, halves())
+
+    url = origin.on("/", document, stuck, document)
+    with get(session, url, stream=True) as response:
+        response.raw.read(1000)
+    with pytest.raises(requests.exceptions.ConnectionError, match="timed out"):
+        session.get(url, timeout=0.05)
+    gate.set()
+    assert get(session, url).content == LONG
+    status, size = document.sent[-1]
+    assert status == 206
+    assert size < len(LONG) - 1000
+
+
+def test_a_completed_response_survives_pickling(origin: Origin, session: CachedSession) -> None:
+    url = origin.on("/", Document(LONG))
+    with get(session, url, stream=True) as response:
+        response.raw.read(1000)
+    response = get(session, url, stream=True)
+    copy = pickle.loads(pickle.dumps(response))  # noqa: S301 - our own
+    assert copy.content == LONG
+    assert copy.cache.outcome is Outcome.COMPLETED
+    assert not copy.from_cache
+    assert get(session, url).from_cache
+
+
+def test_no_file_stays_open_over_parts(
+    origin: Origin, tmp_path: Path, clock: ManualClock
+) -> None:
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("no /proc")
+    with (
+        SeparateBodyFileCache(tmp_path / "cache", clock=clock) as cache,
+        in_a_clean_room(CachedSession(cache, clock=clock)) as session,
+    ):
+        url = origin.on("/", Document(LONG))
+        get(session, origin.on("/other", Reply(headers=FRESH)))
+        before = open_files()
+        with get(session, url, stream=True) as response:
+            response.raw.read(100_000)
+        kept = [get(session, url, headers={"Range": "bytes=10-19"}, stream=True)]
+        assert kept[0].raw.read(10) == LONG[10:20]
+        kept.append(get(session, url, headers={"Range": "bytes=200000-200009"}))
+        with get(session, url, stream=True) as response:
+            response.raw.read(150_000)
+        kept.append(get(session, url))
+        assert kept[-1].content == LONG
+        for wanted in ("bytes=10-19", "bytes=10-19,100-109", "bytes=99999999-"):
+            kept.append(get(session, url, headers={"Range": wanted}))
+        kept.append(get(session, url, headers={"If-None-Match": '"1"'}))
+        with get(session, url, headers={"Range": "bytes=0-99"}, stream=True) as response:
+            response.raw.read(10)
+        assert len(kept) == 7
+        assert open_files() <= before + 1  # a connection more is kept alive
+
+
+# Stale.
+
+
+BEHIND = {"Cache-Control": "max-age=60, stale-while-revalidate=30", "ETag": '"1"'}
+IF_ERROR = {"Cache-Control": "max-age=60, stale-if-error=30", "ETag": '"1"'}
+
+
+def adapter_of(session: requests.Session) -> CacheAdapter:
+    adapter = session.get_adapter("http://")
+    assert isinstance(adapter, CacheAdapter)
+    return adapter
+
+
+def test_a_stale_response_is_refreshed_with_what_the_caller_gave(
+    origin: Origin, cache: MemoryCache, clock: ManualClock
+) -> None:
+    seen: list[Mapping[str, Any]] = []
+
+    class Watching(CacheAdapter):
+        def send_uncached(
+            self, request: requests.PreparedRequest, options: Mapping[str, Any]
+        ) -> requests.Response:
+            seen.append(dict(options))
+            return super().send_uncached(request, options)
+
+    url = origin.on("/", Reply(headers=BEHIND, body=b"old"), Reply(headers=BEHIND, body=b"new"))
+    adapter = Watching(cache, clock=clock)
+    with requests.Session() as session:
+        session.trust_env = False
+        session.mount("http://", adapter)
+        options = {"timeout": (3, 4), "auth": ("me", "secret"), "headers": {"X-Mine": "1"}}
+        session.get(url, **options)
+        clock.advance(70)
+        prepared = session.get(url, **options).request
+        assert adapter.settle(10)
+        assert [one["timeout"] for one in seen] == [(3, 4)] * 2
+        first, second = origin.received
+        assert second.header("X-Mine") == "1"
+        assert second.header("Authorization") == first.header("Authorization")
+        assert second.header("If-None-Match") == '"1"'
+        assert "If-None-Match" not in prepared.headers
+        assert session.get(url, **options).content == b"new"
+
+
+def test_a_refresh_tells_the_session_of_no_cookies(
+    origin: Origin, session: CachedSession, clock: ManualClock
+) -> None:
+    """They would come at any time, and belong to nobody's answer."""
+    url = origin.on("/", Reply(headers=BEHIND), Reply(304, {"Set-Cookie": "a=1; Path=/"}))
+    get(session, url)
+    clock.advance(70)
+    assert dict(get(session, url).cookies) == {}
+    assert adapter_of(session).settle(10)
+    assert dict(session.cookies) == {}
+
+
+def test_a_session_closed_while_it_refreshes_leaves_nothing_open(
+    origin: Origin, tmp_path: Path, clock: ManualClock
+) -> None:
+    """The cache is the session's own, so it is closed with it."""
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("no /proc")
+    asked, gate = threading.Event(), origin.gate()
+
+    def held(_: Received) -> Reply:
+        asked.set()
+        assert gate.wait(10)
+        return Reply(headers=BEHIND, body=LONG)
+
+    url = origin.on("/", Reply(headers=BEHIND, body=b"old"), held)
+    events: list[Event] = []
+    before = open_files()
+    session = in_a_clean_room(
+        CachedSession(tmp_path / "cache", clock=clock, hook=events.append)
+    )
+    get(session, url)
+    clock.advance(70)
+    assert get(session, url).content == b"old"
+    assert asked.wait(10)
+    adapter = adapter_of(session)
+    session.close()
+    gate.set()
+    assert adapter.settle(10)
+    failures = [event for event in events if isinstance(event, RefreshFailed)]
+    assert [type(event.error) for event in failures] == [CacheClosed]
+    origin.close()
+    assert open_files() < before + 1
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_an_origin_that_does_not_answer_in_time(
+    origin: Origin, session: CachedSession, clock: ManualClock, served: bool
+) -> None:
+    gate = origin.gate()
+
+    def late(_: Received) -> Reply:
+        gate.wait(10)
+        return Reply()
+
+    headers = IF_ERROR if served else TAGGED
+    url = origin.on("/", Reply(headers=headers, body=b"old"), late)
+    get(session, url)
+    clock.advance(70)
+    if served:
+        response = session.get(url, timeout=0.05)
+        assert response.content == b"old"
+    else:
+        with pytest.raises(requests.exceptions.ReadTimeout):
+            session.get(url, timeout=0.05)
+
+
+def test_an_origin_that_fails_at_each_of_urllib3s_retries(
+    origin: Origin, cache: MemoryCache, clock: ManualClock
+) -> None:
+    retries = Retry(total=2, status_forcelist=[503], backoff_factor=0)
+    url = origin.on("/", Reply(headers=IF_ERROR, body=b"old"), Reply(503))
+    with in_a_clean_room(CachedSession(cache, clock=clock, max_retries=retries)) as session:
+        get(session, url)
+        clock.advance(70)
+        response = get(session, url)
+    assert response.content == b"old"
+    assert response.cache.why.reason is Reason.STALE_IF_ERROR
+    assert len(origin.received) == 4
+
+
+@pytest.mark.parametrize("wrong", ["http://", "gopher://host/"])
+def test_a_request_that_makes_no_sense_is_no_failure_of_the_origins(
+    session: CachedSession, wrong: str
+) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        session.get(wrong, headers={"Cache-Control": "stale-if-error=100"})
+
+
 # Pickling.
+
+
+def test_an_adapter_survives_pickling_while_it_refreshes(
+    origin: Origin, tmp_path: Path, clock: ManualClock
+) -> None:
+    """What is under way stays where it is."""
+    asked, gate = threading.Event(), origin.gate()
+
+    def held(_: Received) -> Reply:
+        asked.set()
+        assert gate.wait(10)
+        return Reply(304)
+
+    url = origin.on("/", Reply(headers=BEHIND), held)
+    adapter = CacheAdapter(tmp_path / "cache", clock=clock, hook=tell_nothing)
+    with requests.Session() as session:
+        session.trust_env = False
+        session.mount("http://", adapter)
+        get(session, url)
+        clock.advance(70)
+        get(session, url)
+        assert asked.wait(10)
+        assert not adapter.settle(0)
+        clock_of_its_own = CacheAdapter(tmp_path / "cache", clock=always_the_same)
+        copy = pickle.loads(pickle.dumps(clock_of_its_own))  # noqa: S301 - our own
+        assert copy.settle(0)
+        gate.set()
+        assert adapter.settle(10)
+    clock_of_its_own.close()
+    copy.close()
+
+
+def test_the_copy_of_an_adapter_refreshes_by_itself(origin: Origin, tmp_path: Path) -> None:
+    policy = Policy(stale_while_revalidate=60)
+    headers = {"Cache-Control": "max-age=0", "ETag": '"1"'}
+    url = origin.on("/", Reply(headers=headers, body=b"old"), Reply(headers=headers, body=b"new"))
+    first = CacheAdapter(tmp_path / "cache", policy=policy, hook=tell_nothing, clock=always_the_same)
+    adapter = pickle.loads(pickle.dumps(first))  # noqa: S301 - our own
+    with requests.Session() as session:
+        session.trust_env = False
+        session.mount("http://", adapter)
+        get(session, url)
+        assert get(session, url).content == b"old"
+        assert adapter.settle(10)
+        assert first.settle(0)
+        assert get(session, url).content == b"new"
+        assert adapter.settle(10)
+    first.close()
 
 
 @pytest.mark.parametrize("late", [0, 1, 61])

@@ -7,18 +7,18 @@ import io
 import itertools
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias
 
 import pytest
 import requests
 
-from stillfresh import MemoryCache
+from stillfresh import CacheFull, MemoryCache
 from stillfresh.clients.requests import CachedResponse, CachedSession
 from stillfresh.rfc9111.dates import format_date
-from stillfresh.testing import ManualClock
+from stillfresh.testing import Fault, FaultyCache, ManualClock, Operation
 from stillfresh.testing.clock import START
-from tests.origin import Cut, Framing, Origin, Raw, Received, Reply
+from tests.origin import Cut, Document, Framing, Origin, Raw, Received, Reply
 
 Read: TypeAlias = Callable[[requests.Response], bytes]
 
@@ -164,9 +164,11 @@ def cached(clock: ManualClock) -> Iterator[CachedSession]:
         yield session
 
 
-def seen(session: requests.Session, url: str, read: Read) -> tuple[object, ...]:
+def seen(
+    session: requests.Session, url: str, read: Read, headers: Mapping[str, str] | None = None
+) -> tuple[object, ...]:
     """Return what a reader sees: the bytes, or the error as far as it says the same every time."""
-    response = session.get(url, stream=True, timeout=10)
+    response = session.get(url, stream=True, timeout=10, headers=headers)
     try:
         body = read(response)
     except Exception as error:  # noqa: BLE001 - it is what is compared
@@ -200,6 +202,122 @@ def test_a_broken_body(
     expected = seen(plain, url, WAYS[way])
     for _ in range(2):
         assert seen(cached, url, WAYS[way]) == expected
+
+
+PACKED = gzip.compress(NOISE)
+DOCUMENTS: dict[str, Callable[[], Document]] = {
+    "length": lambda: Document(TEXT, headers=FRESH),
+    "chunked": lambda: Document(TEXT, headers=FRESH, framing=Framing.CHUNKED),
+    "gzip": lambda: Document(PACKED, headers=GZIPPED),
+    "gzip chunked": lambda: Document(PACKED, headers=GZIPPED, framing=Framing.CHUNKED),
+}
+
+
+def begin(session: requests.Session, url: str) -> None:
+    """Have the first thousand bytes stored."""
+    with session.get(url, stream=True, timeout=10) as response:
+        assert len(response.raw.read(1000)) == 1000
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", DOCUMENTS)
+@pytest.mark.parametrize("stored", [True, False], ids=["stored", "not stored"])
+def test_a_body_of_which_the_beginning_is_stored(
+    origin: Origin,
+    path: str,
+    plain: requests.Session,
+    clock: ManualClock,
+    kind: str,
+    way: str,
+    stored: bool,
+) -> None:
+    """It is read as one that comes from the origin, also where what comes can't be stored."""
+    document = DOCUMENTS[kind]()
+    if way == "some decoded, then the rest":
+        # urllib3 can't change over to stream() in the middle of chunks.
+        document.framing = Framing.LENGTH
+    url = origin.on(path, document)
+    expected = seen(plain, url, WAYS[way])
+    with (
+        FaultyCache(MemoryCache(clock=clock), clock=clock) as cache,
+        CachedSession(cache, clock=clock) as session,
+    ):
+        session.trust_env = False
+        begin(session, url)
+        if not stored:
+            cache.faults.append(Fault(Operation.WRITER, CacheFull))
+        assert seen(session, url, WAYS[way]) == expected
+        assert document.sent[-1] == (206, len(document.body) - 1000)
+        cache.faults.clear()
+        assert seen(session, url, WAYS["content"]) == seen(plain, url, WAYS["content"])
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", DOCUMENTS)
+def test_a_rest_that_breaks_off(
+    origin: Origin, path: str, plain: requests.Session, cached: CachedSession, kind: str, way: str
+) -> None:
+    document = DOCUMENTS[kind]()
+    url = origin.on(path, document)
+    half = len(document.body) // 2
+    document.cuts += [half, None, half - 1000]
+    expected = seen(plain, url, WAYS[way])
+    begin(cached, url)
+    assert seen(cached, url, WAYS[way]) == expected
+    assert document.sent[-1] == (206, len(document.body) - 1000)
+    assert seen(cached, url, WAYS["content"]) == seen(plain, url, WAYS["content"])
+
+
+NOTHING = {
+    "HEAD": ("HEAD", {}, 200),
+    "304": ("GET", {"If-None-Match": '"1"'}, 304),
+    "416": ("GET", {"Range": "bytes=99999999-"}, 416),
+    "504": ("GET", {"Cache-Control": "only-if-cached, max-age=0"}, 504),
+}
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", NOTHING)
+@pytest.mark.parametrize("coded", [False, True], ids=["plain", "coded"])
+def test_an_answer_without_a_body_comes_to_its_end(
+    origin: Origin, path: str, cached: CachedSession, clock: ManualClock, kind: str, way: str, coded: bool
+) -> None:
+    url = origin.on(path, DOCUMENTS["gzip" if coded else "length"]())
+    cached.get(url, timeout=10)
+    clock.advance(1)
+    method, headers, status = NOTHING[kind]
+    response = cached.request(method, url, headers=headers, stream=True, timeout=10)
+    assert response.status_code == status
+    assert WAYS[way](response) == b""
+    response.close()
+    assert response.raw.closed
+    assert len(origin.received_for(path)) == 1
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", ["length", "gzip"])
+@pytest.mark.parametrize("wanted", ["0-99", "1000-4999", "-100", "99999999-"])
+def test_a_part_of_a_body(
+    origin: Origin,
+    path: str,
+    plain: requests.Session,
+    cached: CachedSession,
+    kind: str,
+    way: str,
+    wanted: str,
+) -> None:
+    """Of an encoded body it is a part of what is encoded, whatever can be made of that."""
+    url = origin.on(path, DOCUMENTS[kind]())
+    headers = {"Range": f"bytes={wanted}"}
+    expected = seen(plain, url, WAYS[way], headers)
+    assert seen(cached, url, WAYS["content"]) == seen(plain, url, WAYS["content"])
+    asked = len(origin.received_for(path))
+    assert seen(cached, url, WAYS[way], headers) == expected
+    assert len(origin.received_for(path)) == asked
 
 
 @pytest.mark.parametrize("way", ["raw.read1()", "raw.read1() decoded", "iter_content(None)"])

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
-from stillfresh import MemoryCache, Outcome
+from stillfresh import MemoryCache, Outcome, Reason
 from stillfresh.clients.requests import CachedResponse, CachedSession
+from stillfresh.testing import ManualClock
 from tests.origin import Origin, Reply
 
 pytestmark = pytest.mark.skipif(
@@ -79,3 +81,25 @@ def test_a_client_certificate_keeps_answers_apart(
         assert not get(session, origin, verify=vouched).from_cache
         assert get(session, origin, verify=vouched, cert=mine).from_cache
     assert all(request.header("Authorization") is None for request in origin.received)
+
+
+def test_a_certificate_that_is_wrong_is_nothing_to_get_over_with_what_is_stored(
+    origin: Origin, certificate: tuple[Path, Path]
+) -> None:
+    """stale-if-error is about an origin that can't be reached, not about somebody else's."""
+    clock = ManualClock()
+    headers = {"Cache-Control": "max-age=60, stale-if-error=3600", "ETag": '"1"'}
+    origin.on("/", Reply(headers=headers, body=b"hello"))
+    vouched = str(certificate[0])
+    with CachedSession(MemoryCache(clock=clock), clock=clock) as session:
+        get(session, origin, verify=vouched)
+        clock.advance(61)
+        # Connections of their own, since one that has been verified is.
+        session.get_adapter(origin.url("/")).close()
+        with pytest.raises(requests.exceptions.SSLError):
+            session.get(origin.url("/"))
+        assert get(session, origin, verify=vouched).cache.outcome is Outcome.MISS
+        clock.advance(61)
+        origin.close()
+        served = get(session, origin, verify=vouched)
+        assert served.cache.why.reason is Reason.STALE_IF_ERROR

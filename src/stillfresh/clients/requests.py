@@ -22,6 +22,7 @@ try:
     from requests.exceptions import (
         ChunkedEncodingError,
         InvalidURL,
+        RetryError,
         SSLError,
         Timeout,
     )
@@ -315,7 +316,7 @@ class _Ports(LocalCachePorts):
 
     def is_failure(self, error: Exception) -> bool:
         # A certificate that is wrong is nothing to get over with what is stored.
-        unreachable = isinstance(error, requests.ConnectionError | Timeout)
+        unreachable = isinstance(error, requests.ConnectionError | RetryError | Timeout)
         return unreachable and not isinstance(error, SSLError)
 
     def refresh(self, key: str) -> None:

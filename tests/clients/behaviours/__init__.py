@@ -19,37 +19,62 @@ from tests.clients.behaviours.bodies import (
     TwoClients,
     Uploads,
 )
+from tests.clients.behaviours.conditions import Conditions
 from tests.clients.behaviours.failures import Damage, Failures
+from tests.clients.behaviours.parts import Ranges, Resuming
+from tests.clients.behaviours.places import Groups, Rules, Searches
+from tests.clients.behaviours.stale import IfError, Refreshing
 from tests.clients.behaviours.suite import Answer, Driver, Head, Stream
 from tests.clients.behaviours.telling import Telling
-from tests.clients.behaviours.users import Secrets, Users
+from tests.clients.behaviours.users import Secrets, Traces, Users
 from tests.clients.behaviours.validating import Heads, Validating
 from tests.clients.behaviours.variants import Invalidating, Variants
 
-__all__ = ["Answer", "ClientBehaviours", "Driver", "Head", "StorageBehaviours", "Stream"]
+__all__ = [
+    "Answer",
+    "ClientBehaviours",
+    "Driver",
+    "Head",
+    "PartBehaviours",
+    "StorageBehaviours",
+    "Stream",
+]
 
 
 class ClientBehaviours(
     Answering,
     RequestDirectives,
     CallersOwn,
+    Conditions,
     Validating,
     Heads,
     Variants,
     Invalidating,
     Bodies,
     BrokenBodies,
+    Ranges,
+    Resuming,
     HeaderFields,
     ManyAtOnce,
     TwoClients,
     Uploads,
+    Refreshing,
+    IfError,
+    Groups,
+    Searches,
+    Rules,
     Users,
     Secrets,
+    Traces,
     Failures,
     Damage,
     Telling,
 ):
     """All behaviours. `make_client` is the one thing to say; `make_cache` may be another."""
+
+
+class PartBehaviours(Ranges, Resuming):
+    """Those that read stored bodies in parts."""
 
 
 class StorageBehaviours(
@@ -59,6 +84,7 @@ class StorageBehaviours(
     Invalidating,
     Bodies,
     BrokenBodies,
+    PartBehaviours,
     HeaderFields,
     ManyAtOnce,
     Users,

@@ -27,7 +27,7 @@ from stillfresh import (
 from stillfresh.events import Event, NotStored, StoreFailed
 from stillfresh.testing import Fault, FaultyCache, ManualClock, Operation
 from tests.clients.behaviours.suite import Driver, Heard, NewClient, Suite, fresh
-from tests.origin import Origin, Reply
+from tests.origin import Document, Origin, Reply
 
 STORE_ERRORS: list[type[Exception]] = [
     StoreError,
@@ -328,6 +328,72 @@ class Damage(Suite):
         answer = client.get(url)
         assert not answer.from_cache
         assert answer.body == self.LONG
+        assert client.get(url).from_cache
+
+    @pytest.mark.parametrize("body", [SMALL, LONG], ids=["small", "long"])
+    @pytest.mark.parametrize("streamed", [False, True], ids=["at once", "streamed"])
+    @pytest.mark.parametrize("wanted", ["5-9", "-9", "5-9,100-109"])
+    def test_a_part_of_a_damaged_body_is_a_miss(
+        self,
+        origin: Origin,
+        new_client: NewClient,
+        heard: Heard,
+        files: FileCache,
+        body: bytes,
+        streamed: bool,
+        wanted: str,
+    ) -> None:
+        """Also of what is right in it: a part can't be checked."""
+        client = new_client(cache=files)
+        url = origin.on("/", Document(body))
+        client.get(url)
+        with self.changed(files, body) as data:
+            data[data.index(body) + 1000] ^= 1
+        headers = {"Range": f"bytes={wanted}"}
+        if streamed:
+            stream = client.stream(url, headers)
+            head, got = stream.head, stream.rest()
+            stream.close()
+        else:
+            head = answer = client.get(url, headers)
+            got = answer.body
+        assert not head.from_cache
+        assert got == {"5-9": body[5:10], "-9": body[-9:]}.get(wanted, body)
+        assert [event.operation for event in heard.of(StoreFailed)] == ["read"]
+        assert client.get(url).body == body
+        assert client.get(url).from_cache
+
+    def begun(self, origin: Origin, client: Driver, files: FileCache, body: bytes) -> str:
+        """Have a download break off, and what is stored of it be damaged."""
+        url = origin.on("/", Document(body, cuts=[len(body) - 5000]))
+        with pytest.raises(client.broken):
+            client.get(url)
+        with self.changed(files, body[:1000]) as data:
+            data[data.index(body[:1000]) + 500] ^= 1
+        return url
+
+    @pytest.mark.parametrize("body", [SMALL, LONG], ids=["small", "long"])
+    def test_a_damaged_beginning_is_not_gone_on_with(
+        self, origin: Origin, new_client: NewClient, files: FileCache, body: bytes
+    ) -> None:
+        client = new_client(cache=files)
+        url = self.begun(origin, client, files, body)
+        assert client.get(url).body == body
+        assert origin.received[-1].header("Range") is None
+        assert client.get(url).from_cache
+
+    def test_a_long_beginning_damaged_shows_before_its_end(
+        self, origin: Origin, new_client: NewClient, files: FileCache
+    ) -> None:
+        client = new_client(cache=files)
+        url = self.begun(origin, client, files, self.LONG)
+        stream = client.stream(url)
+        with pytest.raises(client.lost) as caught:
+            stream.rest()
+        assert isinstance(caught.value, BodyLost)
+        stream.close()
+        assert client.get(url).body == self.LONG
+        assert origin.received[-1].header("Range") is None
         assert client.get(url).from_cache
 
     @pytest.mark.parametrize("lose", [Path.unlink, lambda file: file.write_bytes(b"")])

@@ -108,6 +108,10 @@ class Driver(ABC):
         """Send a GET, and return when the head of the response is here."""
 
     @abstractmethod
+    def settle(self, timeout: float) -> bool:
+        """Wait until nothing is refreshed behind any more, and tell whether nothing is."""
+
+    @abstractmethod
     def close(self) -> None:
         """Close the client."""
 

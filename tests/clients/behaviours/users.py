@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import base64
 import logging
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
 from stillfresh import BaseCache, FileCache, MemoryCache, Policy, SeparateBodyFileCache
-from stillfresh.events import log_event
+from stillfresh.events import Stored, log_event
 from stillfresh.testing import ManualClock
 from tests.clients.behaviours.suite import Driver, Heard, NewClient, Suite, fresh
-from tests.origin import Origin, Received, Reply
+from tests.origin import Document, Framing, Origin, Received, Reply
 
 ALICE = {"Authorization": "Bearer alice-s3cret"}
 BOB = {"Authorization": "Bearer bob-s3cret"}
@@ -210,3 +212,95 @@ class Secrets(Suite):
             assert needle.encode() not in written
             assert needle not in names
             assert needle not in told
+
+
+MARKER = b"s3cret-marker"
+MARKED = {"X-Secret": MARKER.decode(), "ETag": '"1"'}
+SECRETS = b"".join(b"%d %s " % (number, MARKER) for number in range(20_000))
+
+
+class Traces(Suite):
+    """What may not be stored is nowhere: not in what is left, and not while it passes."""
+
+    @pytest.fixture(params=[FileCache, SeparateBodyFileCache])
+    def place(
+        self, request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock
+    ) -> Iterator[FileCache]:
+        with request.param(tmp_path / "files", clock=clock) as cache:
+            yield cache
+
+    def assert_nowhere(self, cache: FileCache) -> None:
+        for file in Path(cache.directory).rglob("*"):
+            assert MARKER.decode() not in file.name
+            if file.is_file():
+                assert MARKER not in file.read_bytes()
+
+    @pytest.mark.parametrize("framing", [Framing.LENGTH, Framing.CHUNKED], ids=lambda f: f.name)
+    @pytest.mark.parametrize("said_by", ["request", "response"])
+    @pytest.mark.parametrize("broken", [False, True], ids=["whole", "broken off"])
+    def test_of_no_store(
+        self,
+        origin: Origin,
+        new_client: NewClient,
+        heard: Heard,
+        place: FileCache,
+        framing: Framing,
+        said_by: str,
+        broken: bool,
+    ) -> None:
+        asked = {"Cache-Control": "no-store"} if said_by == "request" else {}
+        said = {"Cache-Control": "max-age=60" if asked else "no-store, max-age=60"}
+        document = Document(
+            SECRETS,
+            headers=MARKED | said,
+            framing=framing,
+            cuts=[200_000] * 2 if broken else [],
+        )
+        client = new_client(cache=place)
+        url = origin.on("/", document)
+        stream = client.stream(url, asked)
+        assert SECRETS.startswith(stream.read())
+        self.assert_nowhere(place)
+        with pytest.raises(client.broken) if broken else nullcontext():
+            stream.rest()
+        stream.close()
+        self.assert_nowhere(place)
+        with pytest.raises(client.broken) if broken else nullcontext():
+            client.get(url, asked)
+        stream = client.stream(url, asked)
+        stream.read()
+        stream.close()
+        client.get(url, asked | {"Range": "bytes=0-999"})
+        client.head(url, asked)
+        client.request("POST", url, asked, body=MARKER)
+        self.assert_nowhere(place)
+        assert not heard.of(Stored)
+
+    def test_of_an_answer_to_what_was_asked_about(
+        self, origin: Origin, new_client: NewClient, clock: ManualClock, place: FileCache
+    ) -> None:
+        secret = MARKED | {"Cache-Control": "no-store"}
+        url = origin.on(
+            "/",
+            fresh(b"open", etag='"1"'),
+            Reply(304, secret),
+            Reply(200, secret, SECRETS),
+        )
+        client = new_client(cache=place)
+        client.get(url)
+        clock.advance(61)
+        assert client.get(url).body == SECRETS
+        self.assert_nowhere(place)
+        assert client.get(url).body == SECRETS
+
+    def test_of_a_rest(self, origin: Origin, new_client: NewClient, place: FileCache) -> None:
+        """What may not be stored is no part of what is."""
+        beginning = bytes(250_000)
+        document = Document(beginning + SECRETS, cuts=[200_000])
+        url = origin.on("/", document)
+        client = new_client(cache=place)
+        with pytest.raises(client.broken):
+            client.get(url)
+        document.headers |= {"X-Secret": MARKER.decode(), "Cache-Control": "no-store"}
+        assert client.get(url).body == beginning + SECRETS
+        self.assert_nowhere(place)
