@@ -759,9 +759,10 @@ def test_a_part_of_an_encoded_body_is_as_it_is_stored(
     assert response.headers["Content-Encoding"] == "gzip"
     assert response.headers["Content-Length"] == "100"
     assert response.raw.read(decode_content=False) == packed[100:200]
-    with requests.Session() as plain, pytest.raises(requests.exceptions.RequestException) as error:
+    with requests.Session() as plain:
         plain.trust_env = False
-        _ = plain.get(url, headers=headers, stream=stream).content
+        with pytest.raises(requests.exceptions.RequestException) as error:
+            _ = plain.get(url, headers=headers, stream=stream).content
     with pytest.raises(type(error.value)):
         _ = get(session, url, headers=headers, stream=stream).content
 
@@ -848,7 +849,9 @@ def test_a_rest_that_does_not_come_in_time(origin: Origin, session: CachedSessio
             gate.wait(10)
             yield body[100_000:]
 
-        return Reply(reply.status, dict(reply.headers) | {"Content-Length": str(len(body))}, halves())
+        return Reply(
+            reply.status, dict(reply.headers) | {"Content-Length": str(len(body))}, halves()
+        )
 
     url = origin.on("/", document, stuck, document)
     with get(session, url, stream=True) as response:
@@ -860,6 +863,41 @@ def test_a_rest_that_does_not_come_in_time(origin: Origin, session: CachedSessio
     status, size = document.sent[-1]
     assert status == 206
     assert size < len(LONG) - 1000
+
+
+@pytest.mark.parametrize("by", [-500, 500], ids=["shorter", "longer"])
+@pytest.mark.parametrize("stored", [True, False], ids=["stored", "not stored"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_rest_that_is_not_as_long_as_it_says(
+    origin: Origin, clock: ManualClock, by: int, stored: bool, stream: bool
+) -> None:
+    """In chunks nothing says so but the place that it is for."""
+    whole = LONG + b"the end"
+    document = Document(whole)
+
+    def answer(request: Received) -> Reply:
+        reply = document(request)
+        assert isinstance(reply.body, bytes)
+        body = reply.body[:by] if by < 0 else reply.body + bytes(by)
+        return Reply(reply.status, reply.headers, [body[:9], body[9:]])
+
+    url = origin.on("/", document, answer, document)
+    with (
+        FaultyCache(MemoryCache(clock=clock), clock=clock) as cache,
+        in_a_clean_room(CachedSession(cache, clock=clock)) as session,
+    ):
+        with get(session, url, stream=True) as response:
+            response.raw.read(1000)
+        if not stored:
+            cache.faults.append(Fault(Operation.WRITER, CacheFull))
+        if by < 0:
+            with pytest.raises(requests.exceptions.RequestException):
+                _ = get(session, url, stream=stream).content
+        else:
+            assert get(session, url, stream=stream).content == whole
+        cache.faults.clear()
+        assert get(session, url).content == whole
+        assert get(session, url).from_cache
 
 
 def test_a_completed_response_survives_pickling(origin: Origin, session: CachedSession) -> None:
@@ -874,34 +912,50 @@ def test_a_completed_response_survives_pickling(origin: Origin, session: CachedS
     assert get(session, url).from_cache
 
 
-def test_no_file_stays_open_over_parts(
-    origin: Origin, tmp_path: Path, clock: ManualClock
-) -> None:
+@pytest.fixture
+def nothing_stays_open() -> Iterator[None]:
+    """See that there are as many open files and connections after a test as there were before.
+
+    A server of the test's own has to be closed by then.
+    """
     if not Path("/proc/self/fd").is_dir():
         pytest.skip("no /proc")
+    before = open_files()
+    yield
+    assert open_files() == before
+
+
+@pytest.mark.usefixtures("nothing_stays_open")
+def test_no_file_stays_open_over_parts(tmp_path: Path, clock: ManualClock) -> None:
+    kept: list[CachedResponse] = []
     with (
+        Origin() as origin,
         SeparateBodyFileCache(tmp_path / "cache", clock=clock) as cache,
         in_a_clean_room(CachedSession(cache, clock=clock)) as session,
     ):
+
+        def ask(size: int, **headers: str) -> None:
+            """Read so much of a body, and keep the response."""
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            response = get(session, url, headers=named, stream=True)
+            assert len(response.raw.read(size)) == size
+            kept.append(response)
+
         url = origin.on("/", Document(LONG))
-        get(session, origin.on("/other", Reply(headers=FRESH)))
-        before = open_files()
-        with get(session, url, stream=True) as response:
-            response.raw.read(100_000)
-        kept = [get(session, url, headers={"Range": "bytes=10-19"}, stream=True)]
-        assert kept[0].raw.read(10) == LONG[10:20]
-        kept.append(get(session, url, headers={"Range": "bytes=200000-200009"}))
-        with get(session, url, stream=True) as response:
-            response.raw.read(150_000)
-        kept.append(get(session, url))
-        assert kept[-1].content == LONG
-        for wanted in ("bytes=10-19", "bytes=10-19,100-109", "bytes=99999999-"):
-            kept.append(get(session, url, headers={"Range": wanted}))
-        kept.append(get(session, url, headers={"If-None-Match": '"1"'}))
-        with get(session, url, headers={"Range": "bytes=0-99"}, stream=True) as response:
-            response.raw.read(10)
-        assert len(kept) == 7
-        assert open_files() <= before + 1  # a connection more is kept alive
+        ask(100_000)
+        kept[-1].close()
+        ask(10, Range="bytes=10-19")
+        ask(10, Range="bytes=200000-200009")
+        ask(150_000)
+        kept[-1].close()
+        ask(len(LONG))
+        ask(10, Range="bytes=10-19")
+        ask(0, Range="bytes=99999999-")
+        ask(0, If_None_Match='"1"')
+        ask(10, Range="bytes=0-99,200-299")
+        kept[-1].close()
+        outcomes = [response.cache.outcome.value for response in kept]
+    assert outcomes == ["miss", "hit", "miss", "completed", "completed", *["hit"] * 4]
 
 
 # Stale.
@@ -934,7 +988,8 @@ def test_a_stale_response_is_refreshed_with_what_the_caller_gave(
     with requests.Session() as session:
         session.trust_env = False
         session.mount("http://", adapter)
-        options = {"timeout": (3, 4), "auth": ("me", "secret"), "headers": {"X-Mine": "1"}}
+        options: dict[str, Any] = {"timeout": (3, 4), "auth": ("me", "secret")}
+        options["headers"] = {"X-Mine": "1"}
         session.get(url, **options)
         clock.advance(70)
         prepared = session.get(url, **options).request
@@ -960,37 +1015,61 @@ def test_a_refresh_tells_the_session_of_no_cookies(
     assert dict(session.cookies) == {}
 
 
+@pytest.mark.usefixtures("nothing_stays_open")
 def test_a_session_closed_while_it_refreshes_leaves_nothing_open(
-    origin: Origin, tmp_path: Path, clock: ManualClock
+    tmp_path: Path, clock: ManualClock
 ) -> None:
     """The cache is the session's own, so it is closed with it."""
-    if not Path("/proc/self/fd").is_dir():
-        pytest.skip("no /proc")
-    asked, gate = threading.Event(), origin.gate()
+    asked = threading.Event()
 
     def held(_: Received) -> Reply:
         asked.set()
         assert gate.wait(10)
         return Reply(headers=BEHIND, body=LONG)
 
-    url = origin.on("/", Reply(headers=BEHIND, body=b"old"), held)
     events: list[Event] = []
-    before = open_files()
-    session = in_a_clean_room(
-        CachedSession(tmp_path / "cache", clock=clock, hook=events.append)
-    )
-    get(session, url)
-    clock.advance(70)
-    assert get(session, url).content == b"old"
-    assert asked.wait(10)
-    adapter = adapter_of(session)
-    session.close()
-    gate.set()
-    assert adapter.settle(10)
+    with Origin() as origin:
+        gate = origin.gate()
+        url = origin.on("/", Reply(headers=BEHIND, body=b"old"), held)
+        session = CachedSession(tmp_path / "cache", clock=clock, hook=events.append)
+        get(in_a_clean_room(session), url)
+        clock.advance(70)
+        assert get(session, url).content == b"old"
+        assert asked.wait(10)
+        adapter = adapter_of(session)
+        session.close()
+        gate.set()
+        assert adapter.settle(10)
     failures = [event for event in events if isinstance(event, RefreshFailed)]
     assert [type(event.error) for event in failures] == [CacheClosed]
-    origin.close()
-    assert open_files() < before + 1
+
+
+@pytest.mark.usefixtures("nothing_stays_open")
+def test_a_refresh_that_begins_after_its_session_was_closed_opens_nothing_again(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    gate = threading.Event()
+
+    class Slow(CacheAdapter):
+        """One whose threads take their time."""
+
+        @property
+        def cache(self) -> BaseCache:
+            if threading.current_thread() is not threading.main_thread():
+                assert gate.wait(10)
+            return super().cache
+
+    with Origin() as origin:
+        url = origin.on("/", Reply(headers=BEHIND, body=b"old"))
+        adapter = Slow(tmp_path / "cache", clock=clock, hook=tell_nothing)
+        with requests.Session() as session:
+            session.trust_env = False
+            session.mount("http://", adapter)
+            get(session, url)
+            clock.advance(70)
+            assert get(session, url).content == b"old"
+        gate.set()
+        assert adapter.settle(10)
 
 
 @pytest.mark.parametrize("served", [True, False])
@@ -1074,7 +1153,9 @@ def test_the_copy_of_an_adapter_refreshes_by_itself(origin: Origin, tmp_path: Pa
     policy = Policy(stale_while_revalidate=60)
     headers = {"Cache-Control": "max-age=0", "ETag": '"1"'}
     url = origin.on("/", Reply(headers=headers, body=b"old"), Reply(headers=headers, body=b"new"))
-    first = CacheAdapter(tmp_path / "cache", policy=policy, hook=tell_nothing, clock=always_the_same)
+    first = CacheAdapter(
+        tmp_path / "cache", policy=policy, hook=tell_nothing, clock=always_the_same
+    )
     adapter = pickle.loads(pickle.dumps(first))  # noqa: S301 - our own
     with requests.Session() as session:
         session.trust_env = False

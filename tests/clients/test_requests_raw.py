@@ -283,7 +283,13 @@ NOTHING = {
 @pytest.mark.parametrize("kind", NOTHING)
 @pytest.mark.parametrize("coded", [False, True], ids=["plain", "coded"])
 def test_an_answer_without_a_body_comes_to_its_end(
-    origin: Origin, path: str, cached: CachedSession, clock: ManualClock, kind: str, way: str, coded: bool
+    origin: Origin,
+    path: str,
+    cached: CachedSession,
+    clock: ManualClock,
+    kind: str,
+    way: str,
+    coded: bool,
 ) -> None:
     url = origin.on(path, DOCUMENTS["gzip" if coded else "length"]())
     cached.get(url, timeout=10)

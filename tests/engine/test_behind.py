@@ -1,13 +1,15 @@
-"""Work behind the caller's back: once for a key, not too much at once, and nobody hears of errors."""
+"""Work behind the caller's back: once for a key, not too much at once, and no error gets out."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 
 import pytest
 
 from stillfresh.engine.behind import Behind
+from stillfresh.testing.conformance.tools import in_child
 
 KEY = "http://origin.example/"
 
@@ -131,11 +133,16 @@ def test_an_error_is_told_and_goes_no_further(behind: Behind, failed: Failed) ->
 def test_whatever_ends_it_the_key_is_free_again(
     behind: Behind, raised: type[BaseException], failed: Failed
 ) -> None:
+    threads: list[threading.Thread] = []
+
     def end() -> None:
+        threads.append(threading.current_thread())
         raise raised
 
     assert behind.start(KEY, end)
     assert behind.settle(10)
+    # It is this test that is told of its end.
+    threads[0].join(10)
     assert not failed.told
     assert behind.start(KEY, lambda: None)
     assert behind.settle(10)
@@ -151,6 +158,25 @@ def test_where_no_thread_is_to_be_had_it_is_left_to_later(behind: Behind, failed
     assert behind.settle(0)
     assert not failed.told
     assert behind.start(KEY, lambda: None)
+    assert behind.settle(10)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork()")
+def test_a_forked_child_has_nothing_under_way(behind: Behind, work: Work) -> None:
+    """The thread that does it is the parent's."""
+
+    def job() -> bytes:
+        assert behind.settle(0)
+        done: list[bool] = []
+        assert behind.start(KEY, lambda: done.append(True))
+        assert behind.settle(10)
+        return b"done" if done else b""
+
+    assert behind.start(KEY, work)
+    assert work.begun.acquire(timeout=10)
+    assert in_child(job) == b"done"
+    assert not behind.settle(0)
+    work.let_go()
     assert behind.settle(10)
 
 
@@ -171,5 +197,3 @@ def test_many_threads_start_it_once(behind: Behind, work: Work) -> None:
     work.let_go()
     assert behind.settle(10)
     assert work.done == 1
-
-

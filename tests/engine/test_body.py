@@ -232,11 +232,9 @@ def test_it_is_closed_with_the_last_byte_where_that_is_known(bench: Bench, way: 
     tee = bench.tee(wire, 6)
     for _ in range(5):
         getattr(tee, way)(1)
-    assert not tee.closed
-    assert wire.is_open
+    assert (tee.closed, wire.is_open) == (False, True)
     getattr(tee, way)(1)
-    assert tee.closed
-    assert not wire.is_open
+    assert (tee.closed, wire.is_open) == (True, False)
     assert bench.stored == b"abcdef"
     assert tee.read() == tee.read1() == b""
     assert tee.tell() == 6
@@ -420,9 +418,7 @@ PIECES = (b"<", Span(1, 2), b"|", Span(0, 0), Span(4, 5), b"", b">")
 
 
 @pytest.mark.parametrize("read", BODIES.values(), ids=BODIES)
-def test_pieces_of_a_stored_body(
-    entry: Entry, read: Callable[[BlockingBody], list[bytes]]
-) -> None:
+def test_pieces_of_a_stored_body(entry: Entry, read: Callable[[BlockingBody], list[bytes]]) -> None:
     body = BlockingBody(entry, pieces=(b"<", Span(1, 2), b"|", Span(5, 5), b">"))
     assert b"".join(read(body)) == b"<bc|f>"
     assert body.tell() == 6
@@ -477,7 +473,7 @@ class TestFollowing:
         self, bench: Bench, entry: Entry, read: Callable[[Tee], object]
     ) -> None:
         wire = Wire(b"ghi", b"jkl")
-        tee = bench.tee(Following(BlockingBody(entry), wire), 12)
+        tee = bench.tee(Following(BlockingBody(entry), wire, 12), 12)
         read(tee)
         assert bench.stored == b"abcdefghijkl"
         assert tee.closed
@@ -488,7 +484,7 @@ class TestFollowing:
     @pytest.mark.parametrize("size", [1, 2, 5, 6, 7, 11, 12, 13])
     def test_a_read_goes_over_the_seam(self, entry: Entry, size: int) -> None:
         """urllib3 takes fewer bytes than it asked for to be the end."""
-        both = Following(BlockingBody(entry), Wire(b"ghi", b"jkl"))
+        both = Following(BlockingBody(entry), Wire(b"ghi", b"jkl"), 12)
         whole = b"abcdefghijkl"
         for at in range(0, len(whole), size):
             assert both.read(0) == b""
@@ -497,7 +493,7 @@ class TestFollowing:
         assert both.read(size) == b""
 
     def test_what_is_there_is_not_waited_for(self, entry: Entry) -> None:
-        both = Following(BlockingBody(entry), Wire(b"ghi", b"jkl"))
+        both = Following(BlockingBody(entry), Wire(b"ghi", b"jkl"), 12)
         assert both.read1(0) == b""
         assert [both.read1(4), both.read1(4), both.read1(4)] == [b"abcd", b"ef", b"ghi"]
         assert [both.read1(None), both.read1(None)] == [b"jkl", b""]
@@ -505,7 +501,7 @@ class TestFollowing:
 
     def test_it_may_be_closed_at_any_time(self, entry: Entry) -> None:
         wire = Wire(b"ghi")
-        both = Following(BlockingBody(entry), wire)
+        both = Following(BlockingBody(entry), wire, 12)
         assert both.read(4) == b"abcd"
         both.close()
         both.close()
@@ -518,22 +514,48 @@ class TestFollowing:
     @pytest.mark.parametrize("size", [None, -1, 3])
     def test_at_its_end_it_is_closed_as_http_client_is(self, entry: Entry, size: int) -> None:
         """urllib3's `stream(None)` asks for more until it is, also of what nobody records."""
-        both = Following(BlockingBody(entry), Wire(b"ghi", b"jkl"))
+        both = Following(BlockingBody(entry), Wire(b"ghi", b"jkl"), 12)
         for _ in range(10):
             both.read(size)
         assert both.closed
 
     def test_what_breaks_off_is_longer_than_before(self, bench: Bench, entry: Entry) -> None:
         wire = Wire(b"ghi", b"jkl", error=ConnectionResetError())
-        tee = bench.tee(Following(BlockingBody(entry), wire), 12, cut_off=as_part)
+        tee = bench.tee(Following(BlockingBody(entry), wire, 12), 12, cut_off=as_part)
         assert tee.read(8) == b"abcdefgh"
         with pytest.raises(ConnectionResetError):
             tee.read(8)
         assert bench.found == (b"part of 8", b"abcdefgh")
 
+    @pytest.mark.parametrize("way", ["read", "read1"])
+    @pytest.mark.parametrize("size", [None, 1, 4, 100])
+    def test_there_is_no_more_of_it_than_was_said(
+        self, entry: Entry, way: str, size: int | None
+    ) -> None:
+        wire = Wire(b"ghi", b"jkl", b"what is this?")
+        both = Following(BlockingBody(entry), wire, 12)
+        body = b"".join(iter(lambda: getattr(both, way)(size), b""))
+        assert body == b"abcdefghijkl"
+        assert both.closed
+        assert not wire.is_open
+
+    @pytest.mark.parametrize("way", ["read", "read1"])
+    @pytest.mark.parametrize("size", [None, 1, 4, 100])
+    def test_less_of_it_than_was_said_is_not_the_end(
+        self, entry: Entry, way: str, size: int | None
+    ) -> None:
+        """Nor is it taken for that by who reads to where nothing comes."""
+        wire = Wire(b"ghi", b"jkl")
+        both = Following(BlockingBody(entry), wire, 20)
+        with pytest.raises(BodyLost):
+            for _ in range(20):
+                getattr(both, way)(size)
+        assert both.closed
+        assert not wire.is_open
+
     def test_what_is_lost_comes_from_what_is_stored(self, bench: Bench) -> None:
         wire = Wire(b"ghi")
-        tee = bench.tee(Following(BlockingBody(Failing(BodyLost("gone"))), wire), 12)
+        tee = bench.tee(Following(BlockingBody(Failing(BodyLost("gone"))), wire, 12), 12)
         with pytest.raises(BodyLost, match="gone"):
             tee.read(3)
         assert bench.found is None

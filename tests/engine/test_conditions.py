@@ -52,7 +52,7 @@ class TestFresh:
         assert (fields.get("etag"), fields.get("age")) == ('"1"', "5")
         assert "content-type" not in fields
         assert fields.get("cache-status") == "stillfresh; hit; ttl=55"
-        assert answer.entry is answer.upstream is None
+        assert (answer.entry, answer.upstream) == (None, None)
         assert world.calls == ["open", "close"]
         assert [type(event) for event in world.events] == [Hit]
         assert world.left_open() == []

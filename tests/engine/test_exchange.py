@@ -502,7 +502,9 @@ class TestGuard:
         assert world.get() == (b"new", world.ask("HEAD").info)
         assert list(world.kept) == [URL]
 
-    @pytest.mark.parametrize("error", [OSError("gone"), BodyLost("gone"), ZeroDivisionError("gone")])
+    @pytest.mark.parametrize(
+        "error", [OSError("gone"), BodyLost("gone"), ZeroDivisionError("gone")]
+    )
     def test_a_body_lost_under_its_reader_is_told_and_forgotten(self, error: Exception) -> None:
         world = World(told(b"a longer body"))
         world.get()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import email
-from collections.abc import Callable
 
 import pytest
 
@@ -22,7 +21,7 @@ from stillfresh.rfc9111.dates import format_date
 from stillfresh.rfc9111.messages import Request, Response
 from stillfresh.rfc9111.ranges import Part
 from stillfresh.testing.clock import START
-from tests.engine.world import URL, FakeWriter, Handler, Told, World, document, told
+from tests.engine.world import URL, Told, World, document, told
 
 BODY = b"abcdefghij"
 NEWS = b"0123456789"
@@ -145,7 +144,7 @@ class TestRanges:
         answer = world.ask(headers=of("10-"))
         assert answer.response.status == 416
         assert answer.response.fields.get("content-range") == "bytes */10"
-        assert answer.entry is answer.upstream is None
+        assert (answer.entry, answer.upstream) == (None, None)
         assert world.calls == ["open", "close"]
         assert kinds(world) == [Hit]
         assert world.left_open() == []
@@ -294,7 +293,7 @@ class TestCutOff:
 
     def test_by_a_date_that_is_old_enough(self) -> None:
         fields = {"last_modified": format_date(START - 3600), "date": format_date(START)}
-        world = World(told(BODY, **fields))  # type: ignore[arg-type]
+        world = World(told(BODY, 200, **fields))
         assert storing(world.cut_off(4)) is Reason.CUT_OFF
         assert world.record().part == Part(0, 3, None)
 
@@ -348,6 +347,28 @@ class TestCutOff:
             assert storing(info) is Reason.BROKEN_OFF
             assert world.kept == kept
             assert world.left_open() == []
+
+    @pytest.mark.parametrize("more", [None, 7], ids=["all of it", "more of it"])
+    def test_less_takes_the_place_of_nothing_that_came_meanwhile(self, more: int | None) -> None:
+        world = World(document(BODY))
+        first, second = world.ask(), world.ask()
+        world.consume(second, more)
+        kept = dict(world.kept)
+        world.consume(first, 4)
+        assert world.kept == kept
+        assert world.left_open() == []
+
+    def test_more_takes_the_place_of_less_that_came_meanwhile(self) -> None:
+        world = World(document(BODY))
+        first, second = world.ask(), world.ask()
+        world.consume(second, 4)
+        world.consume(first, 7)
+        assert world.record().part == Part(0, 6, 10)
+        first, second = world.ask(), world.ask()
+        world.consume(second, 8)
+        world.consume(first)
+        assert world.kept[URL][1] == BODY
+        assert world.left_open() == []
 
     def test_a_part_of_what_is_new_takes_the_place_of_the_old(self) -> None:
         world = whole()
@@ -463,7 +484,9 @@ class TestCompleting:
             told(b"efghi", 206, etag='"1"', content_range="bytes 4-8/10"),
             told(b"efghij", 206, etag='"2"', content_range="bytes 4-9/10"),
             told(b"efghij", 206, content_range="bytes 4-9/10"),
-            told(b"efghij", 206, etag='"1"', content_range="bytes 4-9/10", cache_control="no-store"),
+            told(
+                b"efghij", 206, etag='"1"', content_range="bytes 4-9/10", cache_control="no-store"
+            ),
         ],
         ids=lambda reply: str(dict(reply.fields) | {"": reply.status}),
     )
@@ -634,6 +657,24 @@ class TestPartsOfParts:
         body, info = world.get(of("4-5"))
         assert (body, info.outcome) == (b"ef", Outcome.HIT)
         assert not world.sent
+        assert world.left_open() == []
+
+    def test_what_is_in_it_and_stale_is_asked_about(self) -> None:
+        world = with_part("3-6")
+        world.clock.advance(61)
+        body, info = world.get(of("4-5"))
+        assert (body, info.outcome) == (b"ef", Outcome.REVALIDATED)
+        assert world.sent[0].fields.get("if-none-match") == '"1"'
+        assert world.record().part == Part(3, 6, 10)
+        assert world.get(of("3-6"))[1].outcome is Outcome.HIT
+        assert world.left_open() == []
+
+    def test_a_head_that_agrees_freshens_it(self) -> None:
+        world = with_part("3-6")
+        world.clock.advance(61)
+        world.consume(world.ask("HEAD"))
+        assert world.record().part == Part(3, 6, 10)
+        assert world.get(of("3-6"))[1].outcome is Outcome.HIT
         assert world.left_open() == []
 
     def test_several_parts_of_it(self) -> None:

@@ -264,7 +264,9 @@ class TestContent:
 
     def test_users_are_told_apart(self) -> None:
         world = World(
-            lambda request: told((request.fields.get("authorization") or "").encode().hex().encode()),
+            lambda request: told(
+                (request.fields.get("authorization") or "").encode().hex().encode()
+            ),
             policy=self.POLICY,
         )
         for _ in range(2):

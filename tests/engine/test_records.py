@@ -216,7 +216,16 @@ def test_parts_come_back(part: Part | None) -> None:
 
 @pytest.mark.parametrize(
     "part",
-    [(5, 4, 10), (0, 10, 10), (-1, 4, 10), (0, 4), (0, 4, 10, 12), ("0", 4, 10), (0, 4.0, 10), (0,)],
+    [
+        (5, 4, 10),
+        (0, 10, 10),
+        (-1, 4, 10),
+        (0, 4),
+        (0, 4, 10, 12),
+        ("0", 4, 10),
+        (0, 4.0, 10),
+        (0,),
+    ],
     ids=str,
 )
 def test_what_is_no_part_is_damage(part: Any) -> None:

@@ -122,7 +122,10 @@ class TestIfError:
 
     @pytest.mark.parametrize(
         ("failure", "said"),
-        [(DOWN, "OSError"), *((Told(status), f"status {status}") for status in (500, 502, 503, 504))],
+        [
+            (DOWN, "OSError"),
+            *((Told(status), f"status {status}") for status in (500, 502, 503, 504)),
+        ],
         ids=str,
     )
     def test_it_stands_in_for_an_origin_that_fails(

@@ -138,7 +138,7 @@ class TestAskingByTags:
         assert world.left_open() == []
 
     def test_a_part_of_a_variant_is_no_answer(self) -> None:
-        world = World(lambda request: document(b"a longer body", vary="Accept-Language")(request))
+        world = World(document(b"a longer body", vary="Accept-Language"))
         world.cut_off(4, tongue("en"))
         world.sent.clear()
         assert world.get(tongue("de"))[0] == b"a longer body"
@@ -298,6 +298,14 @@ class TestFreshenedTogether:
             assert world.consume(answer) == b"a page"
         assert len(world.sent) == 1
         assert [type(event) for event in world.events] == [Revalidated, Hit, Hit, Hit]
+        assert world.left_open() == []
+
+    def test_also_by_an_answer_about_several(self) -> None:
+        world = self.twins()
+        world.replies = [about('"same"')]
+        for name in ("la", "en", "de", "fr", "la"):
+            assert world.get(tongue(name))[0] == b"a page"
+        assert len(world.sent) == 1
         assert world.left_open() == []
 
     def test_also_by_a_request_for_a_part(self) -> None:

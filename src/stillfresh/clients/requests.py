@@ -43,7 +43,7 @@ from stillfresh.engine.exchange import exchange
 from stillfresh.engine.ports import LocalCachePorts, run
 from stillfresh.errors import BodyLost, ConfigError
 from stillfresh.rfc9111.decisions import Reason, Why, why
-from stillfresh.rfc9111.fields import Fields
+from stillfresh.rfc9111.fields import Fields, content_length
 from stillfresh.rfc9111.messages import Request, Response
 from stillfresh.rfc9111.policy import Policy
 
@@ -124,6 +124,7 @@ class CacheAdapter(HTTPAdapter):
         self._cache: BaseCache | None = cache_of(cache)
         self._vault = Vault()
         self._behind = Behind(self._tell_failed)
+        self._closings = 0
         super().__init__(**adapter_options)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -131,6 +132,7 @@ class CacheAdapter(HTTPAdapter):
         self._cache = None
         self._vault = Vault()
         self._behind = Behind(self._tell_failed)
+        self._closings = 0
         super().__setstate__(state)
 
     @property
@@ -157,12 +159,16 @@ class CacheAdapter(HTTPAdapter):
             "cert": cert,
             "proxies": proxies,
         }
-        return self._answer(request, options, self.policy)
+        return self._answer(request, options, self.policy, self.cache)
 
     def _answer(
-        self, request: requests.PreparedRequest, options: Mapping[str, Any], policy: Policy
+        self,
+        request: requests.PreparedRequest,
+        options: Mapping[str, Any],
+        policy: Policy,
+        cache: BaseCache,
     ) -> CachedResponse:
-        ports = _Ports(self, request, options)
+        ports = _Ports(self, request, options, cache)
         bypass = _distrust(request, options["verify"])
         try:
             answer = run(exchange(ports.request, policy, ports, bypass=bypass))
@@ -184,11 +190,18 @@ class CacheAdapter(HTTPAdapter):
         for name in LEFT_OUT:
             again.headers.pop(name, None)
         policy = replace(self.policy, stale_while_revalidate=0)
+        cache, closings = self.cache, self._closings
 
         def work() -> None:
-            with self._answer(again, {**options, "stream": True}, policy) as response:
-                for _ in response.raw.stream(_CHUNK, decode_content=False):
-                    pass
+            try:
+                streamed = {**options, "stream": True}
+                with self._answer(again, streamed, policy, cache) as response:
+                    for _ in response.raw.stream(_CHUNK, decode_content=False):
+                        pass
+            finally:
+                if self._closings != closings:
+                    # What it has opened since belongs to nobody.
+                    super(CacheAdapter, self).close()
 
         self._behind.start(key, work)
 
@@ -219,6 +232,7 @@ class CacheAdapter(HTTPAdapter):
 
     def close(self) -> None:
         """Close the connections, and the cache if the adapter made it."""
+        self._closings += 1
         super().close()
         cache, self._cache = self._cache, None
         is_ours = self._given is None or isinstance(self._given, str | os.PathLike)
@@ -281,8 +295,9 @@ class _Ports(LocalCachePorts):
         adapter: CacheAdapter,
         prepared: requests.PreparedRequest,
         options: Mapping[str, Any],
+        cache: BaseCache,
     ) -> None:
-        super().__init__(adapter.cache)
+        super().__init__(cache)
         self.vault = adapter._vault  # noqa: SLF001 - the adapter's own ports
         self.now = adapter._clock  # noqa: SLF001
         self._hook = adapter._hook or events.log_event  # noqa: SLF001
@@ -349,8 +364,47 @@ class _Body(Protocol):
     def close(self) -> None: ...
 
 
-class _StoredRaw(HTTPResponse):
-    """A urllib3 response whose body comes out of the cache, or is empty.
+class _Raw(HTTPResponse):
+    """A urllib3 response that is made when something is asked of it that only urllib3 can answer.
+
+    Most callers read the body to its end and no more, which takes a file; making the response is
+    most of what a hit would cost.
+    """
+
+    def __init__(self, body: _Body | io.BytesIO, made: Callable[[], dict[str, Any]]) -> None:
+        """Read `body`; `made` returns what urllib3's constructor is to be given."""
+        self._file = body
+        self._made: Callable[[], dict[str, Any]] | None = made
+
+    def __getattr__(self, name: str) -> Any:
+        # Whatever isn't there is what urllib3's constructor would have put there.
+        made = vars(self).get("_made")
+        if made is None:
+            raise AttributeError(name)
+        self._made = None
+        body = cast("IO[bytes]", self._file)  # urllib3 reads and closes it, no more
+        super().__init__(body=body, preload_content=False, decode_content=False, **made())
+        if self.length_remaining is not None:
+            self.length_remaining = max(0, self.length_remaining - self._file.tell())
+        return getattr(self, name)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the body is, which urllib3 says when it is at its end, too."""
+        return self._file.closed if self._made is not None else super().closed
+
+    def close(self) -> None:
+        if self._made is not None:
+            self._file.close()
+        else:
+            super().close()
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+class _StoredRaw(_Raw):
+    """A response whose body comes out of the cache, or begins there, or is empty.
 
     `heard` is the response of the origin's that refreshed it, if one did: requests takes the
     cookies of that. A stored Set-Cookie has been heard once, and setting it again could undo what
@@ -364,29 +418,30 @@ class _StoredRaw(HTTPResponse):
         request: requests.PreparedRequest,
         heard: HTTPResponse | None,
     ) -> None:
-        version = response.version
-        # All that urllib3 looks at here; the rest is there when somebody asks for it.
-        self._headers = HTTPHeaderDict()
-        self._lines: tuple[tuple[str, str], ...] | None = None
-        super().__init__(
-            body=cast("IO[bytes]", body or io.BytesIO()),  # urllib3 reads and closes it, no more
-            # The entry knows its length, and says so better.
-            enforce_content_length=False,
-            headers=self._headers,
-            status=response.status,
-            version=version,
-            version_string=f"HTTP/{version // 10}.{version % 10}" if version else "HTTP/?",
-            reason=response.reason,
-            preload_content=False,
-            decode_content=False,
-            original_response=getattr(heard, "_original_response", None),
-            retries=None if heard is None else heard.retries,
-            request_method=request.method,
-            request_url=None if heard is None else heard.url,
-        )
+        def made() -> dict[str, Any]:
+            version = response.version
+            return {
+                # The entry knows its length, and says so better.
+                "enforce_content_length": False,
+                "headers": self.headers,
+                "status": response.status,
+                "version": version,
+                "version_string": f"HTTP/{version // 10}.{version % 10}" if version else "HTTP/?",
+                "reason": response.reason,
+                "original_response": getattr(heard, "_original_response", None),
+                "retries": None if heard is None else heard.retries,
+                "request_method": request.method,
+                "request_url": None if heard is None else heard.url,
+            }
+
+        super().__init__(io.BytesIO() if body is None else body, made)
         self.heard = heard
+        self.status = response.status
+        self.reason = response.reason
         self._stored = body
-        self._lines = self._all_lines = response.fields.lines
+        self._headers = HTTPHeaderDict()
+        self._lines: tuple[tuple[str, str], ...] | None = response.fields.lines
+        self._all_lines = response.fields.lines
         # Until somebody has looked: urllib3 finds out by itself.
         self._encoded = True
 
@@ -433,9 +488,6 @@ class _StoredRaw(HTTPResponse):
         except BodyLost as lost:
             raise StoredBodyLost(str(lost)) from lost
 
-    def tell(self) -> int:
-        return 0 if self._stored is None else self._stored.tell()
-
     def release_conn(self) -> None:
         """There is no connection."""
 
@@ -443,8 +495,8 @@ class _StoredRaw(HTTPResponse):
         """There is no connection."""
 
 
-class _RecordedRaw(HTTPResponse):
-    """A urllib3 response whose body comes from the origin and is recorded on its way.
+class _RecordedRaw(_Raw):
+    """A response whose body comes from the origin and is recorded on its way.
 
     What concerns the connection is passed on to the response that urllib3 made.
     """
@@ -455,39 +507,36 @@ class _RecordedRaw(HTTPResponse):
         request: requests.PreparedRequest,
         origin: HTTPResponse,
     ) -> None:
-        super().__init__(
-            body=cast("IO[bytes]", body),  # urllib3 reads and closes it, no more
-            headers=origin.headers,
-            status=origin.status,
-            version=origin.version,
-            version_string=origin.version_string,
-            reason=origin.reason,
-            preload_content=False,
-            decode_content=False,
-            original_response=getattr(origin, "_original_response", None),
-            retries=origin.retries,
-            request_method=request.method,
-            request_url=origin.url,
-        )
+        def made() -> dict[str, Any]:
+            return {
+                "headers": origin.headers,
+                "status": origin.status,
+                "version": origin.version,
+                "version_string": origin.version_string,
+                "reason": origin.reason,
+                "original_response": getattr(origin, "_original_response", None),
+                "retries": origin.retries,
+                "request_method": request.method,
+                "request_url": origin.url,
+            }
+
+        super().__init__(body, made)
         self._origin = origin
         self._tee = body
 
     def stream(
         self, amt: int | None = _CHUNK, decode_content: bool | None = None
     ) -> Generator[bytes, None, None]:
-        if self.chunked:
+        if self._origin.chunked:
             # As they come: whoever streams events must not wait for `amt` bytes of them.
             while chunk := self.read1(amt or _CHUNK, decode_content):
                 yield chunk
-        elif decode_content and "content-encoding" in self.headers:
+        elif decode_content and "content-encoding" in self._origin.headers:
             yield from super().stream(amt, decode_content)
         else:
             # There is nothing to decode, and the origin's response looks after the connection.
             while chunk := self._tee.read(amt):
                 yield chunk
-
-    def tell(self) -> int:
-        return self._tee.tell()
 
     def read_chunked(
         self, amt: int | None = None, decode_content: bool | None = None
@@ -539,7 +588,9 @@ def _build(
     if entry is not None:
         body = stored = BlockingBody(entry, answer.lost, answer.pieces)
         if upstream is not None and not answer.info.from_cache:
-            body = both = Following(stored, _Source(upstream.built.raw))
+            # Which the law has seen to: nothing is completed whose end nobody knows.
+            size = content_length(head.fields) or 0
+            body = both = Following(stored, _Source(upstream.built.raw), size)
             if answer.recorder is not None:
                 body = BlockingTee(both, answer.recorder)
     heard = None if upstream is None else upstream.built.raw

@@ -12,7 +12,7 @@ import contextlib
 from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias
 
 from stillfresh.engine.ports import E, W, run
-from stillfresh.errors import CacheClosed
+from stillfresh.errors import BodyLost, CacheClosed
 from stillfresh.rfc9111.decisions import Reason, why
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from stillfresh.caches.base import Entry
     from stillfresh.engine.guard import Guard
-    from stillfresh.errors import BodyLost
     from stillfresh.rfc9111.decisions import Pieces, Why
 
 
@@ -315,36 +314,41 @@ class BlockingBody:
 class Following:
     """A file that begins with a stored body and goes on with what the origin sends."""
 
-    def __init__(self, stored: BlockingBody, rest: Source) -> None:
-        """Read `stored` to its end, then `rest`."""
+    def __init__(self, stored: BlockingBody, rest: Source, size: int) -> None:
+        """Read `stored` to its end, then `rest`, until there are `size` bytes in all."""
         self._stored = stored
         self._rest = rest
+        self._left = size
         self._read = 0
         self.closed = False
 
     def read(self, amt: int | None = None) -> bytes:
-        """Return `amt` bytes, all that are left if None; fewer only at the end."""
+        """Return `amt` bytes, or all that are left.
+
+        Raises:
+            BodyLost: the rest ended before the place that it was said to be for.
+        """
         if self.closed:
             return b""
-        chunk = self._stored.read(amt)
-        if amt is None or amt < 0:
-            chunk += self._rest.read(None)
-        elif len(chunk) < amt:
-            chunk += self._rest.read(amt - len(chunk))
-        self._read += len(chunk)
-        if amt is None or amt < 0 or (not chunk and amt != 0):
-            self.close()
-        return chunk
+        wanted = self._left if amt is None or amt < 0 else min(amt, self._left)
+        chunk = self._stored.read(wanted)
+        if len(chunk) < wanted:
+            chunk += self._rest.read(wanted - len(chunk))
+        return self._counted(chunk, complete=len(chunk) == wanted)
 
     def read1(self, amt: int | None = None) -> bytes:
-        """Return what is there, at most `amt` bytes; nothing only at the end."""
+        """Return what is there, at most `amt` bytes; nothing only at the end.
+
+        Raises:
+            BodyLost: as `read`.
+        """
         if self.closed:
             return b""
-        chunk = self._stored.read(amt) or (b"" if amt == 0 else self._rest.read1(amt))
-        self._read += len(chunk)
-        if not chunk and amt != 0:
-            self.close()
-        return chunk
+        wanted = self._left if amt is None or amt < 0 else min(amt, self._left)
+        chunk = self._stored.read(wanted)
+        if not chunk and wanted:
+            chunk = self._rest.read1(wanted)
+        return self._counted(chunk, complete=bool(chunk) or wanted == 0)
 
     def tell(self) -> int:
         """Return how many bytes have been read."""
@@ -356,3 +360,14 @@ class Following:
             self.closed = True
             self._stored.close()
             self._rest.close()
+
+    def _counted(self, chunk: bytes, *, complete: bool) -> bytes:
+        self._read += len(chunk)
+        self._left -= len(chunk)
+        if not complete:
+            self.close()
+            msg = f"the rest ended {self._left} bytes before its end"
+            raise BodyLost(msg)
+        if self._left == 0:
+            self.close()
+        return chunk

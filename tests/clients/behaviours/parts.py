@@ -344,9 +344,7 @@ class Resuming(Suite):
         assert document.sent == [(200, len(SMALL)), (206, len(SMALL) - len(first))]
 
     @pytest.mark.parametrize("cut_by", list(Cut), ids=lambda cut: cut.name)
-    def test_however_the_connection_ends(
-        self, origin: Origin, client: Driver, cut_by: Cut
-    ) -> None:
+    def test_however_the_connection_ends(self, origin: Origin, client: Driver, cut_by: Cut) -> None:
         headers = {"ETag": '"1"', "Cache-Control": "max-age=60"}
         broken = Reply(headers=headers, body=SMALL, cut_after=150_000, cut_by=cut_by)
         url = origin.on("/", broken, Document(SMALL))
@@ -356,9 +354,7 @@ class Resuming(Suite):
         assert digest(client.get(url).body) == digest(SMALL)
         assert len(origin.received) == 2
 
-    def test_what_has_changed_meanwhile_comes_whole(
-        self, origin: Origin, client: Driver
-    ) -> None:
+    def test_what_has_changed_meanwhile_comes_whole(self, origin: Origin, client: Driver) -> None:
         document = Document(SMALL)
         url, stored = self.begin(origin, client, document, 150_000)
         document.body, document.etag = SMALL[::-1], '"2"'
@@ -441,9 +437,7 @@ class Resuming(Suite):
         assert digest(client.get(url).body) == digest(SMALL)
         assert document.sent == [(200, len(SMALL))] * 2
 
-    def test_head_knows_it_from_what_is_stored(
-        self, origin: Origin, client: Driver
-    ) -> None:
+    def test_head_knows_it_from_what_is_stored(self, origin: Origin, client: Driver) -> None:
         url, _ = self.begin(origin, client, Document(SMALL), 150_000)
         answer = client.head(url)
         assert answer.from_cache
@@ -451,9 +445,7 @@ class Resuming(Suite):
         assert answer["Content-Range"] == ""
         assert len(origin.received) == 1
 
-    def test_a_part_of_it_is_given_where_it_is_there(
-        self, origin: Origin, client: Driver
-    ) -> None:
+    def test_a_part_of_it_is_given_where_it_is_there(self, origin: Origin, client: Driver) -> None:
         document = Document(SMALL)
         url, stored = self.begin(origin, client, document, 150_000)
         inside = client.get(url, of("1000-1999"))
@@ -554,9 +546,7 @@ class Resuming(Suite):
             assert digest(answer.body) == digest(SMALL)
             assert origin.received[-1].header("Range") is None
 
-    def test_a_policy_that_takes_no_such_body(
-        self, origin: Origin, new_client: NewClient
-    ) -> None:
+    def test_a_policy_that_takes_no_such_body(self, origin: Origin, new_client: NewClient) -> None:
         client = new_client(Policy(max_body=len(SMALL) - 1))
         document = Document(SMALL, framing=Framing.CHUNKED, cuts=[150_000])
         url = origin.on("/", document)

@@ -111,9 +111,7 @@ class Rules(Suite):
         client.request("DELETE", url + "?a=1&utm_source=y")
         assert not client.get(url + "?a=1").from_cache
 
-    def test_never_stored(
-        self, origin: Origin, new_client: NewClient, cache: BaseCache
-    ) -> None:
+    def test_never_stored(self, origin: Origin, new_client: NewClient, cache: BaseCache) -> None:
         client = new_client(
             Policy(rules=(Rule(url=re.compile(r".*/secret/[0-9]+"), never_store=True),))
         )
@@ -146,9 +144,7 @@ class Rules(Suite):
         clock.advance(1)
         assert not client.get(url).from_cache
 
-    def test_asked_about_each_time(
-        self, origin: Origin, new_client: NewClient
-    ) -> None:
+    def test_asked_about_each_time(self, origin: Origin, new_client: NewClient) -> None:
         client = new_client(Policy(rules=(Rule(always_revalidate=True),)))
         url = origin.on("/", Document(b"hello"))
         for _ in range(3):
