@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import pytest
 import requests
+from urllib3.exceptions import ProtocolError
 
 from stillfresh import CacheFull, MemoryCache
 from stillfresh.clients.requests import CachedResponse, CachedSession
@@ -265,7 +266,9 @@ def test_a_rest_that_breaks_off(
     document.cuts += [half, None, half - 1000]
     expected = seen(plain, url, WAYS[way])
     begin(cached, url)
-    assert seen(cached, url, WAYS[way]) == expected
+    got = seen(cached, url, WAYS[way])
+    # urllib3 takes any end for a good one in read1(); the cache may know better.
+    assert got == expected or ("read1" in way and got == (ProtocolError, True))
     assert document.sent[-1] == (206, len(document.body) - 1000)
     assert seen(cached, url, WAYS["content"]) == seen(plain, url, WAYS["content"])
 

@@ -253,6 +253,30 @@ class TestUsers:
         assert world.left_open() == []
 
     @pytest.mark.parametrize("alice", USERS, ids=str)
+    def test_nobody_is_given_what_has_anothers_tag(self, alice: dict[str, str]) -> None:
+        """Nobody's page has it too, so it may be asked by; but that page is the one it is of."""
+
+        def page(request: Request) -> Told:
+            reply = self.page(request)
+            return Told(reply.status, (*reply.fields, ("Vary", "Accept-Language")), reply.body)
+
+        world = World(page, policy=Policy(isolate=frozenset({"x-api-key"})))
+        world.get(alice | tongue("en"))
+        for name in ("en", "de", "fr"):
+            assert world.get(tongue(name))[0] == b"nobody"
+        assert world.left_open() == []
+
+    @pytest.mark.parametrize("bob", [{"X-Api-Key": "bob"}, {}], ids=str)
+    def test_who_isolates_asks_by_nothing_of_who_does_not(self, bob: dict[str, str]) -> None:
+        world = World(self.page)
+        for name in ("en", "de"):
+            world.get({"X-Api-Key": "alice"} | tongue(name))
+        world.policy = Policy(isolate=frozenset({"x-api-key"}))
+        for name in ("de", "fr", "en"):
+            assert world.get(bob | tongue(name))[0] == (b"bob" if bob else b"nobody")
+        assert world.left_open() == []
+
+    @pytest.mark.parametrize("alice", USERS, ids=str)
     def test_what_a_304_says_to_one_is_not_told_to_another(self, alice: dict[str, str]) -> None:
         bob, nobody = dict.fromkeys(alice, "bob"), dict[str, str]()
         world = World(self.page, policy=Policy(isolate=frozenset({"x-api-key"})))

@@ -195,6 +195,22 @@ def test_must_understand(value: str, status: int, allowed: bool) -> None:
     assert is_stored(received(response(f"Cache-Control: {value}", status=status))) is allowed
 
 
+# Those of RFC 9110 and RFC 7725 that may be stored at all, 206 aside.
+DEFINED = [
+    *(200, 201, 202, 203, 204, 205, 300, 301, 302, 303, 307, 308),
+    *(400, 401, 402, 403, 404, 405, 406, 407, 408, 409, 410, 411, 413, 414, 415, 417),
+    *(421, 422, 426, 451, 500, 501, 502, 503, 504, 505),
+]
+
+
+def test_what_is_defined_is_understood_and_nothing_else() -> None:
+    line = "Cache-Control: must-understand, no-store, max-age=60"
+    understood = [
+        status for status in range(200, 600) if is_stored(received(response(line, status=status)))
+    ]
+    assert understood == DEFINED
+
+
 @pytest.mark.parametrize(
     ("value", "shared"),
     table(

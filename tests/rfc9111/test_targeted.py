@@ -205,7 +205,7 @@ def test_what_it_does_not_say_nobody_says(lines: list[str], seconds: float) -> N
 )
 def test_whether_to_store_is_its_to_say(cdn: str, others: list[str], allowed: bool) -> None:
     # Of a status that has to be allowed.
-    said = response(f"CDN-Cache-Control: {cdn}", *others, status=302)
+    said = response(f"CDN-Cache-Control: {cdn}", *others, 'ETag: "1"', status=302)
     assert is_stored(received(said, policy=SHARED)) is allowed
 
 

@@ -371,9 +371,18 @@ class _Raw(HTTPResponse):
     most of what a hit would cost.
     """
 
-    def __init__(self, body: _Body | io.BytesIO, made: Callable[[], dict[str, Any]]) -> None:
-        """Read `body`; `made` returns what urllib3's constructor is to be given."""
+    def __init__(
+        self,
+        body: _Body | io.BytesIO,
+        heard: HTTPResponse | None,
+        made: Callable[[], dict[str, Any]],
+    ) -> None:
+        """Read `body`; `made` returns what urllib3's constructor is to be given.
+
+        `heard` is the response of the origin's behind it, which requests takes cookies from.
+        """
         self._file = body
+        self._original_response = getattr(heard, "_original_response", None)
         self._made: Callable[[], dict[str, Any]] | None = made
 
     def __getattr__(self, name: str) -> Any:
@@ -383,7 +392,14 @@ class _Raw(HTTPResponse):
             raise AttributeError(name)
         self._made = None
         body = cast("IO[bytes]", self._file)  # urllib3 reads and closes it, no more
-        super().__init__(body=body, preload_content=False, decode_content=False, **made())
+        original = self._original_response
+        super().__init__(
+            body=body,
+            preload_content=False,
+            decode_content=False,
+            original_response=original,
+            **made(),
+        )
         if self.length_remaining is not None:
             self.length_remaining = max(0, self.length_remaining - self._file.tell())
         return getattr(self, name)
@@ -428,13 +444,12 @@ class _StoredRaw(_Raw):
                 "version": version,
                 "version_string": f"HTTP/{version // 10}.{version % 10}" if version else "HTTP/?",
                 "reason": response.reason,
-                "original_response": getattr(heard, "_original_response", None),
                 "retries": None if heard is None else heard.retries,
                 "request_method": request.method,
                 "request_url": None if heard is None else heard.url,
             }
 
-        super().__init__(io.BytesIO() if body is None else body, made)
+        super().__init__(io.BytesIO() if body is None else body, heard, made)
         self.heard = heard
         self.status = response.status
         self.reason = response.reason
@@ -514,13 +529,12 @@ class _RecordedRaw(_Raw):
                 "version": origin.version,
                 "version_string": origin.version_string,
                 "reason": origin.reason,
-                "original_response": getattr(origin, "_original_response", None),
                 "retries": origin.retries,
                 "request_method": request.method,
                 "request_url": origin.url,
             }
 
-        super().__init__(body, made)
+        super().__init__(body, origin, made)
         self._origin = origin
         self._tee = body
 

@@ -99,7 +99,7 @@ class Policy:
             msg = "secret has at least 16 bytes"
             raise ConfigError(msg)
         for name in ("methods", "statuses", "isolate", "targets", "rules"):
-            if isinstance(getattr(self, name), str):
+            if isinstance(getattr(self, name), str | rules.Rule):
                 _refuse(f"{name} takes several", getattr(self, name))
         put = object.__setattr__
         put(self, "methods", frozenset(self.methods))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stillfresh.rfc9111.policy import Policy
 
 # What a newer answer may not be kept is no reason to go on with an older one.
-_SUPERSEDING: Final = frozenset({Reason.RESPONSE_NO_STORE, Reason.PRIVATE})
+_SUPERSEDING: Final = frozenset({Reason.RESPONSE_NO_STORE, Reason.PRIVATE, Reason.VARY_ANYTHING})
 _WITHOUT_BODY: Final = frozenset({204})
 # To put parts together takes copying what is stored before the caller gets the first byte: up to
 # this many bytes, a moment's work on any disk.
@@ -140,7 +140,8 @@ def _store(
         response = response._replace(fields=response.fields.without({"content-length"}))
     length = content_length(response.fields)
     if policy.max_body is not None and length is not None and length > policy.max_body:
-        return Pass(why(Reason.TOO_LARGE, f"{length} bytes of at most {policy.max_body}"))
+        too_large = why(Reason.TOO_LARGE, f"{length} bytes of at most {policy.max_body}")
+        return Pass(too_large, drop=stored is not None)
     limit = policy.lifetime_of(request, response, said, response_time)
     useful = limit.seconds > 0 or validation.validators(response)
     if not useful and not said.stale_while_revalidate and not said.stale_if_error:

@@ -73,8 +73,7 @@ def decide(
     if obstacle is None:
         served = _as_wanted(request, stored, size, age, ttl, _why_usable(asked, limit, age))
         return served or _only(asked, _missing(request, stored, asked))
-    # A request with no-store leaves nothing to be refreshed by.
-    if obstacle.reason is Reason.STALE and not asked.no_store and _may_be_late(policy, said, -ttl):
+    if obstacle.reason is Reason.STALE and _may_be_late(policy, asked, said, -ttl):
         late = why(Reason.STALE_WHILE_REVALIDATE, f"{limit.source}, age {age:.0f}")
         served = _as_wanted(request, stored, size, age, ttl, late)
         if served is not None:
@@ -212,12 +211,19 @@ def _why_usable(asked: RequestDirectives, limit: Lifetime, age: float) -> Why:
     return Why(Reason.FRESH, f"fresh: {detail}")
 
 
-def _may_be_late(policy: Policy, said: ResponseDirectives, staleness: float) -> bool:
-    """Tell whether a stale response may be served while it is validated (RFC 5861 §3)."""
+def _may_be_late(
+    policy: Policy, asked: RequestDirectives, said: ResponseDirectives, staleness: float
+) -> bool:
+    """Tell whether a stale response may be served while it is validated (RFC 5861 §3).
+
+    Not where the request says how stale it takes, nor where it leaves nothing to be refreshed by.
+    """
+    if asked.no_store or asked.max_stale is not None:
+        return False
     allowed = policy.stale_while_revalidate
     if allowed is None:
         allowed = said.stale_while_revalidate or 0
-    return staleness < allowed and not must_not_be_stale(said, shared=policy.shared)
+    return 0 < allowed >= staleness and not must_not_be_stale(said, shared=policy.shared)
 
 
 # Answering as the request wants it.

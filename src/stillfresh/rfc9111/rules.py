@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stillfresh.rfc9111.messages import Response
 
 _DEFAULTS: Final = ResponseDirectives()
+_WITH_CONTENT: Final = frozenset({"POST", "QUERY"})
 # The directives that a rule may ignore, and the attributes that keep them.
 _IGNORABLE: Final = {
     field.name.replace("_", "-"): field.name
@@ -45,7 +46,8 @@ class Rule:
         ignore: response directives to go by as if they weren't there, such as `no-store`.
         key_without: names of query parameters that the key leaves out (§2); patterns too.
         key_with_content: the key is made of method and content too, so that what a POST, a QUERY
-            or a GraphQL request is answered by can be stored (RFC 9110 §9.3.3).
+            or a GraphQL request is answered by can be stored (RFC 9110 §9.3.3). Without `methods`
+            it is for POST and QUERY.
 
     Raises:
         ConfigError: a value is out of its range, or the key would depend on the response.
@@ -134,8 +136,17 @@ def ignored_parameters(rules: tuple[Rule, ...], url: str, method: str) -> frozen
 
 
 def keys_content(rules: tuple[Rule, ...], url: str, method: str) -> bool:
-    """Tell whether the key of a request is made of its content too."""
-    return any(rule.key_with_content and rule.is_for(url, method) for rule in rules)
+    """Tell whether the key of a request is made of its content too.
+
+    Only a rule that names others makes it so for more than POST and QUERY: what a DELETE does must
+    be done each time.
+    """
+    return any(
+        rule.key_with_content
+        and (rule.methods is not None or method in _WITH_CONTENT)
+        and rule.is_for(url, method)
+        for rule in rules
+    )
 
 
 @lru_cache(maxsize=256)
