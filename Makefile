@@ -23,7 +23,7 @@ TYPED := $(wildcard src tests benchmarks scripts)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check lint types format docs conformance bench coverage clean
+.PHONY: help run test soak check lint types format docs conformance bench coverage clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,6 +34,9 @@ run: $(INSTALLED) ## the demo (URL=...)
 # Two at once, so that tests which wait for a disk or a process don't wait for each other.
 test: $(INSTALLED) ## the tests (ARGS=...)
 	$(PY) -m pytest -n 2 $(ARGS)
+
+soak: $(INSTALLED) ## every fault for minutes instead of seconds (ARGS=...)
+	$(PY) -m pytest -n 2 tests/faults --soak --timeout 600 $(ARGS)
 
 check: lint types test ## all that has to pass before a commit
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.report import SEED, Options, Report
 
-NAMES = ("hits", "stores", "caches", "decisions", "memory", "contention", "mutations")
+NAMES = ("hits", "stores", "caches", "decisions", "memory", "contention", "mutations", "scale")
 
 
 def main() -> int:

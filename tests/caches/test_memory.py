@@ -1,8 +1,10 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from stillfresh.caches.memory import DictCache, MemoryCache
+from stillfresh.caches.pruning import Cause, DryRun, PruneReport
 from stillfresh.errors import CacheFull, ConfigError
 from stillfresh.events import Event, StoreFailed
 from stillfresh.testing import ManualClock
@@ -141,3 +143,115 @@ def test_closing_gives_the_memory_back() -> None:
     store(cache, "a", b"", bytes(KIB))
     cache.close()
     assert (cache.size, len(cache)) == (0, 0)
+
+
+# Its bounds of age, and pruning.
+
+
+ANY_USE: dict[str, Callable[[MemoryCache, str], object]] = {
+    "get": lambda cache, version: cache.get("key"),
+    "open": lambda cache, version: cache.open("key"),
+    "update": lambda cache, version: cache.update("key", b"new", version=version),
+    "delete": lambda cache, version: cache.delete("key"),
+    "entries": lambda cache, version: list(cache.entries()),
+}
+
+
+@pytest.mark.parametrize("use", ANY_USE.values(), ids=ANY_USE)
+def test_what_was_not_used_for_too_long_is_gone_whoever_asks(
+    use: Callable[[MemoryCache, str], object],
+) -> None:
+    clock = ManualClock()
+    cache = MemoryCache(max_age=60, clock=clock)
+    version = store(cache, "key", b"metadata", b"body")
+    clock.advance(60)
+    assert load(cache, "key") == (b"metadata", b"body")
+    clock.advance(61)
+    assert not use(cache, version)
+    assert cache.get("key") is None
+
+
+def test_what_was_not_used_for_too_long_makes_room_when_others_are_stored() -> None:
+    clock = ManualClock()
+    cache = MemoryCache(max_age=60, clock=clock)
+    for key in "abc":
+        store(cache, key, b"", bytes(KIB))
+    clock.advance(50)
+    cache.get("b")
+    clock.advance(50)
+    assert keys(cache) == ["b"]
+    store(cache, "d", b"", b"")
+    assert (len(cache), cache.size) == (2, 2 * EMPTY + KIB)
+
+
+def test_an_update_is_a_use_by_age_too() -> None:
+    clock = ManualClock()
+    cache = MemoryCache(max_age=60, clock=clock)
+    version = store(cache, "key", b"metadata", b"body")
+    clock.advance(50)
+    cache.update("key", b"new", version=version)
+    clock.advance(50)
+    assert load(cache, "key") == (b"new", b"body")
+
+
+@pytest.mark.parametrize("max_age", [-1, float("nan")])
+def test_an_age_is_not_negative(max_age: float) -> None:
+    with pytest.raises(ConfigError):
+        MemoryCache(max_age=max_age)
+
+
+def test_pruning_drops_the_least_recently_used() -> None:
+    clock = ManualClock()
+    cache = MemoryCache(clock=clock)
+    for key in "abcd":
+        store(cache, key, b"", bytes(KIB))
+        clock.advance(3600)
+    cache.get("a")
+    bound = 2 * (EMPTY + KIB)
+    foretold = cache.prune(max_bytes=bound, dry_run=DryRun.YES)
+    assert keys(cache) == ["b", "c", "d", "a"]
+    report = cache.prune(max_bytes=bound)
+    assert report == foretold
+    assert report.removed == {Cause.OVER_SIZE: 2}
+    assert keys(cache) == ["d", "a"]
+    assert cache.size == report.kept_bytes == bound
+    assert cache.prune(max_bytes=bound) == PruneReport(kept=2, kept_bytes=bound)
+
+
+def test_pruning_drops_what_has_expired_and_what_is_too_old() -> None:
+    clock = ManualClock()
+    cache = MemoryCache(clock=clock)
+    store(cache, "expires", b"", bytes(KIB), expires=60)
+    store(cache, "old", b"", bytes(KIB))
+    clock.advance(3600)
+    store(cache, "new", b"", bytes(KIB))
+    report = cache.prune(max_age=600)
+    assert report.removed == {Cause.EXPIRED: 1, Cause.OVER_AGE: 1}
+    assert (len(cache), cache.size) == (1, EMPTY + len("new") - 1 + KIB)
+
+
+def test_pruning_knows_its_own_age() -> None:
+    clock = ManualClock()
+    cache = MemoryCache(max_age=60, clock=clock)
+    store(cache, "old", b"", bytes(KIB))
+    clock.advance(61)
+    assert cache.prune().removed == {Cause.OVER_AGE: 1}
+    assert (len(cache), cache.size) == (0, 0)
+
+
+def test_what_is_used_or_replaced_while_others_are_dropped_stays() -> None:
+    clock = ManualClock()
+    cache = MemoryCache(clock=clock)
+    for key in "abcd":
+        store(cache, key, key.encode(), b"body")
+    clock.advance(3600)
+
+    def use(done: int, total: int | None) -> None:
+        assert total in {4, None}
+        if done == 1:
+            cache.get("b")
+            store(cache, "c", b"new", b"new body")
+
+    assert cache.prune(max_age=60, progress=use).removed == {Cause.OVER_AGE: 2}
+    assert keys(cache) == ["b", "c"]
+    assert load(cache, "c") == (b"new", b"new body")

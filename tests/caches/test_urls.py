@@ -36,6 +36,22 @@ def test_a_memory_url_is_a_memory_cache() -> None:
     assert cache.max_bytes == 64 * 1024**2
 
 
+def test_a_file_url_says_how_much_is_kept(tmp_path: Path) -> None:
+    for body in ("apart", "inside"):
+        cache = cache_from_url(f"file://{tmp_path}?max_bytes=1.5G&max_age=3600&body={body}")
+        assert isinstance(cache, FileCache | SeparateBodyFileCache)
+        assert (cache.max_bytes, cache.max_age) == (3 << 29, 3600.0)
+    cache = cache_from_url(f"file://{tmp_path}")
+    assert isinstance(cache, SeparateBodyFileCache)
+    assert (cache.max_bytes, cache.max_age) == (None, None)
+
+
+def test_a_memory_url_says_how_long_is_kept() -> None:
+    cache = cache_from_url("memory:?max_age=0.5")
+    assert isinstance(cache, MemoryCache)
+    assert (cache.max_bytes, cache.max_age) == (DEFAULT_MAX_BYTES, 0.5)
+
+
 @pytest.mark.parametrize(
     ("url", "because"),
     [
@@ -50,7 +66,15 @@ def test_a_memory_url_is_a_memory_cache() -> None:
         ("file:///path?body=both", "body=both"),
         ("file:///path?max_size=1", "unknown option 'max_size'"),
         ("file:///path?max_bytes=much", "no size"),
+        ("file:///path?max_bytes=-1", "no size"),
+        ("file:///path?max_bytes=", "no size"),
         ("file:///path?max_age=long", "a number of seconds"),
+        ("file:///path?max_age=", "a number of seconds"),
+        ("file:///path?max_age=-1", "a number of seconds"),
+        ("file:///path?max_age=nan", "a number of seconds"),
+        ("file:///path?max_age=1d", "a number of seconds"),
+        ("memory:?max_age=-1", "a number of seconds"),
+        ("memory:?max_age=long", "a number of seconds"),
         ("file:///path?body", "body="),
         ("file:///path#1", "'#' in a path is written %23"),
         ("file:///pa%00th", "can't be a path"),
@@ -107,6 +131,8 @@ def test_whatever_names_a_cache_becomes_one(
     assert isinstance(default, SeparateBodyFileCache)
     assert str(default.directory) == default_directory()
     assert default.path("key").startswith(str(tmp_path))
+    # It grows no further than it may be expected to.
+    assert default.max_bytes == 1 << 30
 
 
 @pytest.mark.parametrize("thing", [5, object(), b"file:///path", {}])

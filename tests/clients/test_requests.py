@@ -914,15 +914,16 @@ def test_a_completed_response_survives_pickling(origin: Origin, session: CachedS
 
 @pytest.fixture
 def nothing_stays_open() -> Iterator[None]:
-    """See that there are as many open files and connections after a test as there were before.
+    """See that there are no more open files and connections after a test than before.
 
     A server of the test's own has to be closed by then.
     """
     if not Path("/proc/self/fd").is_dir():
         pytest.skip("no /proc")
+    gc.collect()
     before = open_files()
     yield
-    assert open_files() == before
+    assert open_files() <= before
 
 
 @pytest.mark.usefixtures("nothing_stays_open")

@@ -220,7 +220,6 @@ def begin(session: requests.Session, url: str) -> None:
         assert len(response.raw.read(1000)) == 1000
 
 
-@pytest.mark.timeout(30)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", DOCUMENTS)
 @pytest.mark.parametrize("stored", [True, False], ids=["stored", "not stored"])
@@ -254,7 +253,6 @@ def test_a_body_of_which_the_beginning_is_stored(
         assert seen(session, url, WAYS["content"]) == seen(plain, url, WAYS["content"])
 
 
-@pytest.mark.timeout(30)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", DOCUMENTS)
 def test_a_rest_that_breaks_off(
@@ -281,7 +279,6 @@ NOTHING = {
 }
 
 
-@pytest.mark.timeout(30)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", NOTHING)
 @pytest.mark.parametrize("coded", [False, True], ids=["plain", "coded"])
@@ -306,7 +303,6 @@ def test_an_answer_without_a_body_comes_to_its_end(
     assert len(origin.received_for(path)) == 1
 
 
-@pytest.mark.timeout(30)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", ["length", "gzip"])
 @pytest.mark.parametrize("wanted", ["0-99", "1000-4999", "-100", "99999999-"])

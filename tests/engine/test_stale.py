@@ -72,7 +72,8 @@ class TestWhileRevalidating:
     @pytest.mark.parametrize(
         ("cache_control", "headers", "late"),
         [
-            (BEHIND, {}, 90),
+            (BEHIND, {}, 91),
+            (BEHIND, {"Cache-Control": "max-stale=5"}, 70),
             (BEHIND, {"Cache-Control": "no-cache"}, 70),
             (BEHIND, {"Cache-Control": "max-age=65"}, 70),
             (BEHIND, {"Cache-Control": "no-store"}, 70),
@@ -91,7 +92,7 @@ class TestWhileRevalidating:
         assert info.outcome in {Outcome.REVALIDATED, Outcome.MISS}
         assert world.refreshing == []
 
-    @pytest.mark.parametrize(("seconds", "served"), [(0, False), (10, False), (11, True)])
+    @pytest.mark.parametrize(("seconds", "served"), [(0, False), (9, False), (10, True)])
     def test_how_long_is_for_the_policy_to_say(self, seconds: float, *, served: bool) -> None:
         world = stored(BEHIND, Policy(stale_while_revalidate=seconds))
         world.replies = [NOT_MODIFIED]

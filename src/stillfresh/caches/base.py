@@ -172,10 +172,11 @@ class BaseCache(ABC):
             StoreError: the backend failed, or can't list.
             ConfigError: a bound is negative.
         """
+        dry_run = DryRun(dry_run)
         bounds = Bounds(max_bytes=max_bytes, max_age=max_age)
-        verdicts = plan(self.entries(), bounds, self._clock()).carried_out()
+        verdicts = plan(self._all_entries(), bounds, self._clock()).carried_out()
         report = PruneReport()
-        for done, entry in enumerate(self.entries(), 1):
+        for done, entry in enumerate(self._all_entries(), 1):
             cause = verdicts.cause(entry)
             if cause is not None and entry.key is not None:
                 if dry_run is DryRun.YES or self.remove(entry.key):
@@ -194,6 +195,7 @@ class BaseCache(ABC):
         Raises:
             StoreError: the backend failed, or can't list.
         """
+        repair = Repair(repair)
         report = VerifyReport()
         for done, listed in enumerate(self.entries(), 1):
             if listed.key is None:
@@ -204,7 +206,8 @@ class BaseCache(ABC):
                 if entry is not None:
                     with entry:
                         entry.verify()
-                    report.checked += 1
+                    report.checked += not listed.foreign
+                    report.unchecked += listed.foreign
             except (BodyLost, CorruptEntry) as error:
                 report.damaged[listed.name] = str(error)
                 if repair is Repair.REMOVE:
@@ -260,6 +263,10 @@ class BaseCache(ABC):
             return False
 
     # For subclasses.
+
+    def _all_entries(self) -> Iterator[EntryInfo]:
+        """List what is there, what has expired and was not removed yet too if there is such."""
+        return self.entries()
 
     def _check_open(self) -> None:
         if self._closed:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, Self
 from stillfresh.errors import CacheFull, CacheUnavailable, ConfigError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _LEVELS: Final = 5
 _HEX: Final = re.compile(r"[0-9a-f]")
@@ -40,9 +40,13 @@ _COMMON: Final = _NOFOLLOW | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY
 _DIRECTORY: Final = os.O_RDONLY | _COMMON | getattr(os, "O_DIRECTORY", 0)
 # O_NONBLOCK: opening a FIFO that somebody put there must not wait for its writer.
 _READ: Final = os.O_RDONLY | _COMMON | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+# When an entry was last used is noted by who uses it. A listing, and the kernel, note nothing.
+_NOATIME: Final = getattr(os, "O_NOATIME", 0)
 _APPEND: Final = (_READ & ~os.O_RDONLY) | os.O_RDWR | os.O_APPEND
 _CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | _COMMON
 
+# How often a file is made that somebody sweeps at once.
+_TRIES: Final = 16
 # One write call takes at most this much: Linux cuts at 2 GiB less a page, others sooner.
 _WRITE_STEP: Final = 1 << 30
 # How long to wait, in seconds, before a lock that somebody holds is asked for again: 30 ms in all.
@@ -173,7 +177,7 @@ class Directory:
         A regular file of this user's that is where it should be has been reached without a link.
         In any other case it counts as not tried.
         """
-        fd = os.open(path, _READ)
+        fd = _open_quietly(path, _READ, None)
         try:
             # Only now: where there is no file, nothing hangs on who owns the root.
             self._check_root(os.lstat(self.root))
@@ -194,13 +198,16 @@ class Directory:
             self._tells_paths = False
             return None
 
-    def leaves(self) -> Iterator[Leaf]:
-        """Visit every leaf directory there is. Links and strangers' names are passed over."""
+    def leaves(self, hollow: list[str] | None = None) -> Iterator[Leaf]:
+        """Visit every leaf directory there is. Links and strangers' names are passed over.
+
+        Directories above that lead to none are told to `hollow`.
+        """
         try:
             root = self._open_root(create=False) if _BY_DESCRIPTOR else None
         except FileNotFoundError:
             return
-        yield from self._descend(self.root, root, _LEVELS)
+        yield from self._descend(self.root, root, _LEVELS, hollow)
 
     def is_ours(self) -> bool:
         """Tell whether the root bears the tag that it was made by this library."""
@@ -215,9 +222,12 @@ class Directory:
 
     def remove_empty(self) -> None:
         """Remove empty directories of the layout, the root stays."""
-        for leaf in self.leaves():
+        hollow: list[str] = []
+        for leaf in self.leaves(hollow):
             with leaf:
                 path = leaf.path
+            self.remove_if_empty(path)
+        for path in hollow:
             self.remove_if_empty(path)
 
     def remove_if_empty(self, path: str) -> int:
@@ -247,15 +257,18 @@ class Directory:
         if _BY_DESCRIPTOR:
             root = self._open_root(create=False)
             try:
-                fd = os.open(name, flags, 0o600, dir_fd=root)
+                fd = os.open(name, flags, self._filemode, dir_fd=root)
             finally:
                 os.close(root)
         else:
             self._check_root(os.lstat(self.root))
-            fd = os.open(os.path.join(self.root, name), flags, 0o600)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            fd = os.open(os.path.join(self.root, name), flags, self._filemode)
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
             os.close(fd)
             raise OSError(errno.EINVAL, "is not a regular file", name)
+        if stat.S_IMODE(status.st_mode) != self._filemode:
+            _set_mode(fd, self._filemode)
         return fd
 
     def _open_all(self, parts: list[str], opened: contextlib.ExitStack) -> list[int]:
@@ -413,7 +426,9 @@ class Directory:
                 raise CacheUnavailable(doubt)
         return Leaf(path, None, self._filemode)
 
-    def _descend(self, path: str, fd: int | None, levels: int) -> Iterator[Leaf]:
+    def _descend(
+        self, path: str, fd: int | None, levels: int, hollow: list[str] | None
+    ) -> Iterator[Leaf]:
         if levels == 0:
             yield Leaf(path, fd, self._filemode)
             return
@@ -424,13 +439,15 @@ class Directory:
                     for entry in scan
                     if _HEX.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
                 )
+            if hollow is not None and not names and levels < _LEVELS:
+                hollow.append(path)
             for name in names:
                 below = os.path.join(path, name)
                 try:
                     child = None if fd is None else os.open(name, _DIRECTORY, dir_fd=fd)
                 except (FileNotFoundError, NotADirectoryError):
                     continue
-                yield from self._descend(below, child, levels - 1)
+                yield from self._descend(below, child, levels - 1, hollow)
         except FileNotFoundError:
             return
         finally:
@@ -558,8 +575,18 @@ class _Turn:
             _unlock(self._fd)
 
 
+def _open_quietly(path: str, flags: int, dir_fd: int | None) -> int:
+    try:
+        return os.open(path, flags | _NOATIME, dir_fd=dir_fd)
+    except PermissionError:
+        if not _NOATIME:
+            raise
+    # Of another user's file the kernel does note it.
+    return os.open(path, flags, dir_fd=dir_fd)
+
+
 def _open_regular(path: str, dir_fd: int | None, flags: int = _READ) -> tuple[int, os.stat_result]:
-    fd = os.open(path, flags, dir_fd=dir_fd)
+    fd = _open_quietly(path, flags, dir_fd)
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         os.close(fd)
@@ -591,12 +618,17 @@ def read_all(fd: int, size: int) -> bytes:
 try:
     import fcntl
 except ImportError:  # no POSIX system
+    HOLDS = False
 
-    def _try_lock(fd: int) -> bool:
-        del fd
+    def _try_lock(fd: int, kind: int = 0) -> bool:
+        del fd, kind
         return True
 
     def _unlock(fd: int) -> None:
+        del fd
+
+    def unlock(fd: int) -> None:
+        """Give the lock of a file back."""
         del fd
 
     def hold(fd: int) -> None:
@@ -614,11 +646,12 @@ except ImportError:  # no POSIX system
         return True
 
 else:
+    HOLDS = True
 
     def hold(fd: int) -> None:
         """Show that a file is being written, until it is closed or its writer dies."""
-        with contextlib.suppress(OSError):
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        # Who sweeps has it for a moment.
+        _try_lock(fd, fcntl.LOCK_SH)
 
     def is_held(fd: int) -> bool:
         """Tell whether somebody is writing a file; one that can't be locked might be."""
@@ -632,10 +665,14 @@ else:
             return False
         return True
 
-    def _try_lock(fd: int) -> bool:
+    def unlock(fd: int) -> None:
+        """Give the lock of a file back, also for a child that was made meanwhile and has it too."""
+        _unlock(fd)
+
+    def _try_lock(fd: int, kind: int = fcntl.LOCK_EX) -> bool:
         for pause in _LOCK_PAUSES:
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(fd, kind | fcntl.LOCK_NB)
             except BlockingIOError:
                 time.sleep(pause)
             except OSError:
@@ -649,6 +686,20 @@ else:
             fcntl.flock(fd, fcntl.LOCK_UN)
         except OSError:
             pass
+
+
+def create_held(create: Callable[[], int]) -> int:
+    """Make a file, and show that it is being written until it is closed or its writer dies.
+
+    In between somebody may take it for a killed writer's and sweep it: then it is made again.
+    """
+    for _ in range(_TRIES):
+        fd = create()
+        hold(fd)
+        if os.fstat(fd).st_nlink:
+            return fd
+        os.close(fd)
+    raise OSError(errno.EBUSY, "is removed faster than it is made")
 
 
 def _make_parents(path: str, mode: int) -> None:

@@ -64,7 +64,7 @@ from stillfresh.caches.pruning import (
     Repair,
     VerifyReport,
 )
-from stillfresh.caches.upkeep import LOW, Pruner, Upkeep
+from stillfresh.caches.upkeep import LOW, Pruner, Upkeep, empty
 from stillfresh.errors import BodyLost, CacheFull, CacheUnavailable, CorruptEntry, StoreError
 
 if TYPE_CHECKING:
@@ -208,7 +208,8 @@ class _DirectoryCache(BaseCache):
                 check_open=self._check_open,
                 check_room=self._check_room,
                 published=self._note,
-                max_bytes=self.max_bytes,
+                # More would not be there any more after the next pruning.
+                max_bytes=None if self.max_bytes is None else int(self.max_bytes * LOW),
                 durable=self.durable,
             ),
             version=version,
@@ -240,14 +241,18 @@ class _DirectoryCache(BaseCache):
                         metadata=metadata, stored_at=now, expires_at=expires_at
                     )
                     if self._amend(leaf, name, changed, fd, status, room):
+                        self._note(frames.HEAD_SIZE + len(metadata))
                         return True
                     temporary = rewrite(leaf, name, changed, fd)
                 finally:
                     os.close(fd)
                 try:
-                    return self._replace_version(leaf, name, version, temporary)
+                    replaced = self._replace_version(leaf, name, version, temporary)
                 finally:
                     _sweep(leaf, temporary)
+                if replaced:
+                    self._note(frames.HEAD_SIZE + len(metadata))
+                return replaced
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -282,7 +287,7 @@ class _DirectoryCache(BaseCache):
         """Open an entry by its file, whether its key is known or not."""
         self._check_open()
         try:
-            return self._open_present(listed.name, listed.key)
+            return self._open_present(listed.name, listed.key, used=False)
         except (FileNotFoundError, _BodyMissingError):
             return None
         except OSError as error:
@@ -307,6 +312,7 @@ class _DirectoryCache(BaseCache):
             ConfigError: a bound is negative.
         """
         self._check_open()
+        dry_run = DryRun(dry_run)
         bounds = Bounds(
             max_bytes=self.max_bytes if max_bytes is None else max_bytes,
             max_age=self.max_age if max_age is None else max_age,
@@ -332,6 +338,7 @@ class _DirectoryCache(BaseCache):
             StoreError: the backend failed.
         """
         self._check_open()
+        repair = Repair(repair)
         report = VerifyReport()
         try:
             for done, listed in enumerate(self._upkeep.listing(), 1):
@@ -350,21 +357,46 @@ class _DirectoryCache(BaseCache):
     def _verify(self, listed: EntryInfo, repair: Repair, report: VerifyReport) -> None:
         name = listed.name
         try:
-            entry = self._open_present(name, listed.key)
-            if entry is None:
+            problem = self._problem(name)
+            if problem is not None:
+                # Whoever replaces it removes the older body file under the reader's hands.
+                problem = self._problem(name)
+            if problem is None:
+                report.unchecked += listed.foreign
+                report.checked += not listed.foreign
                 return
+            report.damaged[name] = problem
+            if repair is Repair.REMOVE:
+                with self._tree.leaf(name) as leaf:
+                    report.repaired += self._unlink_damaged(leaf, name)
+        except FileNotFoundError:
+            return
+
+    def _problem(self, name: str) -> str | None:
+        """Tell what is wrong with an entry.
+
+        Raises:
+            FileNotFoundError: it is gone, or has expired.
+        """
+        try:
+            entry = self._open_present(name, None, used=False)
+            if entry is None:
+                raise FileNotFoundError
             with entry:
                 entry.verify()
         except (BodyLost, CorruptEntry, _BodyMissingError) as error:
-            report.damaged[name] = str(error)
-            if repair is Repair.REMOVE:
-                with self._tree.leaf(name) as leaf:
-                    report.repaired += self._unlink_present(leaf, name)
-        except FileNotFoundError:
-            return
-        else:
-            report.unchecked += listed.foreign
-            report.checked += not listed.foreign
+            return str(error)
+        return None
+
+    def _unlink_damaged(self, leaf: Leaf, name: str) -> bool:
+        """Remove an entry file with which something is wrong, unless it was replaced meanwhile."""
+        with self._turn(leaf) as held:
+            if not held or self._problem(name) is None:
+                return False
+            body = body_file_of(leaf, name)
+            existed = leaf.unlink(name)
+        _sweep(leaf, body)
+        return existed
 
     def _note(self, written: int) -> None:
         """Count what was written, and begin to prune when that is enough."""
@@ -397,35 +429,40 @@ class _DirectoryCache(BaseCache):
     def clear(self) -> None:
         """Remove every file of the layout and the directories it leaves empty.
 
-        Files of other names are left alone. Entries of other programs in the same layout are
-        entries of this cache, and go too.
+        Files of other names are left alone, and so is what is being written. Entries of other
+        programs in the same layout are entries of this cache, and go too.
         """
         self._check_open()
         try:
             for leaf in self._tree.leaves():
                 with leaf:
-                    for name in leaf.names():
-                        leaf.unlink(name)
+                    empty(leaf)
             self._tree.remove_empty()
         except OSError as error:
             fail(error, f"clearing {self._tree.root}")
 
-    def _open_present(self, name: str, key: str | None) -> Entry | None:
-        """Open an entry file, of a `key` or, with None, of whichever it says."""
+    def _open_present(self, name: str, key: str | None, *, used: bool = True) -> Entry | None:
+        """Open an entry file, of a `key` or, with None, of whichever it says.
+
+        It counts as `used` unless it is only looked at.
+        """
         fd, status = self._tree.open(name)
         try:
             data = read_all(fd, min(status.st_size, AT_ONCE))
+            now = self._clock()
+            used = used and now - status.st_atime >= _RECENCY_STEP
             if not data.startswith(frames.MAGIC):
                 self._refuse_damage(data)
+                if used:
+                    touch(fd, now, status)
                 return self._open_foreign(name, data, fd, status)
             frame, _ = frame_of(data, fd, status)
             if frame.key != key and (key is not None or file_name(frame.key) != name):
                 msg = f"{name} holds the entry of another key"
                 raise CorruptEntry(msg)
-            now = self._clock()
             if is_past(frame, now):
                 return None
-            if now - status.st_atime >= _RECENCY_STEP:
+            if used:
                 touch(fd, now, status)
             source: BodySource
             if frame.flags & BODY_ELSEWHERE:

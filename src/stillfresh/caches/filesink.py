@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from stillfresh.caches import frames
-from stillfresh.caches.directory import fail, hold, write_all
+from stillfresh.caches.directory import HOLDS, create_held, fail, write_all
 from stillfresh.caches.entryfiles import body_file_of, file_name, write_frame
 from stillfresh.caches.frames import BODY_ELSEWHERE, HAS_BODY, Frame
 from stillfresh.errors import CacheFull, CacheUnavailable
@@ -78,9 +78,7 @@ class FileSink:
     def write(self, chunk: memoryview, /) -> None:
         """Take the next bytes of the body."""
         self._size += len(chunk)
-        if self._max_bytes is not None and self._size > self._max_bytes:
-            msg = f"a body of over {self._max_bytes} bytes in a cache of at most that"
-            raise CacheFull(msg)
+        self._check_size(self._size)
         try:
             if self._fd < 0:
                 if len(self._held) + len(chunk) <= self._limit:
@@ -95,6 +93,8 @@ class FileSink:
         """Let the entry take its place."""
         self._check_open()
         self._check_room()
+        size = seal.size + len(seal.metadata) + len(frames.encode_key(self._key)) + frames.HEAD_SIZE
+        self._check_size(size)
         flags = HAS_BODY if seal.has_body else 0
         if self._fd >= 0 and self._elsewhere:
             flags |= BODY_ELSEWHERE
@@ -126,7 +126,7 @@ class FileSink:
             fail(error, f"storing {self._name}")
         self._file = ""
         self._let_go()
-        self._published(seal.size + len(seal.metadata) + frames.HEAD_SIZE)
+        self._published(size)
 
     def discard(self) -> None:
         """Remove every trace."""
@@ -147,11 +147,17 @@ class FileSink:
             self._close_file()
         self._let_go()
 
+    def _check_size(self, size: int) -> None:
+        if self._max_bytes is not None and size > self._max_bytes:
+            msg = f"an entry of {size} bytes where at most {self._max_bytes} are kept of one"
+            raise CacheFull(msg)
+
     def _begin_file(self) -> None:
         kind = "body" if self._elsewhere else "tmp"
         name = f"{self._name}.{self._version}.{kind}"
-        self._leaf, self._fd = self._again_if_swept(lambda leaf: (leaf, leaf.create(name)))
-        hold(self._fd)
+        self._leaf, self._fd = self._again_if_swept(
+            lambda leaf: (leaf, create_held(lambda: leaf.create(name)))
+        )
         self._file = name
         if not self._elsewhere:
             write_all(self._fd, bytes(frames.HEAD_SIZE))
@@ -186,8 +192,12 @@ class FileSink:
         leaf = self._leaf_here()
         if self._durable:
             os.fsync(self._fd)
-        self._close_file()
+        if not HOLDS:
+            # No open file has its name changed there.
+            self._close_file()
         self._replace(leaf, self._name, self._file)
+        # Open, and so held, until now: nobody has swept it.
+        self._close_file()
         if self._durable:
             leaf.sync()
 

@@ -140,7 +140,7 @@ class AdaptedCache(BaseCache):
     def remove(self, key: str) -> bool:
         """Delete the value."""
         self._check_open()
-        existed = self._get(key) is not None
+        existed = self._ask(self.wrapped.get, key) is not None
         if existed:
             self._ask(self.wrapped.delete, key)
         return existed
@@ -151,26 +151,33 @@ class AdaptedCache(BaseCache):
         Raises:
             CacheUnavailable: it has no `keys()`.
         """
+        now = self._clock()
+        return (entry for entry in self._all_entries() if not _is_past(entry.expires_at, now))
+
+    def _all_entries(self) -> Iterator[EntryInfo]:
         self._check_open()
         for key in list(self._ask(self._method("keys"))):
-            value = self._get(key)
-            if value is None:
-                continue
+            value = b""
             try:
+                found = self._get(key)
+                if found is None:
+                    continue
+                value = found
                 frame, _ = _decoded(value, key)
             except CorruptEntry:
-                yield EntryInfo(key, key, len(value), 0, 0.0, 0.0, None, foreign=True)
+                # Nobody says when: then now, or it would be the first to go.
+                now = self._clock()
+                yield EntryInfo(key, key, len(value), 0, now, now, None, foreign=True)
                 continue
-            if not _is_past(frame.expires_at, self._clock()):
-                yield EntryInfo(
-                    key,
-                    key,
-                    len(value),
-                    frame.body_size,
-                    frame.stored_at,
-                    frame.stored_at,
-                    frame.expires_at,
-                )
+            yield EntryInfo(
+                key,
+                key,
+                len(value),
+                frame.body_size,
+                frame.stored_at,
+                frame.stored_at,
+                frame.expires_at,
+            )
 
     def clear(self) -> None:
         """Have the object clear itself, whatever that means to it.

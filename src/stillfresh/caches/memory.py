@@ -22,7 +22,7 @@ from stillfresh.caches.base import (
     moment,
 )
 from stillfresh.caches.frames import new_version
-from stillfresh.caches.pruning import Bounds
+from stillfresh.caches.pruning import Bounds, DryRun, Progress, PruneReport, plan
 from stillfresh.errors import CacheFull, ConfigError
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class MemoryCache(BaseCache):
             slot = self._slots.get(key)
             if slot is None or slot.seal.version != version:
                 return False
-            if _is_past(slot.seal.expires_at, now):
+            if _is_past(slot.seal.expires_at, now) or self._is_idle(key, now):
                 self._drop(key)
                 return False
             if _is_past(expires_at, now):
@@ -155,22 +155,44 @@ class MemoryCache(BaseCache):
             slot = self._slots.get(key)
             if slot is None:
                 return False
+            now = self._clock()
+            gone = _is_past(slot.seal.expires_at, now) or self._is_idle(key, now)
             self._drop(key)
-        return not _is_past(slot.seal.expires_at, self._clock())
+        return not gone
 
     def entries(self) -> Iterator[EntryInfo]:
         """List the entries, the least recently used first, as they are at the call."""
         self._check_open()
         now = self._clock()
-        with self._lock:
-            found = [(key, slot, self._used_at[key]) for key, slot in self._slots.items()]
-        for key, slot, used_at in found:
-            seal = slot.seal
-            idle = self.max_age is not None and now - used_at > self.max_age
-            if not idle and not _is_past(seal.expires_at, now):
-                yield EntryInfo(
-                    key, key, slot.size, seal.size, seal.stored_at, used_at, seal.expires_at
-                )
+        for _, entry in self._listing():
+            idle = self.max_age is not None and now - entry.used_at > self.max_age
+            if not idle and not _is_past(entry.expires_at, now):
+                yield entry
+
+    def prune(
+        self,
+        *,
+        max_bytes: int | None = None,
+        max_age: float | None = None,
+        dry_run: DryRun = DryRun.NO,
+        progress: Progress | None = None,
+    ) -> PruneReport:
+        """Drop what is over the bounds, and what has expired; what is used meanwhile stays."""
+        self._check_open()
+        dry_run = DryRun(dry_run)
+        bounds = Bounds(max_bytes=max_bytes, max_age=self.max_age if max_age is None else max_age)
+        listing = self._listing()
+        verdicts = plan((entry for _, entry in listing), bounds, self._clock()).carried_out()
+        report = PruneReport()
+        for done, (slot, entry) in enumerate(listing, 1):
+            cause = verdicts.cause(entry)
+            if cause is None:
+                report.keep(entry)
+            elif dry_run is DryRun.YES or self._expel(slot, entry):
+                report.remove(entry, cause)
+            if progress is not None:
+                progress(done, len(listing))
+        return report
 
     def clear(self) -> None:
         """Drop everything."""
@@ -205,6 +227,34 @@ class MemoryCache(BaseCache):
         now = self._clock()
         while self._slots and self._is_idle(first := next(iter(self._slots)), now):
             self._drop(first)
+
+    def _listing(self) -> list[tuple[_Slot, EntryInfo]]:
+        """List all that takes room, expired or not."""
+        with self._lock:
+            return [
+                (
+                    slot,
+                    EntryInfo(
+                        key,
+                        key,
+                        slot.size,
+                        slot.seal.size,
+                        slot.seal.stored_at,
+                        self._used_at[key],
+                        slot.seal.expires_at,
+                    ),
+                )
+                for key, slot in self._slots.items()
+            ]
+
+    def _expel(self, slot: _Slot, entry: EntryInfo) -> bool:
+        """Drop an entry that is still the one that was listed, and not used since."""
+        with self._lock:
+            key = entry.name
+            same = self._slots.get(key) is slot and self._used_at[key] == entry.used_at
+            if same:
+                self._drop(key)
+            return same
 
     def _is_idle(self, key: str, now: float) -> bool:
         return self.max_age is not None and now - self._used_at[key] > self.max_age

@@ -223,15 +223,15 @@ class VerifyReport:
 class Repair(Enum):
     """What to do with a damaged entry."""
 
-    REPORT = "report"
-    REMOVE = "remove"
+    REPORT = False
+    REMOVE = True
 
 
 class DryRun(Enum):
     """Whether to do it."""
 
-    NO = "no"
-    YES = "yes"
+    NO = False
+    YES = True
 
 
 Progress: TypeAlias = "Callable[[int, int | None], None]"

@@ -300,7 +300,8 @@ class SQLiteCache(SeparateBodyBaseCache):
         rows = self._all(
             "counting",
             "SELECT host, count(*), sum(size), min(stored_at), max(stored_at) FROM entry "
-            "GROUP BY host",
+            "WHERE expires_at IS NULL OR expires_at > ? GROUP BY host",
+            (self._clock(),),
         )
         for host, count, size, oldest, newest in rows:
             stats.entries += count
@@ -328,6 +329,7 @@ class SQLiteCache(SeparateBodyBaseCache):
         """
         del progress  # it takes no time
         self._check_open()
+        dry_run = DryRun(dry_run)
         bounds = Bounds(
             max_bytes=self.max_bytes if max_bytes is None else max_bytes,
             max_age=self.max_age if max_age is None else max_age,
@@ -347,6 +349,7 @@ class SQLiteCache(SeparateBodyBaseCache):
     ) -> VerifyReport:
         """Check the length and digest of every row and every body file."""
         self._check_open()
+        repair = Repair(repair)
         report = VerifyReport()
         names = [name for (name,) in self._all("listing", "SELECT id FROM entry")]
         damaged = []

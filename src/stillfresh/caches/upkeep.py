@@ -14,6 +14,7 @@ much.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import stat
@@ -22,7 +23,7 @@ import weakref
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from stillfresh.caches import pruning
-from stillfresh.caches.directory import is_held, lock_at_once, write_all
+from stillfresh.caches.directory import is_held, lock_at_once, unlock, write_all
 from stillfresh.caches.entryfiles import NAME_LENGTH, body_file_of, info
 from stillfresh.caches.pruning import Bounds, DryRun, PruneReport
 from stillfresh.errors import StoreError
@@ -46,9 +47,10 @@ _LEFT: Final = 10
 _SELDOM: Final = 40
 # Pruning leaves this part of the bound, or the next one would come at once.
 LOW: Final = 0.9
-# When there are ten units more than the bound, nothing more is stored until it is pruned: with
-# eight processes that each have not quite filled a unit, that is 9 % above it at most.
-_ABOVE: Final = 10
+# When there are five units more than the bound, nothing more is stored until it is pruned: with
+# eight processes that each have not quite filled a unit, that is 7 % above it, and what they are
+# just writing.
+_ABOVE: Final = 5
 # Listings of up to this many entries take some milliseconds, which the writer that makes pruning
 # due can spare; longer ones are made in a thread.
 _FEW: Final = 200
@@ -86,8 +88,9 @@ class Upkeep:
         self._clock = clock
         self._turn = turn
         self._began = False
-        # How many entries this process has stored since it last pruned.
+        # How many entries this process has stored since somebody last pruned, and when that was.
         self._stored = 0
+        self._pruned_at = 0.0
         # What all have written, in units, and from when on that is too much; None is not known yet.
         self._units: int | None = None
         self._full_at = 0
@@ -143,7 +146,9 @@ class Upkeep:
         """Tell whether there are few entries, as far as this process knows."""
         with contextlib.suppress(OSError, StoreError):
             notes = self._notes()
-            return notes is not None and notes.entries + self._stored <= _FEW
+            if notes is None:
+                return len(list(itertools.islice(self.listing(), _FEW + 1))) <= _FEW
+            return notes.entries + self._stored <= _FEW
         return False
 
     def prune(
@@ -169,8 +174,11 @@ class Upkeep:
             if not lock_at_once(fd):
                 return None
             # If this one is stopped or killed, the next begins again.
-            last = self._notes() or _Notes(0, _FEW + 1, 0, 0.0)
-            self._write_notes(fd, last._replace(bound=0))
+            last = self._notes()
+            if last is None:
+                os.ftruncate(fd, 0)
+            else:
+                self._write_notes(fd, last._replace(bound=0))
             before, stored = self._add(0), self._stored
             report = self._prune(bounds, dry_run, progress, stopped)
             if not stopped():
@@ -179,6 +187,7 @@ class Upkeep:
                 done = _Notes(bounds.max_bytes or 0, report.kept, report.kept_bytes, self._clock())
                 self._write_notes(fd, done)
         finally:
+            unlock(fd)
             os.close(fd)
         return report
 
@@ -202,7 +211,8 @@ class Upkeep:
         verdicts = pruning.plan(counted(), bounds, self._clock()).carried_out()
         report, done = PruneReport(), 0
         doing = dry_run is DryRun.NO
-        for leaf in self._tree.leaves():
+        hollow: list[str] = []
+        for leaf in self._tree.leaves(hollow):
             if stopped():
                 leaf.close()
                 break
@@ -223,6 +233,8 @@ class Upkeep:
                 report.directories += self._tree.remove_if_empty(path)
             if progress is not None:
                 progress(done, count)
+        if doing and not stopped():
+            report.directories += sum(map(self._tree.remove_if_empty, hollow))
         return report
 
     def _expel(self, leaf: Leaf, entry: EntryInfo) -> bool:
@@ -279,11 +291,13 @@ class Upkeep:
         """Remember what has been written, and read what that means."""
         notes = self._notes()
         self._units, self._full_at = units, max(1, self._room(notes) + _ABOVE)
+        if notes is not None and notes.bound and notes.at != self._pruned_at:
+            self._stored, self._pruned_at = 0, notes.at
         return notes
 
     def _room(self, notes: _Notes | None) -> int:
         """Return how many units were free after the last pruning to a bound."""
-        if notes is None or notes.bound == 0:
+        if notes is None:
             # Not known: as many as it would leave.
             return round((1 - LOW) * _UNITS)
         return ((self._bounds.max_bytes or _UNITS << 20) - notes.size) // self._unit
@@ -371,6 +385,29 @@ class Pruner:
         self.settle(_PATIENCE)
         self._stopped.set()
         self.settle(_STOPPING)
+
+
+def empty(leaf: Leaf) -> None:
+    """Remove all files of the layout in one directory, but for those that are being written."""
+    names = leaf.names()
+    entries = [name for name in names if len(name) == NAME_LENGTH]
+    beside = [name for name in names if len(name) != NAME_LENGTH]
+    bodies = {body_file_of(leaf, name) for name in entries} if beside else set()
+    for name in entries:
+        leaf.unlink(name)
+    for name in beside:
+        if name in bodies or not (_is_ours(name) and _is_written(leaf, name)):
+            leaf.unlink(name)
+
+
+def _is_written(leaf: Leaf, name: str) -> bool:
+    with contextlib.suppress(OSError):
+        fd, _ = leaf.open(name)
+        try:
+            return is_held(fd)
+        finally:
+            os.close(fd)
+    return False
 
 
 def _entries_in(leaf: Leaf) -> Iterator[EntryInfo]:

@@ -13,7 +13,7 @@ import io
 import os
 import time
 from dataclasses import replace
-from typing import IO, TYPE_CHECKING, Any, Protocol, cast
+from typing import IO, TYPE_CHECKING, Any, NoReturn, Protocol, cast
 
 try:
     import requests
@@ -29,7 +29,7 @@ try:
     from requests.structures import CaseInsensitiveDict
     from requests.utils import get_encoding_from_headers
     from urllib3 import HTTPHeaderDict, HTTPResponse
-    from urllib3.exceptions import ProtocolError
+    from urllib3.exceptions import IncompleteRead, ProtocolError
 except ImportError as error:
     msg = "stillfresh.clients.requests needs requests: pip install 'stillfresh[requests]'"
     raise ImportError(msg) from error
@@ -589,6 +589,34 @@ class _Source:
         self._raw.close()
 
 
+class _Rest(_Source):
+    """The end of a body; one that comes too early is told as urllib3 tells it."""
+
+    __slots__ = ()
+
+    def read(self, amt: int | None) -> bytes:
+        wanted = amt or 0
+        chunks = []
+        while wanted:
+            chunk = super().read(wanted)
+            if not chunk:
+                self._break_off(wanted)
+            wanted -= len(chunk)
+            chunks.append(chunk)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def read1(self, amt: int | None) -> bytes:
+        chunk = super().read1(amt)
+        if not chunk and amt:
+            self._break_off(amt)
+        return chunk
+
+    def _break_off(self, missing: int) -> NoReturn:
+        broken = IncompleteRead(self._raw.tell(), missing)
+        message = f"Connection broken: {broken!r}"
+        raise ProtocolError(message, broken)
+
+
 def _build(
     adapter: CacheAdapter,
     request: requests.PreparedRequest,
@@ -604,7 +632,7 @@ def _build(
         if upstream is not None and not answer.info.from_cache:
             # Which the law has seen to: nothing is completed whose end nobody knows.
             size = content_length(head.fields) or 0
-            body = both = Following(stored, _Source(upstream.built.raw), size)
+            body = both = Following(stored, _Rest(upstream.built.raw), size)
             if answer.recorder is not None:
                 body = BlockingTee(both, answer.recorder)
     heard = None if upstream is None else upstream.built.raw

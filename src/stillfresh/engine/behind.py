@@ -6,6 +6,7 @@ killed in the middle leaves no more behind than a killed process does.
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING, Final
 
@@ -26,11 +27,11 @@ class Behind:
     def __init__(self, failed: Callable[[str, Exception], None]) -> None:
         """Have nothing to do; `failed` is told of a key and why it could not be refreshed."""
         self._failed = failed
-        self._changed = threading.Condition()
-        self._keys: set[str] = set()
+        self._begin()
 
     def start(self, key: str, work: Callable[[], None]) -> bool:
         """Do `work` in a thread, unless it is being done for `key`, or too much else is."""
+        self._look_whose()
         with self._changed:
             if key in self._keys or len(self._keys) >= _MOST:
                 return False
@@ -48,8 +49,19 @@ class Behind:
 
     def settle(self, timeout: float | None = None) -> bool:
         """Wait until nothing is under way, `timeout` seconds at most; tell whether nothing is."""
+        self._look_whose()
         with self._changed:
             return self._changed.wait_for(lambda: not self._keys, timeout)
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._changed = threading.Condition()
+        self._keys: set[str] = set()
+
+    def _look_whose(self) -> None:
+        """Begin anew in a child made by `fork()`, which has none of the threads."""
+        if os.getpid() != self._pid:
+            self._begin()
 
     def _run(self, key: str, work: Callable[[], None]) -> None:
         try:

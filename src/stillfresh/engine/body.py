@@ -51,6 +51,7 @@ class Recorder(Generic[E, W]):
         ended: Callable[[Why | None, int], None],
         cut_off: Callable[[int], bytes | None] | None = None,
         behind: bytes = b"",
+        outdone: Callable[[int], Awaitable[bool]] | None = None,
     ) -> None:
         """Write to `writer`, and publish it with `metadata` when `expected` bytes have come.
 
@@ -70,6 +71,7 @@ class Recorder(Generic[E, W]):
         self._ended = ended
         self._cut_off = cut_off
         self._behind = behind
+        self._outdone = outdone
         self._size = 0
 
     @property
@@ -116,6 +118,16 @@ class Recorder(Generic[E, W]):
         too_long = self._expected is not None and self._size > self._expected
         # Of a body that is longer than it may be nobody knows which bytes belong to it.
         metadata = None if self._cut_off is None or too_long else self._cut_off(self._size)
+        if metadata is not None and self._outdone is not None:
+            outdone = True
+            try:
+                outdone = await self._outdone(self._size)
+            except CacheClosed:
+                pass
+            finally:
+                if outdone:
+                    metadata = None
+                    await self._give_up(why(Reason.BROKEN_OFF, detail))
         if metadata is None:
             await self._give_up(why(Reason.BROKEN_OFF, detail))
             return

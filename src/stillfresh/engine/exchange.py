@@ -303,7 +303,9 @@ class _Exchange(Generic[E, W, U]):
         served = self._policy.answer(self._request, stored, now, found.size, decision.why)
         if served is None or not await self._ready(found, served):
             return None
-        await self._keeper.refresh_others(found, upstream.response, self._response_time)
+        await self._keeper.refresh_others(
+            found, upstream.response, self._response_time, copied=copied
+        )
         keep = self._keeper.copy_variant if copied else self._keeper.refresh
         kept = await keep(found, stored)
         if kept is None:

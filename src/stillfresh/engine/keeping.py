@@ -24,7 +24,7 @@ from stillfresh.rfc9111.ranges import is_strong
 from stillfresh.rfc9111.search import reduced, search_variance
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from stillfresh.engine.answers import CacheInfo
     from stillfresh.engine.guard import Guard
@@ -101,6 +101,7 @@ class Keeper(Generic[E, W]):
             ended=self._ending(decision, info, key),
             cut_off=self._cutting_off(decision, stored),
             behind=behind,
+            outdone=self._outdoing(stored, key),
         )
         if decision.length == 0:
             await recorder.finish()
@@ -125,7 +126,9 @@ class Keeper(Generic[E, W]):
         stored = stored._replace(legacy=False, generation=_new_generation())
         return await self._copy(found, found.key, stored)
 
-    async def refresh_others(self, found: Found[E] | None, response: Response, at: float) -> None:
+    async def refresh_others(
+        self, found: Found[E], response: Response, at: float, *, copied: bool
+    ) -> None:
         """Freshen what else has the strong tag of a 304 (§4.3.4)."""
         primary, tag = self._lookup.primary, response.fields.get("etag")
         if primary is None or not primary.stored.variants or not is_strong(tag):
@@ -134,7 +137,7 @@ class Keeper(Generic[E, W]):
         if primary.stored.response.fields.get("etag") == tag:
             keys.append(primary.key)
         for key in keys:
-            if found is not None and key == found.key:
+            if key == found.key and not copied:
                 continue
             other = primary if key == primary.key else await self._lookup.load(key)
             if other is None:
@@ -146,17 +149,18 @@ class Keeper(Generic[E, W]):
                     await self._ports.close(other.entry)
 
     async def _refresh_other(
-        self, found: Found[E] | None, other: Found[E], response: Response, at: float
+        self, found: Found[E], other: Found[E], response: Response, at: float
     ) -> None:
         concealed = self._policy.concealed
         whose = credentials_of(other.stored.selection, concealed)
-        if found is not None and whose != credentials_of(found.stored.selection, concealed):
+        if whose != credentials_of(found.stored.selection, concealed):
             # What is said to one user is nothing to tell another.
             return
         plain = self._request._replace(fields=self._request.fields.without({"range"}))
         decision = self._policy.on_response(plain, response, other.stored, at, at)
         if isinstance(decision, Refresh) and not other.stored.legacy:
             await self._guard.update(other.key, records.encode(decision.stored), other.version)
+            other.stored = decision.stored
 
     async def copy_variant(self, found: Found[E], stored: StoredResponse) -> bool | None:
         """Store a variant for what this request selects by too; None if the body got lost."""
@@ -257,6 +261,19 @@ class Keeper(Generic[E, W]):
             return None if part is None or size <= kept else records.encode(part)
 
         return cut_off
+
+    def _outdoing(self, stored: StoredResponse, key: str) -> Callable[[int], Awaitable[bool]]:
+        """Return what tells whether there is more of a response by now than so many bytes."""
+
+        async def outdone(size: int) -> bool:
+            now = await self._lookup.load(key)
+            if now is None:
+                return False
+            await self._ports.close(now.entry)
+            is_more = now.stored.part is None or now.size >= size
+            return is_more and reception.is_the_same(now.stored, stored)
+
+        return outdone
 
     async def _place(
         self, stored: StoredResponse, replaced: Found[E] | None, *, moving: bool

@@ -155,6 +155,8 @@ class Lookup(Generic[E, W]):
         selecting = {name for name, _ in stored.selection}.union(*stored.others)
         if not self._request.fields.names.isdisjoint(selecting & concealed):
             return ()
+        if not self._is_isolated(stored):
+            return ()
         known = [tag for _, tag in stored.variants]
         own = stored.response.fields.get("etag")
         if own is not None and not credentials_of(stored.selection, concealed):
@@ -162,14 +164,22 @@ class Lookup(Generic[E, W]):
         return tuple(dict.fromkeys(tag for tag in known if is_entity_tag(tag)))
 
     async def tagged(self, tag: str) -> Found[E] | None:
-        """Open the variant that has an entity tag."""
+        """Open the variant that has an entity tag, and is no particular user's."""
         primary = self.primary
         if primary is None:
             return None
-        if primary.stored.response.fields.get("etag") == tag:
+        if primary.stored.response.fields.get("etag") == tag and self._is_nobodys(primary.stored):
             return primary
         key = next((key for key, known in primary.stored.variants if known == tag), None)
-        return None if key is None else await self.load(key)
+        found = None if key is None else await self.load(key)
+        if found is not None and not self._is_nobodys(found.stored):
+            await self._ports.close(found.entry)
+            return None
+        return found
+
+    def _is_nobodys(self, stored: StoredResponse) -> bool:
+        mine = credentials_of(stored.selection, self._policy.concealed)
+        return not mine and self._is_isolated(stored)
 
     async def set_aside(self) -> None:
         """Go on as if nothing had been found."""

@@ -210,7 +210,7 @@ class Refreshing(Suite):
         self, origin: Origin, client: Driver, clock: ManualClock, stale: Callable[..., str]
     ) -> None:
         url = stale()
-        clock.advance(20)
+        clock.advance(21)
         assert client.get(url).info.outcome is Outcome.REVALIDATED
         assert client.settle(0)
 

@@ -14,6 +14,7 @@ from stillfresh.testing.conformance.entries import Reading, Seeking, Updating, W
 from stillfresh.testing.conformance.lifetime import Lifetime
 from stillfresh.testing.conformance.pairs import Bodies, ReadersCalls, WritersCalls
 from stillfresh.testing.conformance.sharing import Sharing
+from stillfresh.testing.conformance.upkeep import Upkeep
 from stillfresh.testing.conformance.values import Expiry, Values
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["CacheConformance", "SeparateBodyCacheConformance"]
 
 
-class CacheConformance(Values, Expiry, Writing, Reading, Seeking, Updating, Lifetime, Sharing):
+class CacheConformance(
+    Values, Expiry, Writing, Reading, Seeking, Updating, Lifetime, Sharing, Upkeep
+):
     """The guarantees of `BaseCache`; the flags are those of `Suite`."""
 
 

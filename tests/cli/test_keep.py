@@ -1,0 +1,470 @@
+"""`stillfresh stats`, `prune` and `verify`, on real folders."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from stillfresh import BaseCache, FileCache, SeparateBodyFileCache, cache_from_url
+from stillfresh.cli.main import main
+from stillfresh.testing import ManualClock
+from stillfresh.testing.conformance.tools import content, store
+from tests.cli.test_get import RUN, Ended, ended
+
+COMMANDS = ["stats", "prune", "verify"]
+DAY = 86_400.0
+
+Run: TypeAlias = Callable[..., Ended]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the cache is that the command is about."""
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def environment(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A home of the test's own, and nothing of this user's."""
+    for name in os.environ:
+        if "stillfresh" in name.lower() or name.startswith("XDG_"):
+            monkeypatch.delenv(name)
+    for name, value in {
+        "HOME": str(tmp_path / "home"),
+        "STILLFRESH_CACHE": folder.as_uri(),
+        "TERM": "xterm",
+        "COLUMNS": "100",
+        "LC_ALL": "C.UTF-8",
+    }.items():
+        monkeypatch.setenv(name, value)
+    return dict(os.environ)
+
+
+@pytest.fixture
+def run(
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> Iterator[Run]:
+    """The command, within this process."""
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["stillfresh", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        assert isinstance(exit_.value.code, int)
+        written = capfdbinary.readouterr()
+        return Ended(exit_.value.code, written.out, written.err.decode())
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+
+
+def process(
+    environment: dict[str, str],
+    *arguments: str,
+    stdout: int = subprocess.PIPE,
+    stderr: int | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start the command as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", RUN, *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE if stderr is None else stderr,
+    )
+
+
+def fill(cache: BaseCache, count: int, size: int = 10_000) -> list[str]:
+    keys = [f"https://example.org/{number}" for number in range(count)]
+    for key in keys:
+        store(cache, key, b"metadata", content(key, size))
+    return keys
+
+
+def last_used(cache: SeparateBodyFileCache, key: str, days_ago: float) -> None:
+    then = time.time() - days_ago * DAY
+    os.utime(cache.path(key), (then, then))
+
+
+@pytest.fixture
+def cache(folder: Path) -> Iterator[SeparateBodyFileCache]:
+    """What the command sees too; ten of its entries were used on different days."""
+    with SeparateBodyFileCache(folder) as made:
+        for days_ago, key in enumerate(fill(made, 10)):
+            last_used(made, key, days_ago + 0.5)
+        yield made
+
+
+def count(cache: BaseCache) -> int:
+    return len(list(cache.entries()))
+
+
+# What they say.
+
+
+def test_stats_says_how_much_there_is_since_when_and_of_whom(run: Run, folder: Path) -> None:
+    clock = ManualClock()
+    with SeparateBodyFileCache(folder, clock=clock) as cache:
+        store(cache, "https://example.org/a", b"", content("a", 10_000))
+        store(cache, "https://example.com/", b"", content("b", 2000))
+        clock.advance(DAY)
+        store(cache, "https://example.org/b", b"", content("c", 10_000))
+        store(cache, "no url", b"", b"")
+    done = run("stats")
+    assert (done.status, done.err) == (0, "")
+    assert done.out.decode().splitlines() == [
+        "4 entries, 21.9 KiB",
+        "stored from 2023-11-14 22:13 UTC to 2023-11-15 22:13 UTC",
+        "    19.7 KiB         2  example.org",
+        "     2.1 KiB         1  example.com",
+        "        86 B         1  no URL, or another program",
+    ]
+
+
+def test_stats_names_the_largest_hosts_and_counts_the_others(run: Run, folder: Path) -> None:
+    with FileCache(folder) as cache:
+        for number in range(13):
+            store(cache, f"https://{number}.example.org/", b"", bytes(100 * number))
+    lines = run("stats").out.decode().splitlines()
+    assert [line.split()[-1] for line in lines[2:-1]] == [
+        f"{number}.example.org" for number in range(12, 2, -1)
+    ]
+    assert lines[-1] == "and 3 more hosts"
+
+
+def test_prune_removes_what_is_over_the_bounds(
+    run: Run, cache: SeparateBodyFileCache, folder: Path
+) -> None:
+    store(cache, "expired", b"", b"", expires=1e-6)
+    left = f"{cache.path('litter')}.0123456789abcdef.body"
+    Path(left).parent.mkdir(parents=True)
+    Path(left).write_bytes(bytes(3000))
+    done = run("prune", "--max-bytes", "40K", "--max-age", "6")
+    assert (done.status, done.err) == (0, "")
+    lines = done.out.decode().splitlines()
+    assert sorted(lines[:-1]) == [
+        "1 entries: its time has passed",
+        "2 entries: least recently used of more than max_bytes",
+        "4 entries: not used for longer than max_age",
+    ]
+    assert lines[-1] == (
+        "removed 7 entries (59.3 KiB) and 1 leftovers (2.9 KiB); 4 entries (39.5 KiB) stay"
+    )
+    assert {info.key for info in cache.entries()} == {
+        f"https://example.org/{number}" for number in range(4)
+    }
+
+
+def test_prune_says_what_would_go(run: Run, cache: SeparateBodyFileCache) -> None:
+    for flag in ("-n", "--dry-run"):
+        done = run("prune", flag, "--max-bytes", "40K")
+        assert done.status == 0
+        assert done.out.decode().splitlines() == [
+            "6 entries: least recently used of more than max_bytes",
+            "would remove 6 entries (59.2 KiB) and 0 leftovers (0 B); 4 entries (39.5 KiB) stay",
+        ]
+        assert count(cache) == 10
+
+
+def test_prune_without_a_bound_leaves_all(run: Run, cache: SeparateBodyFileCache) -> None:
+    done = run("prune")
+    assert done.out.startswith(b"removed 0 entries (0 B) and 0 leftovers (0 B); 10 entries")
+    assert count(cache) == 10
+
+
+def test_the_bound_may_come_from_the_environment(
+    run: Run, cache: SeparateBodyFileCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STILLFRESH_MAX_BYTES", "40K")
+    assert b"would remove 4 entries" in run("prune", "-n", "--max-bytes", "60K").out
+    assert b"removed 6 entries" in run("prune").out
+    monkeypatch.setenv("STILLFRESH_MAX_BYTES", "")
+    assert b"removed 0 entries" in run("prune").out
+    monkeypatch.setenv("STILLFRESH_MAX_BYTES", "lots")
+    assert run("prune").status == 2
+    assert run("stats").status == 0
+
+
+def test_the_bound_may_stand_in_the_url(
+    run: Run, cache: SeparateBodyFileCache, folder: Path
+) -> None:
+    url = f"{folder.as_uri()}?max_bytes=40K"
+    assert b"removed 6 entries" in run("prune", "--cache", url).out
+    assert count(cache) == 4
+
+
+def test_an_age_is_in_days(run: Run, cache: SeparateBodyFileCache) -> None:
+    assert b"would remove 7 entries" in run("prune", "-n", "--max-age", "3").out
+    assert b"would remove 8 entries" in run("prune", "-n", "--max-age", "2.25").out
+    assert b"would remove 0 entries" in run("prune", "-n", "--max-age", "inf").out
+    assert b"removed 10 entries" in run("prune", "--max-age", "0").out
+
+
+def test_verify_finds_what_is_damaged(run: Run, cache: SeparateBodyFileCache) -> None:
+    done = run("verify")
+    assert (done.status, done.err) == (0, "")
+    assert done.out == (
+        b"10 entries are right, 0 of other programs bear no digest, 0 are damaged\n"
+    )
+    paths = [Path(cache.path(f"https://example.org/{number}")) for number in (2, 5)]
+    for path in paths:
+        path.write_bytes(path.read_bytes()[:-1])
+    done = run("verify")
+    assert done.status == 1
+    *damaged, last = done.out.decode().splitlines()
+    assert {line.partition(": ")[0] for line in damaged} == {path.name for path in paths}
+    assert all(line.partition(": ")[2] for line in damaged)
+    assert last == "8 entries are right, 0 of other programs bear no digest, 2 are damaged"
+    assert count(cache) == 10
+
+
+def test_verify_repairs(run: Run, cache: SeparateBodyFileCache) -> None:
+    path = Path(cache.path("https://example.org/2"))
+    path.write_bytes(path.read_bytes()[:-1])
+    done = run("verify", "--repair")
+    assert done.status == 0
+    assert done.out.decode().splitlines()[-1] == (
+        "9 entries are right, 0 of other programs bear no digest, 1 are damaged, 1 of those removed"
+    )
+    assert not path.exists()
+    assert run("verify").status == 0
+
+
+def test_a_folder_of_another_program_can_be_looked_after(run: Run, folder: Path) -> None:
+    folder.mkdir(mode=0o755)
+    name = "0123456789" * 5 + "abcdef"
+    entry = folder / "0" / "1" / "2" / "3" / "4" / name
+    entry.parent.mkdir(parents=True)
+    entry.write_bytes(b"cc=4,value")
+    entry.with_name(f"{name}.body").write_bytes(bytes(5000))
+    assert run("stats").out.decode().splitlines()[0] == "1 entries, 4.9 KiB"
+    assert b"1 of other programs bear no digest" in run("verify").out
+    assert b"removed 1 entries (4.9 KiB)" in run("prune", "--max-bytes", "4K").out
+    assert not entry.parent.exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_where_there_is_nothing_nothing_is_made(run: Run, folder: Path, command: str) -> None:
+    done = run(command)
+    assert (done.status, done.err) == (0, "")
+    assert b"0 entries" in done.out
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_any_cache_can_be_named(run: Run, command: str, tmp_path: Path) -> None:
+    for url in ("memory:", f"{tmp_path.as_uri()}/other?body=inside"):
+        done = run(command, "--cache", url)
+        assert (done.status, done.err) == (0, "")
+        assert b"0 entries" in done.out
+
+
+def test_without_a_name_it_is_the_default_cache(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("STILLFRESH_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    assert run("stats").out.startswith(b"0 entries")
+
+
+# What they refuse.
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("url", "because"),
+    [
+        ("redis://user:secret@host/", "names no cache known here"),
+        ("/a/folder", "for a folder: 'file:///a/folder'"),
+        ("file:///a?max_bytes=lots", "'lots' is no size"),
+        ("file:///a?b=c", "unknown option 'b'"),
+        ("file:///dev/null", "is not a directory"),
+    ],
+)
+def test_a_cache_that_can_not_be_used(run: Run, command: str, url: str, because: str) -> None:
+    done = run(command, "--cache", url)
+    assert (done.status, done.out) == (2, b"")
+    assert because in " ".join(done.err.split())
+    assert "Invalid value for '--cache'" in done.err
+    assert "secret" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "because"),
+    [
+        (["prune", "--max-bytes", "lots"], "is no size; write 4096, 64K, 500M or 2G"),
+        (["prune", "--max-bytes", "-1"], "is no size"),
+        (["prune", "--max-bytes", ""], "is no size"),
+        (["prune", "--max-bytes", "1e9"], "is no size"),
+        (["prune", "--max-bytes"], "requires an argument"),
+        (["prune", "--max-age", "-1"], "is not in the range"),
+        (["prune", "--max-age", "week"], "is not a valid float"),
+        (["prune", "--max-age", "nan"], "max_age is a number of seconds"),
+        (["prune", "now"], "unexpected extra argument"),
+        (["stats", "--max-bytes", "1"], "No such option"),
+        (["verify", "--dry-run"], "No such option"),
+    ],
+)
+def test_what_makes_no_sense_is_wrong_usage(
+    run: Run, cache: SeparateBodyFileCache, arguments: list[str], because: str
+) -> None:
+    done = run(*arguments)
+    assert (done.status, done.out) == (2, b"")
+    assert because in done.err
+    assert "'--cache'" not in done.err
+    assert count(cache) == 10
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_explains_itself(run: Run, command: str) -> None:
+    done = run(command, "--help")
+    assert (done.status, done.err) == (0, "")
+    assert b"--cache URL" in done.out
+    assert command in run("--help").out.decode()
+
+
+def test_two_never_prune_at_once(run: Run, cache: SeparateBodyFileCache, folder: Path) -> None:
+    fd = os.open(folder / ".stillfresh-pruned", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        done = run("prune", "--max-bytes", "0")
+    finally:
+        os.close(fd)
+    assert (done.status, done.out) == (23, b"")
+    assert done.err == f"stillfresh: another process is pruning {folder}\n"
+    assert count(cache) == 10
+    assert run("prune", "--max-bytes", "0").status == 0
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_folder_that_others_may_write_to_is_not_trusted(
+    run: Run, folder: Path, command: str
+) -> None:
+    folder.mkdir()
+    folder.chmod(0o722)
+    done = run(command)
+    assert (done.status, done.out) == (2, b"")
+    assert "may be written to by others" in " ".join(done.err.split())
+
+
+def test_a_cache_that_fails_is_said_so(run: Run, folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    (folder / ".stillfresh-pruned").mkdir()
+    done = run("prune")
+    assert (done.status, done.out) == (23, b"")
+    assert done.err == f"stillfresh: pruning {folder}: Is a directory\n"
+
+
+# What is in a cache is anybody's.
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "https://\x1b[2Jexample.org/",
+        "https://a\nb\rc/",
+        "https://\ud800/",
+        "https://ex\u00e4mple.org/",
+        "https://" + "x" * 5000 + "/",
+        "https:///",
+        "https://\u202eexample.org/",
+    ],
+    ids=ascii,
+)
+def test_no_key_can_move_the_cursor_or_stop_it(run: Run, folder: Path, key: str) -> None:
+    with FileCache(folder) as cache:
+        store(cache, key, b"", b"body")
+    done = run("stats")
+    assert (done.status, done.err) == (0, "")
+    assert len(done.out.splitlines()) == 3
+    assert all(32 <= byte < 127 or byte == 10 for byte in done.out)
+
+
+@pytest.mark.parametrize("moment", [-1e18, -1e11, 1e12, 1e18, 1e300, float("inf")])
+def test_no_moment_can_stop_it(run: Run, folder: Path, moment: float) -> None:
+    with FileCache(folder, clock=ManualClock(moment)) as cache:
+        store(cache, "https://example.org/", b"", b"body")
+    done = run("stats")
+    assert (done.status, done.err) == (0, "")
+    assert done.out.startswith(b"1 entries")
+
+
+# As a process.
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_nobody_listens(
+    environment: dict[str, str], cache: SeparateBodyFileCache, command: str
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        with process(environment, command, stdout=writing) as started:
+            done = ended(started)
+    finally:
+        os.close(writing)
+    assert (done.status, done.err) == (141, "")
+
+
+def test_the_disk_is_full(environment: dict[str, str], cache: SeparateBodyFileCache) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        with process(environment, "stats", stdout=full) as started:
+            done = ended(started)
+    finally:
+        os.close(full)
+    assert done.status == 23
+    assert done.err == "stillfresh: the output can't be written: No space left on device\n"
+
+
+def test_on_a_terminal_there_is_a_bar(
+    environment: dict[str, str], cache: SeparateBodyFileCache
+) -> None:
+    controller, terminal = pty.openpty()
+    shown = bytearray()
+
+    def read() -> None:
+        while True:
+            try:
+                shown.extend(os.read(controller, 4096))
+            except OSError:
+                return
+
+    reader = threading.Thread(target=read)
+    try:
+        with process(environment, "verify", stderr=terminal) as started:
+            os.close(terminal)
+            reader.start()
+            out, _ = started.communicate(timeout=30)
+        reader.join(30)
+    finally:
+        os.close(controller)
+    assert started.returncode == 0
+    assert out.startswith(b"10 entries are right")
+    assert b"verifying" in shown
+    assert b"Traceback" not in shown
+
+
+def test_the_command_leaves_a_cache_that_can_be_used(
+    environment: dict[str, str], cache: SeparateBodyFileCache, folder: Path
+) -> None:
+    for arguments in (["stats"], ["prune", "--max-bytes", "40K"], ["verify", "--repair"]):
+        with process(environment, *arguments) as started:
+            assert ended(started).status == 0
+    with cache_from_url(folder.as_uri()) as opened:
+        fill(opened, 3)
+        assert count(opened) == 4
