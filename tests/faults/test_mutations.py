@@ -6,13 +6,15 @@ import random
 from pathlib import Path
 from typing import Final
 
-from stillfresh import BaseCache, Repair, StoreError
+import pytest
+
+from stillfresh import BaseCache, CacheUnavailable, Repair, StoreError
 from tests.faults.children import in_child, needs_fork
 from tests.faults.conftest import Effort
 from tests.faults.damage import DAMAGES, Around, put_away, what_can_be_done_here
-from tests.faults.kinds import Kind, each_cache_on_disk, files_below
+from tests.faults.kinds import MARKERS, Kind, each_cache_on_disk, each_tree, files_below
 from tests.faults.tally import Tally
-from tests.faults.ways import SIZES, Visitor, Way, each_way, judge, pages, value_of
+from tests.faults.ways import SIZES, Visitor, Way, each_way, judge, manages, pages, value_of
 from tests.origin import Origin
 
 pytestmark = needs_fork
@@ -133,6 +135,49 @@ def test_what_comes_out_of_a_session(
                 visitor.visit(tally, url)
             for url in urls:
                 tally.blame_unless(visitor.visit(tally, url), "not recovered", f"{how}: {url}")
+        return tally
+
+    tally.add(in_child(job))
+    assert tally.blamed == []
+
+
+@each_tree
+@each_way
+@pytest.mark.parametrize("how", DAMAGES)
+@pytest.mark.parametrize("marker", sorted(MARKERS))
+def test_what_becomes_of_a_marker_of_the_root(
+    kind: Kind, way: type[Way], tmp_path: Path, tally: Tally, how: str, marker: str
+) -> None:
+    tally.expect_no("wrong", "lost", "exceptions", "not recovered")
+    place, outside = tmp_path / "cache", tmp_path / "outside"
+    outside.mkdir()
+    if how not in what_can_be_done_here(outside):
+        pytest.skip(f"{how} can't be brought about here")
+
+    def job() -> Tally:
+        with kind(place) as cache:
+            way(cache).store("old", value_of("old", 0, SIZES[1]))
+            cache.prune()
+        others = [path for path in place.iterdir() if path.name in MARKERS - {marker}]
+        around = Around(others, [b""], outside)
+        DAMAGES[how](place / marker, random.Random(SEED), around)
+        tally.tried("markers")
+        with kind(place, max_bytes=2_000_000, max_age=3600) as cache:
+            user = way(cache)
+            tally.blame_unless(judge(tally, user, "old") == 0, "lost", "old")
+            for number, size in enumerate(SIZES[:3]):
+                # A length that makes no sense may say that there is no room.
+                met = manages(tally, user, user.store, "new", value_of("new", number, size))
+                found = judge(tally, user, "new")
+                tally.blame_unless(found == number or not met, "lost", f"new {number}")
+            look_at_all(tally, cache)
+            put_away(place / marker)
+            tally.attempt_or(CacheUnavailable, cache.prune)
+            for number, size in enumerate(SIZES[:3]):
+                user.store("new", value_of("new", number, size))
+                found = judge(tally, user, "new")
+                tally.blame_unless(found == number, "not recovered", f"new {number}")
+            tally.attempt(cache.clear)
         return tally
 
     tally.add(in_child(job))
