@@ -49,9 +49,8 @@ KINDS: Final = (
     Kind("MemoryCache", lambda place, **settings: MemoryCache(**settings), Keeps.IN_MEMORY),
     Kind("FileCache", FileCache, Keeps.IN_A_TREE),
     Kind("SeparateBodyFileCache", SeparateBodyFileCache, Keeps.IN_A_TREE),
+    Kind("SQLiteCache", SQLiteCache, Keeps.IN_A_DATABASE),
 )
-# It comes into the table when it is offered: what it does under these has still to be settled.
-DATABASE: Final = Kind("SQLiteCache", SQLiteCache, Keeps.IN_A_DATABASE)
 
 # What the root of a tree has of its own, beside entries.
 MARKERS: Final = {TAG, ".stillfresh-pruned", ".stillfresh-written"}
@@ -81,7 +80,7 @@ def is_its_own(kind: Kind, place: Path, path: Path) -> bool:
     if path.parent != place:
         return False
     database = kind.keeps is Keeps.IN_A_DATABASE
-    return path.name in MARKERS or (database and path.name.startswith(("cache.sqlite", "bodies")))
+    return path.name in MARKERS or (database and path.name.startswith(("cache-", "bodies-")))
 
 
 def look_for_leftovers(tally: Tally, kind: Kind, place: Path) -> None:

@@ -122,6 +122,38 @@ class Directory:
             status = os.stat(self.root)
         self._check_root(status)
 
+    def look(self) -> os.stat_result | None:
+        """Look at the root, and whether it can be trusted; None where there is none.
+
+        Raises:
+            StoreError: it can't.
+            OSError: it can't be looked at.
+        """
+        try:
+            status = os.lstat(self.root)
+        except FileNotFoundError:
+            return None
+        self._check_root(status)
+        return status
+
+    def folder(self, name: str, *, create: bool = False) -> Leaf:
+        """Go to a directory of ours in the root that isn't of the layout.
+
+        Raises:
+            FileNotFoundError: it isn't there, and was not to be made.
+            OSError: it is a link, or no directory, or can't be entered.
+            StoreError: the root can't be trusted any more.
+        """
+        if not _BY_DESCRIPTOR:
+            return self._folder_by_path(name, create=create)
+        root = self._open_root(create=create)
+        try:
+            if create:
+                return Leaf("", self._make(name, root), self._filemode)
+            return Leaf("", os.open(name, _DIRECTORY, dir_fd=root), self._filemode)
+        finally:
+            os.close(root)
+
     def path(self, name: str) -> str:
         """Return the full path of a file of the layout."""
         return os.path.join(self.root, *name[:_LEVELS], name)
@@ -426,6 +458,17 @@ class Directory:
                 raise CacheUnavailable(doubt)
         return Leaf(path, None, self._filemode)
 
+    def _folder_by_path(self, name: str, *, create: bool) -> Leaf:
+        path = os.path.join(self.root, name)
+        if create:
+            self.make_root()
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(path, self._dirmode)
+        self._check_root(os.lstat(self.root))
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+        return Leaf(path, None, self._filemode)
+
     def _descend(
         self, path: str, fd: int | None, levels: int, hollow: list[str] | None
     ) -> Iterator[Leaf]:
@@ -501,8 +544,8 @@ class Leaf:
             return False
         return True
 
-    def names(self) -> list[str]:
-        """List the layout's files, sorted, and what else has their names but for directories.
+    def names(self, pattern: re.Pattern[str] = _NAME) -> list[str]:
+        """List the files of these names (the layout's), sorted, and all else but directories.
 
         There are none where somebody has removed the directory meanwhile.
         """
@@ -511,7 +554,7 @@ class Leaf:
                 return sorted(
                     entry.name
                     for entry in scan
-                    if _NAME.fullmatch(entry.name) and not entry.is_dir(follow_symlinks=False)
+                    if pattern.fullmatch(entry.name) and not entry.is_dir(follow_symlinks=False)
                 )
         except FileNotFoundError:
             return []

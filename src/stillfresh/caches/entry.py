@@ -153,6 +153,11 @@ class Entry:
             BodyLost: the body is not what was written, or can't be read to its end.
             ValueError: the entry is closed.
         """
+        source = self._source
+        if self._digest is None and type(source) is InMemory and len(source.data) == self.size:
+            start, end = self._offset, self.size
+            self._offset = end if size < 0 else min(start + size, end)
+            return source.data[start : self._offset]
         left = self.size - self._offset
         wanted = left if size < 0 else min(size, left)
         source = self._open_source()
@@ -412,13 +417,15 @@ class EntryWriter:
 
     def __exit__(self, *exc: object) -> None:
         """Abort unless committed."""
-        self.abort()
+        if self._sink is not None:
+            self.abort()
 
     def __del__(self) -> None:
         """Abort unless committed."""
-        # At interpreter exit anything a sink needs may be gone already.
-        with contextlib.suppress(Exception):
-            self.abort()
+        if self._sink is not None:
+            # At interpreter exit anything a sink needs may be gone already.
+            with contextlib.suppress(Exception):
+                self.abort()
 
     def _open_sink(self) -> EntrySink:
         if self._sink is None:

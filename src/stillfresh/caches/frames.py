@@ -236,5 +236,60 @@ def decode_whole(data: bytes) -> tuple[Frame, bytes]:
     return decode(head, data, data[head.tail_at :]), data[HEAD_SIZE : head.tail_at]
 
 
+def unwrap(data: bytes, key: bytes) -> tuple[bytes, bytes, int, int, bytes, str, float | None]:
+    """Read a frame that is entirely in memory, which is to be of `key`, and check all of it.
+
+    This is `decode_whole` for a hit, in as few steps as it can be done. Returns the metadata, the
+    body that rides along (checked against its digest), flags, the body's size, its digest, the
+    version, and when it ends.
+
+    Raises:
+        CorruptEntry: the frame is truncated, overlong or damaged, or of another key.
+    """
+    if len(data) < HEAD_SIZE:
+        msg = f"truncated: {len(data)} bytes where a head has {HEAD_SIZE}"
+        raise CorruptEntry(msg)
+    (
+        magic,
+        number,
+        flags,
+        key_size,
+        metadata_size,
+        body_size,
+        body_digest,
+        version,
+        _,
+        expires_at,
+        checksum,
+    ) = _HEAD.unpack_from(data)
+    if magic != MAGIC or number != FORMAT:
+        msg = "not a frame of a known format"
+        raise CorruptEntry(msg)
+    tail_at = HEAD_SIZE if flags & BODY_ELSEWHERE else HEAD_SIZE + body_size
+    if len(data) != tail_at + key_size + metadata_size:
+        msg = f"{len(data)} bytes where the frame has {tail_at + key_size + metadata_size}"
+        raise CorruptEntry(msg)
+    if _checksum(data[:_CHECKSUM_AT], data[tail_at:]) != checksum:
+        msg = "the checksum of head, key and metadata does not match"
+        raise CorruptEntry(msg)
+    metadata_at = tail_at + key_size
+    if data[tail_at:metadata_at] != key:
+        msg = "the entry of another key"
+        raise CorruptEntry(msg)
+    body = data[HEAD_SIZE:tail_at]
+    if not flags & BODY_ELSEWHERE and digest(body) != body_digest:
+        msg = "the body does not match its digest"
+        raise CorruptEntry(msg)
+    return (
+        data[metadata_at:],
+        body,
+        flags,
+        body_size,
+        body_digest,
+        version.hex(),
+        None if expires_at == math.inf else expires_at,
+    )
+
+
 def _checksum(head: bytes, tail: bytes) -> int:
     return xxhash.xxh3_64_intdigest(head + tail)

@@ -176,8 +176,10 @@ class Stats:
         bytes: what they take.
         oldest: when the first of them was stored, seconds since the epoch; None if there is none.
         newest: when the last was stored.
-        expired: how many of them have stopped existing and only wait to be removed.
         hosts: entries and bytes by host, of the keys that are URLs; "" is for all others.
+        hits: how often an entry was found, by all processes; None where nobody counts.
+        misses: how often none was.
+        served: the bytes of the bodies that were found.
     """
 
     entries: int = 0
@@ -185,6 +187,9 @@ class Stats:
     oldest: float | None = None
     newest: float | None = None
     hosts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    hits: int | None = None
+    misses: int | None = None
+    served: int | None = None
 
     def add(self, entry: EntryInfo) -> None:
         """Count one entry."""

@@ -2,25 +2,22 @@
 
 A row's content is a frame (see `frames`), with the lengths, digest and checksums that SQLite's
 pages don't have: whatever a damaged database returns, it is the entry that was asked for, or
-damage. What questions are asked about, sizes and times, stands apart in a narrow table, so they
-never read a body. A longer body is written to a file that nobody knows, and published by the commit
-of the row that names it.
+damage. A longer body is written to a file that nobody knows, and published by the row that names
+it. Storing is one statement, whose triggers keep the totals, and note which files have lost their
+rows: a process that dies then leaves a list of what is to be removed.
 
-Readers never wait (WAL). Writers wait for their turn, but not for long: a store that can't have it
-is dropped. Recency is noted in memory and written along with a store, or by a thread: a hit writes
-nothing. A database that is malformed, foreign or of another format is set aside and begun anew.
+What is used is noted in memory and written down in batches (`usage`): a hit writes nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
-import stat
-import threading
+import re
 import time
+from array import array
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 import xxhash
 
@@ -36,9 +33,9 @@ from stillfresh.caches.base import (
     as_bytes,
     moment,
 )
-from stillfresh.caches.connections import TRIGGER_REMOVED, Connections
-from stillfresh.caches.directory import Directory, fail, hold, is_held, write_all
-from stillfresh.caches.entryfiles import InFile
+from stillfresh.caches.bodyfiles import BodyFiles, BodySink
+from stillfresh.caches.database import Database
+from stillfresh.caches.directory import Directory
 from stillfresh.caches.frames import BODY_ELSEWHERE, HAS_BODY, Frame
 from stillfresh.caches.pairing import Pairing
 from stillfresh.caches.pruning import (
@@ -51,33 +48,56 @@ from stillfresh.caches.pruning import (
     Stats,
     VerifyReport,
 )
-from stillfresh.errors import BodyLost, CacheFull, CacheUnavailable, CorruptEntry, StoreError
+from stillfresh.caches.usage import Usage
+from stillfresh.errors import BodyLost, CacheFull, CorruptEntry, StoreError
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Iterator
 
     from typing_extensions import Buffer
 
-# Bodies up to this size are rows: see `benchmarks sqlite` for what either costs.
+# Bodies up to this size are rows: see `python -m benchmarks sqlite` for what either costs.
 INLINE_LIMIT: Final = 1 << 15
 DEFAULT_MAX_BYTES: Final = 1 << 30
 # How long a writer waits for its turn, in seconds.
 TIMEOUT: Final = 0.25
-# Pruning leaves this part of the bound, so that it is not done at every store.
-_LOW: Final = 0.95
-# Recency is written once in this many seconds for an entry.
-_RECENCY_STEP: Final = 3600.0
-# So many used entries are noted before a thread writes that down.
-_NOTED: Final = 1000
+# What has been written is counted by each process, and compared with the bound after a part of it;
+# then so much more is removed that it isn't over the bound again at once. With eight processes that
+# keeps to it within 3 %.
+_STEPS: Final = 400
+_LOW: Final = 1 - 2 / _STEPS
+# An entry over this part of the bound finds its room before it is stored.
+_LARGE: Final = 1 / 50
+# A bound of age is seen to so many times within it.
+_AGES: Final = 20
 _BATCH: Final = 500
 # How often a reader starts over because the version it had found was replaced under its hands.
 _TRIES: Final = 16
 
-_BODIES: Final = "bodies"
-# What a file system without these can't be used for: it says so once, and what to use instead.
-_UNUSABLE: Final = (
-    "SQLite can't work in {root} ({error}); use FileCache or SeparateBodyFileCache there"
-)
+_FIND: Final = "SELECT frame, used_at FROM entry WHERE id = ?"
+_STORE: Final = """
+INSERT INTO entry (id, key, host, size, body_size, stored_at, used_at, expires_at, file, frame)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET key = excluded.key, host = excluded.host, size = excluded.size,
+    body_size = excluded.body_size, stored_at = excluded.stored_at, used_at = excluded.used_at,
+    expires_at = excluded.expires_at, file = excluded.file, frame = excluded.frame
+"""
+# The row, and the totals.
+_CHANGED_BY_STORING: Final = 2
+_REFRESH: Final = """
+UPDATE entry SET size = ?, stored_at = ?, used_at = ?, expires_at = ?, frame = ?
+WHERE id = ? AND frame = ?
+"""
+_INFO: Final = "rid, key, size, body_size, stored_at, used_at, expires_at"
+_SIGN: Final = 1 << 63
+_AUTHORITY: Final = re.compile(rb"[a-zA-Z][a-zA-Z0-9+.-]*://([^/?#]*)")
+# Which rows go first, by cause, with what they are compared with.
+_VICTIMS: Final = {
+    Cause.EXPIRED: "SELECT rid, size FROM entry WHERE expires_at <= ? LIMIT ?",
+    Cause.OVER_AGE: "SELECT rid, size FROM entry WHERE used_at < ? ORDER BY used_at LIMIT ?",
+    Cause.OVER_SIZE: "SELECT rid, size FROM entry WHERE used_at <= ? ORDER BY used_at LIMIT ?",
+}
 
 
 class Order(Enum):
@@ -92,6 +112,13 @@ class Order(Enum):
 class SQLiteCache(SeparateBodyBaseCache):
     """Entries in a database in `directory`, bounded, least recently used out first.
 
+    Attributes:
+        directory: the root.
+        max_bytes: the most that all entries may take, to within 5 %; None is no bound.
+        max_age: how long an entry may go unused, in seconds; None is no bound.
+        inline_limit: bodies longer than this many bytes are files of their own.
+        timeout: how long a writer waits for another, in seconds.
+
     Raises:
         ConfigError: the root is a file, belongs to another user, or others may write to it; or a
             bound is negative.
@@ -105,6 +132,7 @@ class SQLiteCache(SeparateBodyBaseCache):
         max_age: float | None = None,
         inline_limit: int = INLINE_LIMIT,
         timeout: float = TIMEOUT,
+        durable: bool = False,
         allow_unsafe_root: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -116,6 +144,7 @@ class SQLiteCache(SeparateBodyBaseCache):
             max_age: entries not used for longer than this many seconds go; None is no bound.
             inline_limit: bodies longer than this many bytes are files of their own.
             timeout: how long a writer waits for another, in seconds, before it gives up.
+            durable: wait for the disk at every store, so that a power cut loses nothing.
             allow_unsafe_root: use a root that another user owns or may write to.
             clock: the time, in seconds since the epoch.
         """
@@ -129,9 +158,9 @@ class SQLiteCache(SeparateBodyBaseCache):
         self.max_age = max_age
         self.inline_limit = inline_limit
         self.timeout = timeout
+        self.durable = durable
         self._bounds = Bounds(max_bytes=max_bytes, max_age=max_age)
         self._tree = Directory(directory, filemode=0o600, dirmode=0o700, trusted=allow_unsafe_root)
-        self._path = os.path.join(self._tree.root, "cache.sqlite")
         self._begin()
 
     def __repr__(self) -> str:
@@ -140,7 +169,7 @@ class SQLiteCache(SeparateBodyBaseCache):
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the settings; what is open stays here."""
-        mine = {"_pairing", "_connections", "_local", "_lock", "_noted", "_counts", "_writing"}
+        mine = {"_pairing", "_database", "_bodies", "_usage", "_unseen", "_aged_at"}
         return {name: value for name, value in vars(self).items() if name not in mine}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -150,48 +179,55 @@ class SQLiteCache(SeparateBodyBaseCache):
         self._begin()
 
     def _begin(self) -> None:
-        self._connections = Connections(self._path, self._tree, self.timeout)
-        self._lock = threading.Lock()
-        self._noted: dict[int, float] = {}
-        self._writing: threading.Thread | None = None
+        self._database = Database(self._tree, self.timeout, durable=self.durable)
+        self._bodies = BodyFiles(self._tree)
+        self._usage = Usage(self._database)
+        # Bytes that this process has written since it last compared all with the bound.
+        self._unseen = 0
+        self._aged_at = 0.0
 
     # The whole-entry interface.
 
     def open(self, key: str) -> Entry | None:
         """Follow the row to the version it names."""
         self._check_open()
-        name, missing = _id(key), ""
+        encoded = frames.encode_key(key)
+        name, missing = _id(encoded), ""
         for _ in range(_TRIES):
-            row = self._one("reading", "SELECT frame FROM content WHERE id = ?", (name,))
+            row = self._database.one("reading", _FIND, (name,))
             if row is None:
-                return None
-            frame, body = _read(row[0])
+                break
+            data, used_at = row
+            if type(data) is not bytes:
+                msg = "the content is no blob"
+                raise CorruptEntry(msg)
+            metadata, body, flags, size, digest, version, expires_at = frames.unwrap(data, encoded)
             now = self._clock()
-            # Two keys of one digest: the other one is stored.
-            if frame.key != key or _is_past(frame.expires_at, now):
-                return None
-            source: InMemory | InFile = InMemory(body)
-            if frame.flags & BODY_ELSEWHERE:
-                found = self._open_body(frame)
-                if found is None:
+            if expires_at is not None and expires_at <= now:
+                break
+            source: Any = InMemory(body)
+            if flags & BODY_ELSEWHERE:
+                source = self._bodies.open(self._database.number(), version, size)
+                if source is None:
                     # Its row has just been replaced, and there is another by now; or it is gone.
-                    if missing == frame.version:
+                    if missing == version:
                         msg = "the body file is missing"
                         raise CorruptEntry(msg)
-                    missing = frame.version
+                    missing = version
                     continue
-                source = found
-            self._note(name, now)
+            else:
+                digest = None  # checked already
+            self._usage.hit(name, used_at, size, now)
             return Entry(
-                frame.metadata,
-                version=frame.version,
-                size=frame.body_size,
+                metadata,
+                version=version,
+                size=size,
                 source=source,
-                digest=frame.digest,
-                has_body=bool(frame.flags & HAS_BODY),
-                expires_at=frame.expires_at,
+                digest=digest,
+                has_body=bool(flags & HAS_BODY),
+                expires_at=expires_at,
             )
-        # Writers replace it faster than it can be opened.
+        self._usage.miss()
         return None
 
     def writer(self, key: str) -> EntryWriter:
@@ -206,89 +242,79 @@ class SQLiteCache(SeparateBodyBaseCache):
         )
 
     def update(self, key: str, metadata: Buffer, *, version: str, expires: Expires = None) -> bool:
-        """Swap the metadata of `version`."""
+        """Swap the metadata of `version`, unless the row changes meanwhile."""
         self._check_open()
         now = self._clock()
         expires_at = moment(expires, now)
         metadata = as_bytes(metadata)
-        name = _id(key)
-        if not self._connections.exists():
-            return False
-        with self._changing("updating") as database:
-            row = database.execute("SELECT frame FROM content WHERE id = ?", (name,)).fetchone()
+        name = _id(frames.encode_key(key))
+        for _ in range(_TRIES):
+            row = self._database.one("updating", _FIND, (name,))
             if row is None:
                 return False
-            frame, body = _read(row[0])
-            present = frame.key == key and frame.version == version
-            if not present or _is_past(frame.expires_at, now):
+            old = row[0]
+            frame, body = _read(old)
+            if frame.key != key or frame.version != version or _is_past(frame.expires_at, now):
                 return False
             if _is_past(expires_at, now):
-                self._delete(database, (name,))
+                changed = self._database.write(
+                    "removing", "DELETE FROM entry WHERE id = ? AND frame = ?", (name, old)
+                )
+                self._remove_gone()
+            else:
+                frame = frame._replace(metadata=metadata, stored_at=now, expires_at=expires_at)
+                data = _written(frame, body)
+                size = len(data) + (frame.body_size if frame.flags & BODY_ELSEWHERE else 0)
+                values = (size, now, now, expires_at, data, name, old)
+                changed = self._database.write("updating", _REFRESH, values)
+            if changed:
                 return True
-            frame = frame._replace(metadata=metadata, stored_at=now, expires_at=expires_at)
-            data = _written(frame, body)
-            database.execute("UPDATE content SET frame = ? WHERE id = ?", (data, name))
-            size = len(data) + (frame.body_size if frame.flags & BODY_ELSEWHERE else 0)
-            database.execute(
-                "UPDATE entry SET size = ?, stored_at = ?, used_at = ?, expires_at = ? "
-                "WHERE id = ?",
-                (size, now, now, expires_at, name),
-            )
-        return True
+        return False
 
     def remove(self, key: str) -> bool:
         """Remove the row, then its body file."""
         self._check_open()
-        if not self._connections.exists():
+        name = _id(frames.encode_key(key))
+        row = self._database.one("removing", "SELECT expires_at FROM entry WHERE id = ?", (name,))
+        if row is None:
             return False
-        name = _id(key)
-        with self._changing("removing") as database:
-            found = database.execute(
-                "SELECT expires_at FROM entry WHERE id = ? AND key = ?",
-                (name, frames.encode_key(key)),
-            ).fetchone()
-            if found is not None:
-                self._delete(database, (name,))
-        return found is not None and not _is_past(found[0], self._clock())
+        changed = self._database.write("removing", "DELETE FROM entry WHERE id = ?", (name,))
+        if changed > _CHANGED_BY_STORING:
+            self._remove_gone()
+        return changed > 0 and not _is_past(row[0], self._clock())
 
-    def entries(self, order: Order = Order.KEY, *, host: str | None = None) -> Iterator[EntryInfo]:
-        """List the entries in this order, all of them or those of one host."""
+    def entries(
+        self, order: Order | None = None, *, host: str | None = None
+    ) -> Iterator[EntryInfo]:
+        """List the entries, or those of one host, in some order; None is the quickest.
+
+        Raises:
+            StoreError: the backend failed.
+        """
         self._check_open()
         now = self._clock()
-        for row in self._rows(order, host):
-            entry = _info(row)
+        for entry in self._listing(order, host):
             if not _is_past(entry.expires_at, now):
                 yield entry
 
     def clear(self) -> None:
-        """Remove every row and every body file."""
+        """Begin an empty database in the place of this one; body files go too.
+
+        The counters of hits and misses begin anew as well.
+        """
         self._check_open()
         self._pairing.drop()
-        if not self._connections.exists():
-            return
-        with self._lock:
-            self._noted.clear()
-        with self._changing("clearing") as database:
-            files = [
-                file
-                for (file,) in database.execute("SELECT file FROM entry WHERE file IS NOT NULL")
-            ]
-            # Without the trigger SQLite empties the table at once.
-            database.execute("DROP TRIGGER removed")
-            database.execute("DELETE FROM entry")
-            database.execute("DELETE FROM content")
-            database.execute("UPDATE total SET bytes = 0, entries = 0")
-            database.execute(TRIGGER_REMOVED)
-        self._unlink(files)
-        self._give_back()
+        self._usage.forget()
+        self._database.begin_anew()
+        self._unseen = 0
 
     def close(self) -> None:
         """Write down what was used, and close the database."""
         if not self._closed:
             with contextlib.suppress(StoreError):
-                self._write_noted()
+                self._usage.write()
         super().close()
-        self._connections.close()
+        self._database.close()
 
     # Questions about all of it.
 
@@ -296,8 +322,9 @@ class SQLiteCache(SeparateBodyBaseCache):
         """Count what is stored, without reading any of it."""
         del progress  # it takes no time
         self._check_open()
-        stats = Stats()
-        rows = self._all(
+        self._usage.write()
+        stats = Stats(hits=0, misses=0, served=0)
+        rows = self._database.rows(
             "counting",
             "SELECT host, count(*), sum(size), min(stored_at), max(stored_at) FROM entry "
             "WHERE expires_at IS NULL OR expires_at > ? GROUP BY host",
@@ -309,6 +336,9 @@ class SQLiteCache(SeparateBodyBaseCache):
             stats.oldest = oldest if stats.oldest is None else min(stats.oldest, oldest)
             stats.newest = newest if stats.newest is None else max(stats.newest, newest)
             stats.hosts[host] = (count, size)
+        total = self._database.one("counting", "SELECT hits, misses, served FROM total")
+        if total is not None:
+            stats.hits, stats.misses, stats.served = total
         return stats
 
     def prune(
@@ -319,7 +349,7 @@ class SQLiteCache(SeparateBodyBaseCache):
         dry_run: DryRun = DryRun.NO,
         progress: Progress | None = None,
     ) -> PruneReport:
-        """Remove what is over the bounds, and body files that no row names.
+        """Remove what is over the bounds, and files that no row names.
 
         A bound that isn't given is the cache's own.
 
@@ -327,208 +357,217 @@ class SQLiteCache(SeparateBodyBaseCache):
             StoreError: the database failed.
             ConfigError: a bound is negative.
         """
-        del progress  # it takes no time
         self._check_open()
-        dry_run = DryRun(dry_run)
         bounds = Bounds(
             max_bytes=self.max_bytes if max_bytes is None else max_bytes,
             max_age=self.max_age if max_age is None else max_age,
         )
-        report = PruneReport()
-        if not self._connections.exists():
+        self._usage.write()
+        if DryRun(dry_run) is DryRun.YES:
+            report = super().prune(
+                max_bytes=bounds.max_bytes,
+                max_age=bounds.max_age,
+                dry_run=dry_run,
+                progress=progress,
+            )
+            self._bodies.sweep(self._database.number(), self._is_named, report, dry_run)
             return report
-        self._write_noted()
-        self._prune(bounds, report, dry_run)
-        self._sweep(report, dry_run)
-        if dry_run is DryRun.NO:
-            self._give_back()
+        report = PruneReport()
+        if self._database.exists:
+            self._prune(bounds, report, progress)
+            self._bodies.sweep(self._database.number(), self._is_named, report, dry_run)
+            self._database.give_back()
+        report.swept += self._database.sweep()
         return report
 
     def verify(
         self, *, repair: Repair = Repair.REPORT, progress: Progress | None = None
     ) -> VerifyReport:
-        """Check the length and digest of every row and every body file."""
+        """Check the length and digest of every row and every body file.
+
+        The database as a whole comes before that: it can't be repaired, only begun anew.
+        """
         self._check_open()
         repair = Repair(repair)
         report = VerifyReport()
-        names = [name for (name,) in self._all("listing", "SELECT id FROM entry")]
+        number = self._database.number()
+        try:
+            found = self._database.rows("verifying", "PRAGMA integrity_check(1)")
+        except CorruptEntry as error:
+            report.damaged[f"cache-{number}.sqlite"] = str(error)
+            report.repaired = 1
+            return report
+        if found and found[0][0] != "ok":
+            report.damaged[f"cache-{number}.sqlite"] = found[0][0]
+            if repair is Repair.REMOVE:
+                self._database.begin_anew()
+                report.repaired = 1
+                return report
+        total = self._database.one("listing", "SELECT entries FROM total")
         damaged = []
-        for done, name in enumerate(names, 1):
+        for done, entry in enumerate(self._listing(None, None), 1):
             try:
-                self._verify(name)
-                report.checked += 1
+                report.checked += self._verify(int(entry.name))
             except (BodyLost, CorruptEntry) as error:
-                report.damaged[str(name)] = str(error)
-                damaged.append(name)
+                report.damaged[entry.key or entry.name] = str(error)
+                damaged.append((int(entry.name),))
             if progress is not None:
-                progress(done, len(names))
+                progress(done, None if total is None else total[0])
         if repair is Repair.REMOVE and damaged:
-            with self._changing("repairing") as database:
-                self._delete(database, damaged)
+            with self._database.change("repairing") as database:
+                database.executemany("DELETE FROM entry WHERE rid = ?", damaged)
+            self._remove_gone()
             report.repaired = len(damaged)
         return report
 
     # Storing.
 
-    def _publish(self, key: str, seal: Seal, body: bytes, file: str | None) -> None:
-        self._check_open()
-        flags = (HAS_BODY if seal.has_body else 0) | (BODY_ELSEWHERE if file else 0)
+    def publish(self, key: str, seal: Seal, body: bytes, number: int | None) -> None:
+        """Store an entry, whose body is a file of the database of a number, or here.
+
+        Raises:
+            StoreError: it can't be stored.
+        """
+        if self._closed:
+            self._check_open()
+        flags = HAS_BODY if seal.has_body else 0
+        size = seal.size if number else 0
         frame = Frame(
             key,
             seal.metadata,
-            flags,
+            flags | BODY_ELSEWHERE if number else flags,
             seal.size,
             seal.digest,
             seal.version,
             seal.stored_at,
             seal.expires_at,
         )
-        data = _written(frame, body)
-        size = len(data) + (seal.size if file else 0)
+        data, encoded = _written(frame, body), frames.encode_key(key)
+        size += len(data)
         if self.max_bytes is not None and size > self.max_bytes:
             msg = f"an entry of {size} bytes in a cache of at most {self.max_bytes}"
             raise CacheFull(msg)
-        name, now = _id(key), seal.stored_at
-        with self._changing("storing") as database:
-            old = database.execute("SELECT file FROM entry WHERE id = ?", (name,)).fetchone()
-            if old is None:
-                database.execute(
-                    "INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        name,
-                        frames.encode_key(key),
-                        _host(key),
-                        size,
-                        seal.size,
-                        now,
-                        now,
-                        seal.expires_at,
-                        file,
-                    ),
-                )
-                database.execute("INSERT INTO content VALUES (?, ?)", (name, data))
-            else:
-                database.execute(
-                    "UPDATE entry SET key = ?, host = ?, size = ?, body_size = ?, stored_at = ?, "
-                    "used_at = ?, expires_at = ?, file = ? WHERE id = ?",
-                    (
-                        frames.encode_key(key),
-                        _host(key),
-                        size,
-                        seal.size,
-                        now,
-                        now,
-                        seal.expires_at,
-                        file,
-                        name,
-                    ),
-                )
-                database.execute("UPDATE content SET frame = ? WHERE id = ?", (data, name))
-            self._flush(database)
-            total = database.execute("SELECT bytes FROM total").fetchone()[0]
-        if old is not None and old[0] is not None:
-            self._unlink([old[0]])
-        if self.max_bytes is not None and total > self.max_bytes:
-            bounds = Bounds(max_bytes=int(self.max_bytes * _LOW), max_age=self.max_age)
-            with contextlib.suppress(StoreError):
-                # What can't be removed now is when the next one is stored.
-                self._prune(bounds, PruneReport(), DryRun.NO)
-                self._give_back()
-
-    def _delete(self, database: sqlite3.Connection, names: Any) -> None:
-        """Remove rows; their files go when that is committed."""
-        gone: list[str] = []
-        for name in names:
-            row = database.execute("SELECT file FROM entry WHERE id = ?", (name,)).fetchone()
-            if row is not None and row[0] is not None:
-                gone.append(row[0])
-            database.execute("DELETE FROM entry WHERE id = ?", (name,))
-            database.execute("DELETE FROM content WHERE id = ?", (name,))
-        self._connections.after_commit(lambda: self._unlink(gone))
-
-    def _prune(self, bounds: Bounds, report: PruneReport, dry_run: DryRun) -> None:
-        now = self._clock()
-        rows = self._all(
-            "planning",
-            "SELECT id, key, size, body_size, stored_at, used_at, expires_at FROM entry "
-            "ORDER BY used_at",
+        if self.max_bytes is not None and size > self.max_bytes * _LARGE:
+            self._prune(Bounds(max_bytes=self.max_bytes - size), PruneReport())
+        values = (
+            _id(encoded),
+            encoded,
+            _host(encoded),
+            size,
+            seal.size,
+            seal.stored_at,
+            seal.stored_at,
+            seal.expires_at,
+            seal.version if number else None,
+            data,
         )
-        total = sum(row[2] for row in rows)
-        doomed: list[int] = []
-        for row in rows:
-            entry = _info(row)
-            cause = None
-            if _is_past(entry.expires_at, now):
-                cause = Cause.EXPIRED
-            elif bounds.max_age is not None and now - entry.used_at > bounds.max_age:
-                cause = Cause.OVER_AGE
-            if cause is not None:
-                total -= entry.size
-                report.remove(entry, cause)
-                doomed.append(row[0])
-        gone = set(doomed)
-        for row in rows:
-            if row[0] in gone:
-                continue
-            entry = _info(row)
-            if bounds.max_bytes is not None and total > bounds.max_bytes:
-                total -= entry.size
-                report.remove(entry, Cause.OVER_SIZE)
-                doomed.append(row[0])
-            else:
-                report.keep(entry)
-        if dry_run is DryRun.YES:
-            return
-        for at in range(0, len(doomed), _BATCH):
-            with self._changing("pruning") as database:
-                self._delete(database, doomed[at : at + _BATCH])
+        if self._database.write("storing", _STORE, values, into=number) > _CHANGED_BY_STORING:
+            self._remove_gone()
+        self._unseen += size
+        if self._bounds and self._is_time(seal.stored_at):
+            # What can't be removed now is when the next one is stored.
+            with contextlib.suppress(StoreError):
+                self._keep_within()
 
-    def _sweep(self, report: PruneReport, dry_run: DryRun) -> None:
-        """Remove body files that no row names and nobody writes."""
-        root = os.path.join(self._tree.root, _BODIES)
-        named = {
-            file
-            for (file,) in self._all("listing", "SELECT file FROM entry WHERE file IS NOT NULL")
-        }
-        for folder in _folders(root):
-            with contextlib.suppress(OSError):
-                for name in os.listdir(folder):
-                    if name not in named:
-                        self._sweep_one(os.path.join(folder, name), report, dry_run)
-                if dry_run is DryRun.NO:
-                    os.rmdir(folder)
-                    report.directories += 1
+    def _is_time(self, now: float) -> bool:
+        """Tell whether to compare what is stored with the bounds."""
+        if self.max_bytes is not None and self._unseen > self.max_bytes / _STEPS:
+            return True
+        return self.max_age is not None and not (
+            0 <= now - self._aged_at < self.max_age / _AGES
+        )
 
-    def _sweep_one(self, path: str, report: PruneReport, dry_run: DryRun) -> None:
-        with contextlib.suppress(OSError):
-            fd = os.open(path, os.O_RDONLY | _NOFOLLOW)
-            try:
-                status = os.fstat(fd)
-                if is_held(fd) or self._is_named(os.path.basename(path)):
-                    return
-                if dry_run is DryRun.NO:
-                    os.unlink(path)
-            finally:
-                os.close(fd)
-            report.swept += 1
-            report.swept_bytes += status.st_size
+    def _keep_within(self) -> None:
+        self._unseen, self._aged_at = 0, self._clock()
+        total = self._database.one("counting", "SELECT bytes FROM total")
+        low = self.max_bytes
+        if low is not None and total is not None and total[0] > low:
+            low = int(low * _LOW)
+            self._usage.write()
+        self._prune(Bounds(max_bytes=low, max_age=self.max_age), PruneReport())
+
+    def _prune(
+        self, bounds: Bounds, report: PruneReport, progress: Progress | None = None
+    ) -> None:
+        """Remove rows in batches, so that others have their turn between them."""
+        now, more = self._clock(), True
+        while more:
+            with self._database.change("pruning") as database:
+                more = _remove_some(database, bounds, now, report)
+                report.kept, report.kept_bytes = database.execute(
+                    "SELECT entries, bytes FROM total"
+                ).fetchone()
+            self._remove_gone()
+            if progress is not None:
+                removed = report.removed.total()
+                progress(removed, None if more else removed)
+
+    def _remove_gone(self) -> None:
+        """Remove the body files that no row names any more."""
+        with contextlib.suppress(StoreError):
+            rows = self._database.rows("sweeping", "SELECT rowid, file FROM gone LIMIT 1000")
+            if rows:
+                number = self._database.number()
+                done = [(row,) for row, file in rows if self._bodies.unlink(number, file)]
+                with self._database.change("sweeping") as database:
+                    database.executemany("DELETE FROM gone WHERE rowid = ?", done)
 
     def _is_named(self, file: str) -> bool:
-        row = self._one("listing", "SELECT 1 FROM entry WHERE file = ?", (file,))
+        row = self._database.one("listing", "SELECT 1 FROM entry WHERE file = ?", (file,))
         return row is not None
 
-    def _verify(self, name: int) -> None:
-        row = self._one("verifying", "SELECT frame FROM content WHERE id = ?", (name,))
+    # Listing.
+
+    def _all_entries(self) -> Iterator[EntryInfo]:
+        return self._listing(None, None)
+
+    def _listing(self, order: Order | None, host: str | None) -> Iterator[EntryInfo]:
+        self._usage.write()
+        # In pages, each a short transaction: who reads the listing may take its time.
+        if order is None and host is None:
+            last = -(1 << 63)
+            while rows := self._database.rows(
+                "listing",
+                f"SELECT {_INFO} FROM entry WHERE rid > ? ORDER BY rid LIMIT ?",  # noqa: S608
+                (last, _BATCH),
+            ):
+                yield from map(_info, rows)
+                last = rows[-1][0]
+            return
+        column = "rid" if order is None else order.value
+        where, values = ("", ()) if host is None else ("WHERE host = ?", (host,))
+        rids = array("q")
+        rids.extend(
+            rid
+            for (rid,) in self._database.rows(
+                "listing",
+                f"SELECT rid FROM entry {where} ORDER BY {column}, rid",  # noqa: S608
+                values,
+            )
+        )
+        for at in range(0, len(rids), _BATCH):
+            page = rids[at : at + _BATCH]
+            marks = ", ".join("?" * len(page))
+            rows = self._database.rows(
+                "listing",
+                f"SELECT {_INFO} FROM entry WHERE rid IN ({marks})",  # noqa: S608
+                page,
+            )
+            found = {row[0]: row for row in rows}
+            yield from (_info(found[rid]) for rid in page if rid in found)
+
+    def _verify(self, rid: int) -> bool:
+        """Check one row and its body; False where it is gone by now."""
+        row = self._database.one("verifying", "SELECT frame, id FROM entry WHERE rid = ?", (rid,))
         if row is None:
-            msg = "the row has no content"
-            raise CorruptEntry(msg)
+            return False
         frame, body = _read(row[0])
-        if _id(frame.key) != name:
+        if _id(frames.encode_key(frame.key)) != row[1]:
             msg = "the row holds the entry of another key"
             raise CorruptEntry(msg)
-        source: InMemory | InFile | None = InMemory(body)
+        source: Any = InMemory(body)
         if frame.flags & BODY_ELSEWHERE:
-            source = self._open_body(frame)
+            source = self._bodies.open(self._database.number(), frame.version, frame.body_size)
         if source is None:
             msg = "the body file is missing"
             raise CorruptEntry(msg)
@@ -540,230 +579,102 @@ class SQLiteCache(SeparateBodyBaseCache):
             digest=frame.digest,
         ) as entry:
             entry.verify()
-
-    # Recency.
-
-    def _note(self, name: int, now: float) -> None:
-        """Remember that an entry was used, to be written down some time."""
-        with self._lock:
-            last = self._noted.get(name)
-            if last is not None and now - last < _RECENCY_STEP:
-                return
-            self._noted[name] = now
-            if len(self._noted) < _NOTED or self._writing is not None:
-                return
-            self._writing = threading.Thread(
-                target=self._write_behind, name="stillfresh-recency", daemon=True
-            )
-        with contextlib.suppress(RuntimeError):
-            self._writing.start()
-
-    def _write_behind(self) -> None:
-        try:
-            with contextlib.suppress(StoreError):
-                self._write_noted()
-        finally:
-            self._connections.close_mine()
-            self._writing = None
-
-    def _write_noted(self) -> None:
-        if self._noted and self._connections.exists():
-            with self._changing("noting use") as database:
-                self._flush(database)
-
-    def _flush(self, database: sqlite3.Connection) -> None:
-        with self._lock:
-            noted, self._noted = self._noted, {}
-        database.executemany(
-            "UPDATE entry SET used_at = max(used_at, ?) WHERE id = ?",
-            [(at, name) for name, at in noted.items()],
-        )
-
-    # Files.
-
-    def _body_path(self, file: str) -> str:
-        return os.path.join(self._tree.root, _BODIES, file[:2], file)
-
-    def _open_body(self, frame: Frame) -> InFile | None:
-        path = self._body_path(frame.version)
-        try:
-            fd = os.open(path, os.O_RDONLY | _NOFOLLOW | getattr(os, "O_NONBLOCK", 0))
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            msg = f"the body file can't be read: {error.strerror}"
-            raise CorruptEntry(msg) from error
-        status = os.fstat(fd)
-        source = InFile(fd, 0)
-        if not stat.S_ISREG(status.st_mode) or status.st_size != frame.body_size:
-            source.close()
-            msg = f"a body file of {status.st_size} bytes where {frame.body_size} were written"
-            raise CorruptEntry(msg)
-        return source
-
-    def _create_body(self, version: str) -> int:
-        path = self._body_path(version)
-        try:
-            self._tree.make_root()
-            for folder in (os.path.dirname(os.path.dirname(path)), os.path.dirname(path)):
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(folder, 0o700)
-                if stat.S_ISLNK(os.lstat(folder).st_mode):
-                    msg = f"{folder} is a link"
-                    raise CacheUnavailable(msg)
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NOFOLLOW, 0o600)
-        except OSError as error:
-            fail(error, "writing a body")
-        hold(fd)
-        return fd
-
-    def _unlink(self, files: list[str]) -> None:
-        for file in files:
-            with contextlib.suppress(OSError):
-                os.unlink(self._body_path(file))
-
-    # The database.
-
-    def _rows(self, order: Order, host: str | None) -> Iterator[tuple[Any, ...]]:
-        self._write_noted()
-        # In pages, each a short transaction: a listing may take its time.
-        column, where, last = order.value, "" if host is None else "AND host = :host", None
-        while True:
-            after = "" if last is None else f"AND ({column}, id) > (:value, :id)"
-            rows = self._all(
-                "listing",
-                "SELECT id, key, size, body_size, stored_at, used_at, expires_at, "  # noqa: S608
-                f"{column} FROM entry WHERE 1 {where} {after} ORDER BY {column}, id LIMIT 1000",
-                {"host": host, **({} if last is None else {"value": last[-1], "id": last[0]})},
-            )
-            if not rows:
-                return
-            for row in rows:
-                yield row[:-1]
-            last = rows[-1]
-
-    def _give_back(self) -> None:
-        """Return freed pages to the file system."""
-        with contextlib.suppress(StoreError):
-            self._all("giving back", "PRAGMA incremental_vacuum")
-
-    def _one(self, doing: str, query: str, values: Any = ()) -> tuple[Any, ...] | None:
-        """Return the first row of a query; None where there is none, or no database yet."""
-        row: tuple[Any, ...] | None
-        try:
-            with self._connections.used():
-                database = self._connections.present()
-                row = None if database is None else database.execute(query, values).fetchone()
-        except sqlite3.Error as error:
-            self._fail(error, doing)
-        except OSError as error:
-            fail(error, f"{doing} in {self._tree.root}")
-        return row
-
-    def _all(self, doing: str, query: str, values: Any = ()) -> list[tuple[Any, ...]]:
-        """Return all rows of a query."""
-        try:
-            with self._connections.used():
-                database = self._connections.present()
-                return [] if database is None else database.execute(query, values).fetchall()
-        except sqlite3.Error as error:
-            self._fail(error, doing)
-        except OSError as error:
-            fail(error, f"{doing} in {self._tree.root}")
-
-    @contextlib.contextmanager
-    def _changing(self, doing: str) -> Iterator[sqlite3.Connection]:
-        """Change the database, all of the block or nothing of it."""
-        try:
-            with self._connections.used(), self._connections.transaction() as database:
-                yield database
-        except sqlite3.Error as error:
-            self._fail(error, doing)
-        except OSError as error:
-            fail(error, f"{doing} in {self._tree.root}")
-
-    def _fail(self, error: sqlite3.Error, doing: str) -> NoReturn:
-        text = f"{doing} in {self._tree.root}: {error}"
-        if isinstance(error, sqlite3.OperationalError):
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            if code == sqlite3.SQLITE_FULL:
-                raise CacheFull(text) from error
-            if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-                msg = f"{text}: others had it for {self.timeout} s"
-                raise CacheUnavailable(msg) from error
-            if code not in {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT}:
-                msg = _UNUSABLE.format(root=self._tree.root, error=error)
-                raise CacheUnavailable(msg) from error
-        # Malformed, no database, or without the tables that it should have.
-        self._connections.set_aside()
-        msg = f"{text}; the database was set aside"
-        raise CorruptEntry(msg) from error
+        return True
 
 
 class _Sink:
-    """Writes one version: small bodies as a row, longer ones as a file."""
+    """Writes one version: a small body as part of its row, a longer one as a file."""
+
+    __slots__ = ("_cache", "_file", "_held", "_key", "_size", "_version")
 
     def __init__(self, cache: SQLiteCache, key: str, version: str) -> None:
         self._cache = cache
         self._key = key
         self._version = version
-        self._held = bytearray()
-        self._fd = -1
+        self._held = b""
         self._size = 0
+        self._file: BodySink | None = None
 
     def write(self, chunk: memoryview, /) -> None:
+        cache = self._cache
         self._size += len(chunk)
-        limit = self._cache.max_bytes
-        if limit is not None and self._size > limit:
-            msg = f"a body of over {limit} bytes in a cache of at most that"
+        if cache.max_bytes is not None and self._size > cache.max_bytes:
+            msg = f"a body of over {cache.max_bytes} bytes in a cache of at most that"
             raise CacheFull(msg)
-        try:
-            if self._fd < 0:
-                if len(self._held) + len(chunk) <= self._cache.inline_limit:
-                    self._held += chunk
-                    return
-                self._fd = self._cache._create_body(self._version)  # noqa: SLF001 - its own sink
-                write_all(self._fd, bytes(self._held))
-                self._held.clear()
-            write_all(self._fd, chunk)
-        except OSError as error:
-            fail(error, "writing a body")
+        if self._file is None:
+            if self._size <= cache.inline_limit:
+                self._held += chunk
+                return
+            number = cache._database.number(create=True)  # noqa: SLF001 - its own sink
+            self._file = cache._bodies.create(number, self._version)  # noqa: SLF001
+            held, self._held = self._held, b""
+            self._file.write(held)
+        self._file.write(chunk)
 
     def publish(self, seal: Seal) -> None:
-        file = self._version if self._fd >= 0 else None
-        if file is not None and os.fstat(self._fd).st_nlink == 0:
-            msg = "the body was removed while it was written"
-            raise CacheUnavailable(msg)
+        file = self._file
+        if file is None:
+            self._cache.publish(self._key, seal, self._held, None)
+            return
+        file.finish(durable=self._cache.durable)
         # Open, and so held, until a row names it.
-        self._cache._publish(self._key, seal, bytes(self._held), file)  # noqa: SLF001
-        self._let_go()
+        self._cache.publish(self._key, seal, b"", file.number)
+        file.close()
 
     def discard(self) -> None:
-        if self._fd >= 0:
-            self._cache._unlink([self._version])  # noqa: SLF001
-        self._let_go()
+        self._held = b""
+        if self._file is not None:
+            self._file.remove()
 
     def detach(self) -> None:
-        self._let_go()
-
-    def _let_go(self) -> None:
-        self._held.clear()
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            with contextlib.suppress(OSError):
-                os.close(fd)
+        self._held = b""
+        if self._file is not None:
+            self._file.close()
 
 
-_NOFOLLOW: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+def _remove_some(
+    database: sqlite3.Connection, bounds: Bounds, now: float, report: PruneReport
+) -> bool:
+    """Remove a batch of rows, and tell whether there may be more to remove."""
+    limits = {Cause.EXPIRED: now}
+    if bounds.max_age is not None:
+        limits[Cause.OVER_AGE] = now - bounds.max_age
+    if bounds.max_bytes is not None:
+        limits[Cause.OVER_SIZE] = float("inf")
+    for cause, limit in limits.items():
+        excess = 1
+        if cause is Cause.OVER_SIZE:
+            stored = database.execute("SELECT bytes FROM total").fetchone()[0]
+            excess = stored - (bounds.max_bytes or 0)
+        doomed: list[tuple[int]] = []
+        if excess > 0:
+            for rid, size in database.execute(_VICTIMS[cause], (limit, _BATCH)).fetchall():
+                if excess <= 0:
+                    break
+                if cause is Cause.OVER_SIZE:
+                    excess -= size
+                doomed.append((rid,))
+                report.removed[cause] += 1
+                report.removed_bytes += size
+        if doomed:
+            database.executemany("DELETE FROM entry WHERE rid = ?", doomed)
+            return True
+    return False
 
 
-def _id(key: str) -> int:
-    """Return the row of a key: 64 bits of its digest, as SQLite's integers have them."""
-    return int.from_bytes(xxhash.xxh3_64_digest(frames.encode_key(key)), "big", signed=True)
+def _id(key: bytes) -> int:
+    """Return the number of a key: 64 bits of its digest, as SQLite's integers have them."""
+    return xxhash.xxh3_64_intdigest(key) - _SIGN
 
 
-def _host(key: str) -> str:
-    return key.partition("://")[2].partition("/")[0] if "://" in key else ""
+def _host(key: bytes) -> str:
+    found = _AUTHORITY.match(key)
+    if found is None:
+        return ""
+    host = found[1]
+    if b"@" in host:
+        host = host.rpartition(b"@")[2]
+    return host.decode("ascii", "replace").lower()
 
 
 def _written(frame: Frame, body: bytes) -> bytes:
@@ -780,34 +691,20 @@ def _read(data: Any) -> tuple[Frame, bytes]:
     if type(data) is not bytes:
         msg = "the content is no blob"
         raise CorruptEntry(msg)
-    head = frames.parse_head(data)
-    if head.frame_size != len(data):
-        msg = f"{len(data)} bytes where the frame has {head.frame_size}"
-        raise CorruptEntry(msg)
-    frame = frames.decode(head, data, data[head.tail_at :])
-    return frame, data[frames.HEAD_SIZE : frames.HEAD_SIZE + frame.inline_size]
+    return frames.decode_whole(data)
 
 
 def _info(row: tuple[Any, ...]) -> EntryInfo:
-    name, key, size, body_size, stored_at, used_at, expires_at = row
-    return EntryInfo(
-        key.decode("utf-8", "surrogatepass"),
-        str(name),
-        size,
-        body_size,
-        stored_at,
-        used_at,
-        expires_at,
-    )
+    """Describe a row for a listing; of a damaged one as much as can be told."""
+    rid, key, size, body_size, stored_at, used_at, expires_at = row
+    name = None
+    with contextlib.suppress(AttributeError, UnicodeDecodeError):
+        name = key.decode("utf-8", "surrogatepass")
+    sizes = [one if isinstance(one, int) else 0 for one in (size, body_size)]
+    times = [one if isinstance(one, int | float) else 0.0 for one in (stored_at, used_at)]
+    ends = expires_at if isinstance(expires_at, int | float) else None
+    return EntryInfo(name, str(rid), *sizes, *times, ends)
 
 
 def _is_past(expires_at: float | None, now: float) -> bool:
     return expires_at is not None and expires_at <= now
-
-
-def _folders(root: str) -> list[str]:
-    try:
-        with os.scandir(root) as scan:
-            return [entry.path for entry in scan if entry.is_dir(follow_symlinks=False)]
-    except OSError:
-        return []

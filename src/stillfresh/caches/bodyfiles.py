@@ -1,0 +1,161 @@
+"""Body files beside a database: one folder for each database, one file for each body.
+
+A file's name is the version it belongs to. It is locked while it is written, and until a row names
+it; what nobody names and nobody locks was a killed writer's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from typing import TYPE_CHECKING, Final
+
+from stillfresh.caches.directory import create_held, fail, is_held, write_all
+from stillfresh.caches.entryfiles import InFile
+from stillfresh.caches.pruning import DryRun
+from stillfresh.errors import CacheUnavailable, CorruptEntry, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stillfresh.caches.directory import Directory
+    from stillfresh.caches.pruning import PruneReport
+
+_NAME: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
+
+
+class BodyFiles:
+    """The body files in one root, by the number of their database."""
+
+    def __init__(self, tree: Directory) -> None:
+        """Keep them in the root of `tree`."""
+        self._tree = tree
+
+    def open(self, number: int, version: str, size: int) -> InFile | None:
+        """Open a body; None where there is none.
+
+        Raises:
+            CorruptEntry: it can't be what was written.
+        """
+        try:
+            with self._tree.folder(_folder(number)) as folder:
+                fd, status = folder.open(version)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            msg = f"the body file can't be read: {error.strerror}"
+            raise CorruptEntry(msg) from error
+        source = InFile(fd, 0)
+        if status.st_size != size:
+            source.close()
+            msg = f"a body file of {status.st_size} bytes where {size} were written"
+            raise CorruptEntry(msg)
+        return source
+
+    def create(self, number: int, version: str) -> BodySink:
+        """Begin a body that nobody knows yet.
+
+        Raises:
+            StoreError: it can't be made.
+        """
+        try:
+            with self._tree.folder(_folder(number), create=True) as folder:
+                fd = create_held(lambda: folder.create(version))
+        except OSError as error:
+            fail(error, f"writing a body in {self._tree.root}")
+        return BodySink(self, number, version, fd)
+
+    def unlink(self, number: int, version: str) -> bool:
+        """Remove a body, and say whether it is gone."""
+        try:
+            with self._tree.folder(_folder(number)) as folder:
+                folder.unlink(version)
+        except FileNotFoundError:
+            return True
+        except (OSError, StoreError):
+            return False
+        return True
+
+    def sweep(
+        self, number: int, is_named: Callable[[str], bool], report: PruneReport, dry_run: DryRun
+    ) -> None:
+        """Remove bodies that no row names and nobody writes, and the folder if it is empty."""
+        with contextlib.suppress(OSError):
+            with self._tree.folder(_folder(number)) as folder:
+                for name in folder.names(_NAME):
+                    with contextlib.suppress(OSError):
+                        fd, status = folder.open(name)
+                        try:
+                            # In this order: a writer lets go when a row names it.
+                            if is_held(fd) or is_named(name):
+                                continue
+                            if dry_run is DryRun.NO:
+                                folder.unlink(name)
+                        finally:
+                            os.close(fd)
+                        report.swept += 1
+                        report.swept_bytes += status.st_size
+            if dry_run is DryRun.NO:
+                os.rmdir(os.path.join(self._tree.root, _folder(number)))
+                report.directories += 1
+
+
+class BodySink:
+    """Writes one body file.
+
+    Attributes:
+        number: of the database that it belongs to.
+    """
+
+    __slots__ = ("_fd", "_files", "_version", "number")
+
+    def __init__(self, files: BodyFiles, number: int, version: str, fd: int) -> None:
+        self.number = number
+        self._files = files
+        self._version = version
+        self._fd = fd
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append.
+
+        Raises:
+            StoreError: it can't be written.
+        """
+        try:
+            write_all(self._fd, data)
+        except OSError as error:
+            fail(error, "writing a body")
+
+    def finish(self, *, durable: bool) -> None:
+        """Make sure that all of it is there.
+
+        Raises:
+            StoreError: it isn't.
+        """
+        try:
+            if durable:
+                os.fsync(self._fd)
+            gone = os.fstat(self._fd).st_nlink == 0
+        except OSError as error:
+            fail(error, "writing a body")
+        if gone:
+            msg = "the body was removed while it was written"
+            raise CacheUnavailable(msg)
+
+    def remove(self) -> None:
+        """Leave no trace."""
+        if self._fd >= 0:
+            self._files.unlink(self.number, self._version)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+
+def _folder(number: int) -> str:
+    return f"bodies-{number}"

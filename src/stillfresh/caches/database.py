@@ -1,0 +1,612 @@
+"""One SQLite database, shared by threads and processes.
+
+Each thread has a connection of its own. Readers never wait (WAL). Writers of one process queue for
+their turn, and wait for those of others, but not for long.
+
+A database file is never replaced under its name: who has the old one open would then remove the
+new one's log. So its name has a number. What is damaged, or has been cleared, is followed by a
+database of the next number, made under another name and put in place as a whole; who has the old
+one open notices before its next statement, by a look at the root: nothing in there changes
+otherwise, but for SQLite's own files that come and go with the first and last connection.
+
+SQLite keeps what it knows of a file's locks in the process's memory, so a child that is forked
+while a connection is open believes in locks that it doesn't have. All are closed before a fork,
+when no thread is using one, and opened again where they are needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sqlite3
+import stat
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from stillfresh.caches import frames
+from stillfresh.caches.directory import fail
+from stillfresh.errors import CacheFull, CacheUnavailable, CorruptEntry, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from stillfresh.caches.directory import Directory
+
+_APPLICATION: Final = 0x5F5265  # says in the database whose it is
+_FORMAT: Final = 1
+# Rows are numbered as they come, so that new ones lie together; `id` is of the key. What is asked
+# about stands before the frame, which mostly lies on pages of its own. A change to an entry always
+# changes `total` as well, and nothing else, unless a body file has lost its row.
+_SCHEMA: Final = """
+CREATE TABLE entry (
+    rid INTEGER PRIMARY KEY,
+    id INTEGER NOT NULL UNIQUE,
+    key BLOB NOT NULL,
+    host TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    body_size INTEGER NOT NULL,
+    stored_at REAL NOT NULL,
+    used_at REAL NOT NULL,
+    expires_at REAL,
+    file TEXT,
+    frame BLOB NOT NULL
+);
+CREATE INDEX used ON entry (used_at);
+CREATE INDEX expiring ON entry (expires_at) WHERE expires_at IS NOT NULL;
+CREATE TABLE gone (file TEXT NOT NULL);
+CREATE TABLE total (
+    entries INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    hits INTEGER NOT NULL,
+    misses INTEGER NOT NULL,
+    served INTEGER NOT NULL
+);
+INSERT INTO total VALUES (0, 0, 0, 0, 0);
+CREATE TRIGGER added AFTER INSERT ON entry BEGIN
+    UPDATE total SET entries = entries + 1, bytes = bytes + new.size;
+END;
+CREATE TRIGGER replaced AFTER UPDATE OF size ON entry BEGIN
+    UPDATE total SET bytes = bytes + new.size - old.size;
+END;
+CREATE TRIGGER removed AFTER DELETE ON entry BEGIN
+    UPDATE total SET entries = entries - 1, bytes = bytes - old.size;
+END;
+CREATE TRIGGER left_behind AFTER UPDATE OF file ON entry WHEN old.file IS NOT NULL BEGIN
+    INSERT INTO gone VALUES (old.file);
+END;
+CREATE TRIGGER left_alone AFTER DELETE ON entry WHEN old.file IS NOT NULL BEGIN
+    INSERT INTO gone VALUES (old.file);
+END;
+"""
+_NAME: Final = re.compile(r"(cache|bodies)-(\d{1,9})(\.sqlite)?", re.ASCII)
+_UNDONE: Final = re.compile(r"cache-\d{1,9}\.sqlite\.[0-9a-f]{16}\.tmp(-.*)?", re.ASCII)
+_BESIDE: Final = ("", "-wal", "-shm", "-journal")
+# How long a fork waits for statements to end, in seconds: as long as a slow disk may take.
+_PATIENCE: Final = 10.0
+# A directory's time has steps of some milliseconds: what changes within one looks the same.
+_SETTLED_NS: Final = 100_000_000
+# The log is cut back to this size when it has been written into the database.
+_LOG_LIMIT: Final = 4 << 20
+# Where SQLite can't work it is for one of these, as on a disk of another machine's.
+_UNUSABLE: Final = frozenset(
+    {
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_NOLFS,
+        sqlite3.SQLITE_AUTH,
+        sqlite3.SQLITE_IOERR_LOCK,
+        sqlite3.SQLITE_IOERR_RDLOCK,
+        sqlite3.SQLITE_IOERR_SHMLOCK,
+        sqlite3.SQLITE_IOERR_SHMMAP,
+        sqlite3.SQLITE_IOERR_SHMOPEN,
+    }
+)
+_DAMAGED: Final = frozenset(
+    {
+        sqlite3.SQLITE_ERROR,  # a table or a column is missing
+        sqlite3.SQLITE_CONSTRAINT,  # an index and its table contradict each other
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_FORMAT,
+        sqlite3.SQLITE_IOERR_SHORT_READ,  # the log is shorter than it says
+        sqlite3.SQLITE_MISMATCH,
+        sqlite3.SQLITE_NOTADB,
+    }
+)
+
+
+class _Foreign(sqlite3.DatabaseError):
+    """What is in the database's place is another program's, or of another format."""
+
+
+class _Mine:
+    """What one thread has open."""
+
+    __slots__ = ("__weakref__", "busy", "connection", "cursor", "number")
+
+    def __init__(self) -> None:
+        self.busy = False
+        self.number = 0
+        self.connection: sqlite3.Connection | None = None
+        self.cursor: sqlite3.Cursor | None = None
+
+    def close(self) -> None:
+        connection, self.connection, self.cursor, self.number = self.connection, None, None, 0
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class _Threads(threading.local):
+    mine: _Mine | None = None
+
+
+class Database:
+    """Statements, each a transaction of its own, and transactions. Errors are `StoreError`s."""
+
+    def __init__(self, tree: Directory, timeout: float, *, durable: bool = False) -> None:
+        """Keep it in the root of `tree`, where it is made by the first change."""
+        self._tree = tree
+        self._timeout = timeout
+        self._durable = durable
+        # The root as it was when its names were last read, and the number found then.
+        self._look: tuple[int, int, int, int, int] | None = None
+        self._number = 0
+        self._closed = False
+        self._renew()
+        _every.add(self)
+
+    def _renew(self) -> None:
+        self._threads = _Threads()
+        self._all: weakref.WeakSet[_Mine] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._turn = threading.Lock()
+        self._forking = False
+        self._forked = threading.Event()
+
+    # Statements.
+
+    def one(self, doing: str, query: str, values: Sequence[object] = ()) -> Any:
+        """Return the first row of a query; None where there is none, or no database yet."""
+        mine = self._begin()
+        try:
+            if not self._is_there(mine):
+                return None
+            assert mine.cursor is not None  # noqa: S101 - as it is there
+            return mine.cursor.execute(query, values).fetchone()
+        except (sqlite3.Error, OSError) as error:
+            self._fail(error, doing, mine)
+        finally:
+            self._end(mine)
+
+    def rows(self, doing: str, query: str, values: Sequence[object] = ()) -> list[Any]:
+        """Return all rows of a query."""
+        mine = self._begin()
+        try:
+            if not self._is_there(mine):
+                return []
+            assert mine.cursor is not None  # noqa: S101 - as it is there
+            return mine.cursor.execute(query, values).fetchall()
+        except (sqlite3.Error, OSError) as error:
+            self._fail(error, doing, mine)
+        finally:
+            self._end(mine)
+
+    def write(
+        self, doing: str, statement: str, values: Sequence[object], *, into: int | None = None
+    ) -> int:
+        """Execute one statement, and return how many rows it changed, by its triggers too.
+
+        With a number to write `into`, it has still to be the present database's.
+        """
+        mine = self._begin()
+        try:
+            waited = self._wait_for_turn()
+            try:
+                connection = self._ready(mine)
+                if into is not None and mine.number != into:
+                    msg = "the database was begun anew meanwhile"
+                    raise CacheUnavailable(msg)
+                before = connection.total_changes
+                if waited:
+                    with self._patient(connection, waited):
+                        connection.execute(statement, values)
+                else:
+                    connection.execute(statement, values)
+                return connection.total_changes - before
+            finally:
+                self._turn.release()
+        except (sqlite3.Error, OSError) as error:
+            self._fail(error, doing, mine)
+        finally:
+            self._end(mine)
+
+    @contextlib.contextmanager
+    def change(self, doing: str) -> Iterator[sqlite3.Connection]:
+        """Change the database, all of the block or nothing of it."""
+        mine = self._begin()
+        try:
+            waited = self._wait_for_turn()
+            try:
+                connection = self._ready(mine)
+                patient = self._patient(connection, waited) if waited else contextlib.nullcontext()
+                with patient, _alone(connection):
+                    yield connection
+            finally:
+                self._turn.release()
+        except (sqlite3.Error, OSError) as error:
+            self._fail(error, doing, mine)
+        finally:
+            self._end(mine)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a database, or something in its place.
+
+        Raises:
+            StoreError: the root can't be trusted, or not be read.
+        """
+        return self.number() > 0
+
+    def number(self, *, create: bool = False) -> int:
+        """Return the number of the present database, 0 where there is none; or make one.
+
+        Raises:
+            StoreError: the root can't be trusted, or not be read; or nothing can be made.
+        """
+        try:
+            return (self._present() or self._make()) if create else self._present()
+        except (sqlite3.Error, OSError) as error:
+            self._fail(error, "looking", None)
+
+    def begin_anew(self) -> None:
+        """Go on with an empty database, in the place of the present one.
+
+        Raises:
+            StoreError: that can't be done.
+        """
+        try:
+            self._replace(self._present())
+        except (sqlite3.Error, OSError) as error:
+            self._fail(error, "clearing", None)
+
+    def sweep(self) -> int:
+        """Remove what is left of earlier databases, and of some that were never done; how many?"""
+        swept = 0
+        with contextlib.suppress(OSError, StoreError):
+            present = self._present()
+            for name in os.listdir(self._tree.root):
+                match = _NAME.match(name)
+                if match is None or (int(match[2]) >= present and not _UNDONE.fullmatch(name)):
+                    continue
+                swept += self._remove_bodies(name) if match[1] == "bodies" else self._remove(name)
+        return swept
+
+    def give_back(self) -> None:
+        """Return freed pages to the file system."""
+        while True:
+            with self.change("giving back") as database:
+                before = database.execute("PRAGMA freelist_count").fetchone()[0]
+                database.execute("PRAGMA incremental_vacuum(1000)").fetchall()
+                after = database.execute("PRAGMA freelist_count").fetchone()[0]
+            if not 0 < after < before:
+                break
+        self.rows("giving back", "PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def close_mine(self) -> None:
+        """Close this thread's connection."""
+        mine = self._threads.mine
+        if mine is not None:
+            mine.close()
+
+    def close(self) -> None:
+        """Close every connection of this process that isn't just used; those close behind that."""
+        self._closed = True
+        for mine in list(self._all):
+            if not mine.busy:
+                mine.close()
+
+    # Whose turn it is.
+
+    def _begin(self) -> _Mine:
+        """Show that this thread uses its connection, so that a fork waits for it."""
+        mine = self._threads.mine
+        if mine is None:
+            mine = self._threads.mine = _Mine()
+            with self._lock:
+                self._all.add(mine)
+        # In this order, and in the other before a fork: one of both sees the other.
+        mine.busy = True
+        while self._forking:
+            mine.busy = False
+            self._forked.wait(_PATIENCE)
+            mine.busy = True
+        return mine
+
+    def _end(self, mine: _Mine) -> None:
+        mine.busy = False
+        if self._closed:
+            mine.close()
+
+    def _wait_for_turn(self) -> float:
+        """Wait for the other threads, which is fairer than SQLite's trying again; how long?"""
+        if self._turn.acquire(blocking=False):
+            return 0.0
+        before = time.monotonic()
+        if not self._turn.acquire(timeout=self._timeout):
+            msg = f"the database in {self._tree.root} is locked: others had it for {self._timeout} s"
+            raise CacheUnavailable(msg)
+        return time.monotonic() - before
+
+    @contextlib.contextmanager
+    def _patient(self, connection: sqlite3.Connection, waited: float) -> Iterator[None]:
+        """Wait for other processes no longer than what is left of the time."""
+        left = max(0, int((self._timeout - waited) * 1000))
+        connection.execute(f"PRAGMA busy_timeout = {left}")
+        try:
+            yield
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {int(self._timeout * 1000)}")
+
+    def before_fork(self) -> None:
+        """Wait until no connection is used, a moment at most, and close all."""
+        self._forked.clear()
+        self._forking = True
+        own, until = self._threads.mine, time.monotonic() + _PATIENCE
+        for mine in list(self._all):
+            while mine.busy and mine is not own and time.monotonic() < until:
+                time.sleep(0.001)
+            if not mine.busy:
+                mine.close()
+
+    def after_fork(self) -> None:
+        """Let others go on."""
+        self._forking = False
+        self._forked.set()
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew: the other threads are not here, and what they have open is not ours."""
+        _never_closed.extend(mine for mine in self._all if mine.connection is not None)
+        self._renew()
+
+    # Which database.
+
+    def _is_there(self, mine: _Mine) -> bool:
+        """Make sure of this thread's connection to the present database, if there is one."""
+        number = self._present()
+        if number != mine.number:
+            mine.close()
+            if number:
+                self._connect(mine, number)
+        return number > 0
+
+    def _ready(self, mine: _Mine) -> sqlite3.Connection:
+        """Return this thread's connection; make the database if there is none."""
+        number = self._present() or self._make()
+        if number != mine.number or mine.connection is None:
+            mine.close()
+            return self._connect(mine, number)
+        return mine.connection
+
+    def _present(self) -> int:
+        """Return the number of the present database, or 0."""
+        status = self._tree.look()
+        if status is None:
+            self._look, self._number = None, 0
+            return 0
+        changed = status.st_mtime_ns
+        look = (status.st_ino, status.st_dev, status.st_mode, status.st_uid, changed)
+        if look == self._look:
+            return self._number
+        self._look = None
+        number = self._number = self._highest()
+        if time.time_ns() - changed > _SETTLED_NS:
+            self._look = look
+        return number
+
+    def _highest(self) -> int:
+        """Look which numbers are there; whatever has one counts, so that nothing is in the way."""
+        highest = 0
+        for name in os.listdir(self._tree.root):
+            match = _NAME.fullmatch(name)
+            if match is not None and match[1] == "cache" and match[3]:
+                highest = max(highest, int(match[2]))
+        return highest
+
+    def _path(self, number: int) -> str:
+        return os.path.join(self._tree.root, f"cache-{number}.sqlite")
+
+    def _connect(self, mine: _Mine, number: int) -> sqlite3.Connection:
+        path, mine.number = self._path(number), number
+        # What is no file was put there by somebody, and a link leads out of here.
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            msg = f"{path} is no file"
+            raise _Foreign(msg)
+        connection = mine.connection = sqlite3.connect(
+            path, timeout=self._timeout, isolation_level=None, check_same_thread=False
+        )
+        mine.cursor = connection.cursor()
+        try:
+            connection.execute("PRAGMA trusted_schema = OFF")
+            connection.execute("PRAGMA cell_size_check = ON")
+            connection.execute("PRAGMA temp_store = MEMORY")
+            connection.execute(f"PRAGMA journal_size_limit = {_LOG_LIMIT}")
+            connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
+            if _marks(connection) != (_APPLICATION, _FORMAT):
+                msg = "a database of another program, or of another format"
+                raise _Foreign(msg)
+        except BaseException:
+            mine.close()
+            mine.number = number
+            raise
+        return connection
+
+    def _make(self) -> int:
+        """Make the first database, or find that somebody was quicker."""
+        self._tree.make_root()
+        return self._follow(0)
+
+    def _replace(self, number: int, *, remove: bool = True) -> None:
+        """Have `number` followed by an empty database, and remove it if it is ours."""
+        if not number:
+            return
+        with self._lock:
+            self._follow(number)
+        if remove:
+            for suffix in _BESIDE:
+                self._remove(f"cache-{number}.sqlite{suffix}")
+        self._remove_bodies(f"bodies-{number}")
+
+    def _follow(self, number: int) -> int:
+        """Make the database after `number`, all of it under a name that nobody knows."""
+        highest = self._highest()
+        if highest > number:
+            return highest
+        number += 1
+        temporary = f"{self._path(number)}.{frames.new_version()}.tmp"
+        try:
+            os.close(self._tree.open_beside(os.path.basename(temporary), os.O_RDWR | os.O_EXCL))
+            _create(temporary)
+            try:
+                os.link(temporary, self._path(number), follow_symlinks=False)
+            except FileExistsError:
+                pass
+            except (OSError, NotImplementedError):
+                # No links here: then two who begin at once may lose what one of them has stored.
+                if not os.path.lexists(self._path(number)):
+                    os.rename(temporary, self._path(number))
+        finally:
+            for suffix in _BESIDE:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary + suffix)
+        self._look, self._number = None, number
+        return number
+
+    def _remove(self, name: str) -> int:
+        """Remove a file of a database that isn't the present one, unless it may be a stranger's."""
+        path = os.path.join(self._tree.root, name)
+        with contextlib.suppress(OSError):
+            if self._tree.is_ours() or not name.endswith(".sqlite") or _is_marked(path):
+                os.unlink(path)
+                return 1
+        return 0
+
+    def _remove_bodies(self, name: str) -> int:
+        """Remove the body files of a database that isn't the present one, and their folder."""
+        removed = 0
+        with contextlib.suppress(OSError, StoreError):
+            with self._tree.folder(name) as folder:
+                for file in folder.names():
+                    removed += folder.unlink(file)
+            os.rmdir(os.path.join(self._tree.root, name))
+        return removed
+
+    def _fail(self, error: Exception, doing: str, mine: _Mine | None) -> NoReturn:
+        """Say in our words what went wrong, and go on with another database if this one is bad."""
+        self._look = None
+        if isinstance(error, OSError):
+            fail(error, f"{doing} in {self._tree.root}")
+        text = f"{doing} in {self._tree.root}: {error}"
+        extended = getattr(error, "sqlite_errorcode", -1)
+        codes = {extended, extended & 0xFF}
+        if sqlite3.SQLITE_FULL in codes:
+            raise CacheFull(text) from error
+        if codes & {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            msg = f"{text}: others had it for {self._timeout} s"
+            raise CacheUnavailable(msg) from error
+        if codes & _UNUSABLE:
+            msg = f"{text}: SQLite can't work here; FileCache or SeparateBodyFileCache may"
+            raise CacheUnavailable(msg) from error
+        number = 0
+        if mine is not None:
+            number = mine.number
+            mine.close()
+        foreign = isinstance(error, _Foreign)
+        if number and (foreign or codes & _DAMAGED):
+            with contextlib.suppress(sqlite3.Error, OSError, StoreError):
+                self._replace(number, remove=not foreign)
+            msg = f"{text}; begun anew"
+            raise CorruptEntry(msg) from error
+        raise CacheUnavailable(text) from error
+
+
+def _create(path: str) -> None:
+    """Make a database of ours in an empty file that nobody else knows."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        # It is nothing yet that could be lost.
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+            msg = f"{path}: SQLite can't work here; FileCache or SeparateBodyFileCache may"
+            raise CacheUnavailable(msg)
+        connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+        connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+        connection.execute(f"PRAGMA user_version = {_FORMAT}")
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
+def _alone(connection: sqlite3.Connection) -> Iterator[None]:
+    """Be the only writer for the block, all of which is done or nothing."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _marks(connection: sqlite3.Connection) -> tuple[int, int]:
+    application: int = connection.execute("PRAGMA application_id").fetchone()[0]
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return application, version
+
+
+def _is_marked(path: str) -> bool:
+    """Tell whether a database that nobody of this process has open is ours, by its header."""
+    with open(path, "rb") as file:
+        return file.read(72)[68:] == _APPLICATION.to_bytes(4, "big")
+
+
+_every: weakref.WeakSet[Database] = weakref.WeakSet()
+# The caches that a fork has closed: what is made meanwhile has nothing open.
+_closed: list[Database] = []
+# What a child has of its parent's: closing it would tell SQLite of locks that are the parent's.
+_never_closed: list[_Mine] = []
+
+
+def _before_fork() -> None:
+    _closed[:] = list(_every)
+    for database in _closed:
+        database.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for database in _closed:
+        database.after_fork()
+    _closed.clear()
+
+
+def _after_fork_in_child() -> None:
+    for database in _closed:
+        database.after_fork_in_child()
+    _closed.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

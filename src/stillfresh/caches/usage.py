@@ -1,0 +1,87 @@
+"""Which rows of a database were used, and how often: noted in memory, written down in batches.
+
+A hit writes nothing. A row's last use is only noted when what is written there is an hour old.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import TYPE_CHECKING, Final
+
+from stillfresh.errors import StoreError
+
+if TYPE_CHECKING:
+    from stillfresh.caches.database import Database
+
+# The last use of an entry is written once in this many seconds.
+_STEP: Final = 3600.0
+# A thread writes it down after this many entries, or look-ups.
+_ENTRIES: Final = 1000
+_LOOKUPS: Final = 20_000
+
+
+class Usage:
+    """What one process has used of a database, and not yet written down."""
+
+    def __init__(self, database: Database) -> None:
+        """Begin; what is noted goes to `database`."""
+        self._database = database
+        self._lock = threading.Lock()
+        self._writer: threading.Thread | None = None
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._used: dict[int, float] = {}
+        self._hits = self._misses = self._served = 0
+
+    def hit(self, name: int, used_at: float, size: int, now: float) -> None:
+        """Note that an entry was found, whose last use is written as `used_at`."""
+        self._hits += 1
+        self._served += size
+        if not 0 <= now - used_at < _STEP:
+            self._used[name] = now
+        if len(self._used) >= _ENTRIES or self._hits >= _LOOKUPS:
+            self._write_behind()
+
+    def miss(self) -> None:
+        """Note that none was found."""
+        self._misses += 1
+
+    def write(self) -> None:
+        """Write down what was noted.
+
+        Raises:
+            StoreError: that can't be done.
+        """
+        if not (self._used or self._hits or self._misses) or not self._database.exists:
+            return
+        with self._lock:
+            used, counts = self._used, (self._hits, self._misses, self._served)
+            self.forget()
+        with self._database.change("noting use") as database:
+            database.executemany(
+                "UPDATE entry SET used_at = ? WHERE id = ?",
+                [(at, name) for name, at in used.items()],
+            )
+            database.execute(
+                "UPDATE total SET hits = hits + ?, misses = misses + ?, served = served + ?", counts
+            )
+
+    def _write_behind(self) -> None:
+        with self._lock:
+            if self._writer is not None and self._writer.is_alive():
+                return
+            self._writer = threading.Thread(
+                target=self._write_in_thread, name="stillfresh-usage", daemon=True
+            )
+        with contextlib.suppress(RuntimeError):
+            self._writer.start()
+
+    def _write_in_thread(self) -> None:
+        try:
+            with contextlib.suppress(StoreError):
+                self.write()
+        finally:
+            self._database.close_mine()
