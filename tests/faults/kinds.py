@@ -41,6 +41,11 @@ class Kind:
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def holds_files_open(self) -> bool:
+        """Whether it goes on with what it has open, whatever becomes of names and modes."""
+        return self.keeps is Keeps.IN_A_DATABASE
+
     def __call__(self, place: Path, **settings: Any) -> BaseCache:
         return self.make(place, **settings)
 

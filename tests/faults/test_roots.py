@@ -244,20 +244,25 @@ def test_what_becomes_of_a_root(
     kind: Kind, way: type[Way], trouble: Trouble, place: Path, effort: Effort, tally: Tally
 ) -> None:
     tally.expect_no("wrong", "lost", "exceptions", "not told", "not recovered")
+    # Whether it is known what can be done all the same.
+    known = trouble.forgets or not kind.holds_files_open
+    if not known and trouble.needs_disk:
+        pytest.skip("a disk can't become read-only while a database on it is open")
 
     def use(user: Way, number: int) -> None:
         """Load and store while there is trouble."""
         for key in KEYS:
             found = judge(tally, user, key)
-            kept = number - 1 if trouble.keeps else None
-            tally.blame_unless(found == kept, "lost", f"{key}: {found} instead of {kept}")
+            kept = {number - 1 if trouble.keeps else None} if known else {number - 1, None}
+            tally.blame_unless(found in kept, "lost", f"{key}: {found} instead of {kept}")
         for key, size in KEYS.items():
             value = value_of(key, number, size)
             met = manages(tally, user, user.store, key, value)
-            tally.blame_unless(met == trouble.stores, "not told", f"{key} stored: {met}")
+            told = met == trouble.stores or not known
+            tally.blame_unless(told, "not told", f"{key} stored: {met}")
             found = judge(tally, user, key)
-            wanted = number if met else kept
-            tally.blame_unless(found == wanted, "lost", f"{key}: {found} instead of {wanted}")
+            wanted = {number} if met else kept
+            tally.blame_unless(found in wanted, "lost", f"{key}: {found} instead of {wanted}")
             manages(tally, user, user.refresh, key, number)
             manages(tally, user, user.remove, "another")
         for look in (lambda: list(user.cache.entries()), user.cache.stats, user.cache.verify):
@@ -275,7 +280,7 @@ def test_what_becomes_of_a_root(
                 use(user, number + 1)
             for key, size in KEYS.items():
                 found = judge(tally, user, key)
-                if not (trouble.forgets or trouble.stores):
+                if known and not (trouble.forgets or trouble.stores):
                     tally.blame_unless(found == number, "lost", f"{key}: {found} after that")
                 user.store(key, value_of(key, number + 2, size))
                 found = judge(tally, user, key)
@@ -326,6 +331,9 @@ def test_what_becomes_of_the_root_of_a_session(
 ) -> None:
     tally.expect_no("wrong", "lost", "exceptions", "not told", "not recovered")
     urls = pages(origin, len(SIZES))
+    known = trouble.forgets or not kind.holds_files_open
+    if not known and trouble.needs_disk:
+        pytest.skip("a disk can't become read-only while a database on it is open")
 
     def job() -> Tally:
         trouble.prepare(place.parent)
@@ -339,12 +347,14 @@ def test_what_becomes_of_the_root_of_a_session(
                 visitor.failures()
                 for url in urls * 2:
                     from_cache = visitor.visit(tally, url)
-                    tally.blame_unless(from_cache or not trouble.keeps, "lost", url)
+                    kept = trouble.keeps and known
+                    tally.blame_unless(from_cache or not kept, "lost", url)
                 clock.advance(2000)
                 for url in urls:
                     visitor.visit(tally, url)
                 told = visitor.failures()
-                tally.blame_unless(told > 0 or trouble.stores, "not told", trouble)
+                expected = known and not trouble.stores
+                tally.blame_unless(told > 0 or not expected, "not told", trouble)
             for url in urls:
                 visitor.visit(tally, url)
             for url in urls:

@@ -7,14 +7,15 @@ it; what nobody names and nobody locks was a killed writer's.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-import re
 from typing import TYPE_CHECKING, Final
 
+from stillfresh.caches.database import BODY_NAME
 from stillfresh.caches.directory import create_held, fail, is_held, write_all
 from stillfresh.caches.entryfiles import InFile
 from stillfresh.caches.pruning import DryRun
-from stillfresh.errors import CacheUnavailable, CorruptEntry, StoreError
+from stillfresh.errors import CorruptEntry, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from stillfresh.caches.directory import Directory
     from stillfresh.caches.pruning import PruneReport
 
-_NAME: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
+_TRIES: Final = 5
 
 
 class BodyFiles:
@@ -59,12 +60,17 @@ class BodyFiles:
         Raises:
             StoreError: it can't be made.
         """
-        try:
-            with self._tree.folder(_folder(number), create=True) as folder:
-                fd = create_held(lambda: folder.create(version))
-        except OSError as error:
-            fail(error, f"writing a body in {self._tree.root}")
-        return BodySink(self, number, version, fd)
+        for attempt in range(_TRIES):
+            try:
+                with self._tree.folder(_folder(number), create=True) as folder:
+                    fd = create_held(functools.partial(folder.create, version))
+            except OSError as error:
+                # Somebody may remove the folder before there is something in it.
+                if attempt == _TRIES - 1 or not isinstance(error, FileNotFoundError):
+                    fail(error, f"writing a body in {self._tree.root}")
+            else:
+                return BodySink(self, number, version, fd)
+        raise AssertionError  # pragma: no cover - the loop returns or raises
 
     def unlink(self, number: int, version: str) -> bool:
         """Remove a body, and say whether it is gone."""
@@ -83,7 +89,7 @@ class BodyFiles:
         """Remove bodies that no row names and nobody writes, and the folder if it is empty."""
         with contextlib.suppress(OSError):
             with self._tree.folder(_folder(number)) as folder:
-                for name in folder.names(_NAME):
+                for name in folder.names(BODY_NAME):
                     with contextlib.suppress(OSError):
                         fd, status = folder.open(name)
                         try:
@@ -127,21 +133,18 @@ class BodySink:
         except OSError as error:
             fail(error, "writing a body")
 
-    def finish(self, *, durable: bool) -> None:
-        """Make sure that all of it is there.
+    def finish(self, *, durable: bool) -> bool:
+        """Tell whether it is still there, all of it, and on the disk if it is to be `durable`.
 
         Raises:
-            StoreError: it isn't.
+            StoreError: it can't be written.
         """
         try:
             if durable:
                 os.fsync(self._fd)
-            gone = os.fstat(self._fd).st_nlink == 0
+            return os.fstat(self._fd).st_nlink > 0
         except OSError as error:
             fail(error, "writing a body")
-        if gone:
-            msg = "the body was removed while it was written"
-            raise CacheUnavailable(msg)
 
     def remove(self) -> None:
         """Leave no trace."""

@@ -25,13 +25,14 @@ import threading
 import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final, NoReturn
+from urllib.parse import quote
 
 from stillfresh.caches import frames
-from stillfresh.caches.directory import fail
+from stillfresh.caches.directory import fail, hold, is_held
 from stillfresh.errors import CacheFull, CacheUnavailable, CorruptEntry, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from stillfresh.caches.directory import Directory
 
@@ -55,6 +56,7 @@ CREATE TABLE entry (
     frame BLOB NOT NULL
 );
 CREATE INDEX used ON entry (used_at);
+CREATE INDEX filed ON entry (file) WHERE file IS NOT NULL;
 CREATE INDEX expiring ON entry (expires_at) WHERE expires_at IS NOT NULL;
 CREATE TABLE gone (file TEXT NOT NULL);
 CREATE TABLE total (
@@ -81,11 +83,14 @@ CREATE TRIGGER left_alone AFTER DELETE ON entry WHEN old.file IS NOT NULL BEGIN
     INSERT INTO gone VALUES (old.file);
 END;
 """
+BODY_NAME: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _NAME: Final = re.compile(r"(cache|bodies)-(\d{1,9})(\.sqlite)?", re.ASCII)
-_UNDONE: Final = re.compile(r"cache-\d{1,9}\.sqlite\.[0-9a-f]{16}\.tmp(-.*)?", re.ASCII)
+_UNDONE: Final = re.compile(r"(cache-\d{1,9}\.sqlite\.[0-9a-f]{16}\.tmp)(-.*)?", re.ASCII)
 _BESIDE: Final = ("", "-wal", "-shm", "-journal")
 # How long a fork waits for statements to end, in seconds: as long as a slow disk may take.
 _PATIENCE: Final = 10.0
+# How often to look for a database that others begin anew meanwhile.
+_TRIES: Final = 16
 # A directory's time has steps of some milliseconds: what changes within one looks the same.
 _SETTLED_NS: Final = 100_000_000
 # The log is cut back to this size when it has been written into the database.
@@ -108,7 +113,6 @@ _UNUSABLE: Final = frozenset(
 )
 _DAMAGED: Final = frozenset(
     {
-        sqlite3.SQLITE_ERROR,  # a table or a column is missing
         sqlite3.SQLITE_CONSTRAINT,  # an index and its table contradict each other
         sqlite3.SQLITE_CORRUPT,
         sqlite3.SQLITE_FORMAT,
@@ -204,16 +208,15 @@ class Database:
     ) -> int:
         """Execute one statement, and return how many rows it changed, by its triggers too.
 
-        With a number to write `into`, it has still to be the present database's.
+        With a number to write `into`, nothing is done if that isn't the present database's.
         """
         mine = self._begin()
         try:
-            waited = self._wait_for_turn()
+            waited = self._wait_for_turn(mine)
             try:
                 connection = self._ready(mine)
                 if into is not None and mine.number != into:
-                    msg = "the database was begun anew meanwhile"
-                    raise CacheUnavailable(msg)
+                    return 0
                 before = connection.total_changes
                 if waited:
                     with self._patient(connection, waited):
@@ -233,7 +236,7 @@ class Database:
         """Change the database, all of the block or nothing of it."""
         mine = self._begin()
         try:
-            waited = self._wait_for_turn()
+            waited = self._wait_for_turn(mine)
             try:
                 connection = self._ready(mine)
                 patient = self._patient(connection, waited) if waited else contextlib.nullcontext()
@@ -283,10 +286,12 @@ class Database:
         with contextlib.suppress(OSError, StoreError):
             present = self._present()
             for name in os.listdir(self._tree.root):
-                match = _NAME.match(name)
-                if match is None or (int(match[2]) >= present and not _UNDONE.fullmatch(name)):
-                    continue
-                swept += self._remove_bodies(name) if match[1] == "bodies" else self._remove(name)
+                match, undone = _NAME.match(name), _UNDONE.fullmatch(name)
+                if undone is not None:
+                    swept += self._is_given_up(undone[1]) and self._remove(name)
+                elif match is not None and int(match[2]) < present:
+                    bodies = match[1] == "bodies"
+                    swept += self._remove_bodies(name) if bodies else self._remove(name)
         return swept
 
     def give_back(self) -> None:
@@ -335,12 +340,15 @@ class Database:
         if self._closed:
             mine.close()
 
-    def _wait_for_turn(self) -> float:
+    def _wait_for_turn(self, mine: _Mine) -> float:
         """Wait for the other threads, which is fairer than SQLite's trying again; how long?"""
         if self._turn.acquire(blocking=False):
             return 0.0
         before = time.monotonic()
-        if not self._turn.acquire(timeout=self._timeout):
+        # Where none is at work, a signal has kept one from giving it back.
+        if not self._turn.acquire(timeout=self._timeout) and any(
+            other.busy for other in list(self._all) if other is not mine
+        ):
             msg = f"the database in {self._tree.root} is locked: others had it for {self._timeout} s"
             raise CacheUnavailable(msg)
         return time.monotonic() - before
@@ -381,19 +389,41 @@ class Database:
     def _is_there(self, mine: _Mine) -> bool:
         """Make sure of this thread's connection to the present database, if there is one."""
         number = self._present()
-        if number != mine.number:
+        if number == 0:
             mine.close()
-            if number:
-                self._connect(mine, number)
+        elif number != mine.number:
+            number = self._connect(mine, self._present)
         return number > 0
 
     def _ready(self, mine: _Mine) -> sqlite3.Connection:
         """Return this thread's connection; make the database if there is none."""
-        number = self._present() or self._make()
+        number = self._present()
         if number != mine.number or mine.connection is None:
-            mine.close()
-            return self._connect(mine, number)
+            self._connect(mine, lambda: self._present() or self._make())
+            assert mine.connection is not None  # noqa: S101 - as there is one
+        # A signal may have come between a transaction and its end.
+        _end_transaction(mine.connection)
         return mine.connection
+
+    def _connect(self, mine: _Mine, find: Callable[[], int]) -> int:
+        """Connect to the database that `find` finds, and return its number; 0 where there is none.
+
+        Somebody may begin anew between the one and the other, and so it is tried again.
+        """
+        for attempt in range(_TRIES):
+            mine.close()
+            number = find()
+            if not number:
+                break
+            try:
+                self._connect_to(mine, number)
+            except (sqlite3.OperationalError, FileNotFoundError):
+                if attempt == _TRIES - 1 or os.path.lexists(self._path(number)):
+                    raise
+                self._look = None
+            else:
+                break
+        return number
 
     def _present(self) -> int:
         """Return the number of the present database, or 0."""
@@ -423,14 +453,19 @@ class Database:
     def _path(self, number: int) -> str:
         return os.path.join(self._tree.root, f"cache-{number}.sqlite")
 
-    def _connect(self, mine: _Mine, number: int) -> sqlite3.Connection:
+    def _connect_to(self, mine: _Mine, number: int) -> None:
         path, mine.number = self._path(number), number
         # What is no file was put there by somebody, and a link leads out of here.
-        if not stat.S_ISREG(os.lstat(path).st_mode):
-            msg = f"{path} is no file"
-            raise _Foreign(msg)
+        for suffix in ("", "-wal", "-shm"):
+            if not _is_file(path + suffix, missing=suffix != ""):
+                msg = f"{path}{suffix} is no file"
+                raise _Foreign(msg)
         connection = mine.connection = sqlite3.connect(
-            path, timeout=self._timeout, isolation_level=None, check_same_thread=False
+            f"file:{quote(path)}?mode=rw",
+            uri=True,
+            timeout=self._timeout,
+            isolation_level=None,
+            check_same_thread=False,
         )
         mine.cursor = connection.cursor()
         try:
@@ -446,7 +481,6 @@ class Database:
             mine.close()
             mine.number = number
             raise
-        return connection
 
     def _make(self) -> int:
         """Make the first database, or find that somebody was quicker."""
@@ -471,8 +505,10 @@ class Database:
             return highest
         number += 1
         temporary = f"{self._path(number)}.{frames.new_version()}.tmp"
+        # Held, so that nobody takes it for a killed process's.
+        fd = self._tree.open_beside(os.path.basename(temporary), os.O_RDWR | os.O_EXCL)
         try:
-            os.close(self._tree.open_beside(os.path.basename(temporary), os.O_RDWR | os.O_EXCL))
+            hold(fd)
             _create(temporary)
             try:
                 os.link(temporary, self._path(number), follow_symlinks=False)
@@ -486,8 +522,20 @@ class Database:
             for suffix in _BESIDE:
                 with contextlib.suppress(OSError):
                     os.unlink(temporary + suffix)
+            os.close(fd)
         self._look, self._number = None, number
         return number
+
+    def _is_given_up(self, name: str) -> bool:
+        """Tell whether who began a database has died."""
+        try:
+            fd = os.open(os.path.join(self._tree.root, name), os.O_RDONLY)
+        except FileNotFoundError:
+            return True
+        try:
+            return not is_held(fd)
+        finally:
+            os.close(fd)
 
     def _remove(self, name: str) -> int:
         """Remove a file of a database that isn't the present one, unless it may be a stranger's."""
@@ -503,14 +551,18 @@ class Database:
         removed = 0
         with contextlib.suppress(OSError, StoreError):
             with self._tree.folder(name) as folder:
-                for file in folder.names():
+                for file in folder.names(BODY_NAME):
                     removed += folder.unlink(file)
             os.rmdir(os.path.join(self._tree.root, name))
         return removed
 
     def _fail(self, error: Exception, doing: str, mine: _Mine | None) -> NoReturn:
         """Say in our words what went wrong, and go on with another database if this one is bad."""
-        self._look = None
+        self._look, number = None, 0
+        if mine is not None:
+            number = mine.number
+            if mine.connection is None:
+                mine.number = 0
         if isinstance(error, OSError):
             fail(error, f"{doing} in {self._tree.root}")
         text = f"{doing} in {self._tree.root}: {error}"
@@ -524,12 +576,10 @@ class Database:
         if codes & _UNUSABLE:
             msg = f"{text}: SQLite can't work here; FileCache or SeparateBodyFileCache may"
             raise CacheUnavailable(msg) from error
-        number = 0
         if mine is not None:
-            number = mine.number
             mine.close()
         foreign = isinstance(error, _Foreign)
-        if number and (foreign or codes & _DAMAGED):
+        if number and (foreign or codes & _DAMAGED or str(error).startswith("no such")):
             with contextlib.suppress(sqlite3.Error, OSError, StoreError):
                 self._replace(number, remove=not foreign)
             msg = f"{text}; begun anew"
@@ -557,13 +607,27 @@ def _create(path: str) -> None:
 @contextlib.contextmanager
 def _alone(connection: sqlite3.Connection) -> Iterator[None]:
     """Be the only writer for the block, all of which is done or nothing."""
-    connection.execute("BEGIN IMMEDIATE")
     try:
+        connection.execute("BEGIN IMMEDIATE")
         yield
         connection.execute("COMMIT")
     except BaseException:
+        _end_transaction(connection)
+        raise
+
+
+def _end_transaction(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
         with contextlib.suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
+
+
+def _is_file(path: str, *, missing: bool) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        if missing:
+            return True
         raise
 
 

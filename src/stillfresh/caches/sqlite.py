@@ -49,7 +49,7 @@ from stillfresh.caches.pruning import (
     VerifyReport,
 )
 from stillfresh.caches.usage import Usage
-from stillfresh.errors import BodyLost, CacheFull, CorruptEntry, StoreError
+from stillfresh.errors import BodyLost, CacheFull, CacheUnavailable, CorruptEntry, StoreError
 
 if TYPE_CHECKING:
     import sqlite3
@@ -169,7 +169,7 @@ class SQLiteCache(SeparateBodyBaseCache):
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the settings; what is open stays here."""
-        mine = {"_pairing", "_database", "_bodies", "_usage", "_unseen", "_aged_at"}
+        mine = {"_pairing", "_database", "_bodies", "_usage", "_unseen", "_aged_at", "_dead"}
         return {name: value for name, value in vars(self).items() if name not in mine}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -185,6 +185,8 @@ class SQLiteCache(SeparateBodyBaseCache):
         # Bytes that this process has written since it last compared all with the bound.
         self._unseen = 0
         self._aged_at = 0.0
+        # What could not be removed, on a full disk say: it isn't handed out here any more.
+        self._dead: set[int] = set()
 
     # The whole-entry interface.
 
@@ -195,7 +197,7 @@ class SQLiteCache(SeparateBodyBaseCache):
         name, missing = _id(encoded), ""
         for _ in range(_TRIES):
             row = self._database.one("reading", _FIND, (name,))
-            if row is None:
+            if row is None or name in self._dead:
                 break
             data, used_at = row
             if type(data) is not bytes:
@@ -278,7 +280,11 @@ class SQLiteCache(SeparateBodyBaseCache):
         row = self._database.one("removing", "SELECT expires_at FROM entry WHERE id = ?", (name,))
         if row is None:
             return False
-        changed = self._database.write("removing", "DELETE FROM entry WHERE id = ?", (name,))
+        try:
+            changed = self._database.write("removing", "DELETE FROM entry WHERE id = ?", (name,))
+        except StoreError:
+            self._dead.add(name)
+            raise
         if changed > _CHANGED_BY_STORING:
             self._remove_gone()
         return changed > 0 and not _is_past(row[0], self._clock())
@@ -422,8 +428,10 @@ class SQLiteCache(SeparateBodyBaseCache):
 
     # Storing.
 
-    def publish(self, key: str, seal: Seal, body: bytes, number: int | None) -> None:
+    def publish(self, key: str, seal: Seal, body: bytes, number: int | None) -> bool:
         """Store an entry, whose body is a file of the database of a number, or here.
+
+        Returns whether that still is the present database.
 
         Raises:
             StoreError: it can't be stored.
@@ -461,13 +469,17 @@ class SQLiteCache(SeparateBodyBaseCache):
             seal.version if number else None,
             data,
         )
-        if self._database.write("storing", _STORE, values, into=number) > _CHANGED_BY_STORING:
+        changed = self._database.write("storing", _STORE, values, into=number)
+        if changed > _CHANGED_BY_STORING:
             self._remove_gone()
+        if self._dead:
+            self._dead.discard(values[0])
         self._unseen += size
         if self._bounds and self._is_time(seal.stored_at):
             # What can't be removed now is when the next one is stored.
             with contextlib.suppress(StoreError):
                 self._keep_within()
+        return changed > 0
 
     def _is_time(self, now: float) -> bool:
         """Tell whether to compare what is stored with the bounds."""
@@ -616,14 +628,28 @@ class _Sink:
         if file is None:
             self._cache.publish(self._key, seal, self._held, None)
             return
-        file.finish(durable=self._cache.durable)
-        # Open, and so held, until a row names it.
-        self._cache.publish(self._key, seal, b"", file.number)
-        file.close()
+        whole = file.finish(durable=self._cache.durable)
+        if whole and self._cache.publish(self._key, seal, b"", file.number):
+            # Open, and so held, until a row names it.
+            file.close()
+            return
+        file.remove()
+        if file.number == self._cache._database.number():  # noqa: SLF001
+            msg = "the body was removed while it was written"
+            raise CacheUnavailable(msg)
+        # All was cleared meanwhile: as if it had been stored just before that.
 
     def discard(self) -> None:
         self._held = b""
-        if self._file is not None:
+        if self._file is None:
+            return
+        # What interrupts a commit may come behind it. Where that can't be told, it's swept one day.
+        named = True
+        with contextlib.suppress(StoreError):
+            named = self._cache._is_named(self._version)  # noqa: SLF001
+        if named:
+            self._file.close()
+        else:
             self._file.remove()
 
     def detach(self) -> None:
