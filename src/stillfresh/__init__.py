@@ -16,6 +16,8 @@ from stillfresh.caches.file import FileCache, SeparateBodyFileCache
 from stillfresh.caches.foreign import adapt
 from stillfresh.caches.memory import DictCache, MemoryCache
 from stillfresh.caches.pruning import DryRun, PruneReport, Repair, Stats, VerifyReport
+from stillfresh.caches.rows import Order
+from stillfresh.caches.sqlite import SQLiteCache
 from stillfresh.caches.urls import cache_from_url
 from stillfresh.engine.answers import CacheInfo, Outcome
 from stillfresh.engine.contents import Content, describe
@@ -53,12 +55,14 @@ __all__ = [
     "EntryWriter",
     "FileCache",
     "MemoryCache",
+    "Order",
     "Outcome",
     "Policy",
     "PruneReport",
     "Reason",
     "Repair",
     "Rule",
+    "SQLiteCache",
     "SeparateBodyBaseCache",
     "SeparateBodyFileCache",
     "Stats",

@@ -5,7 +5,8 @@ import pytest
 
 from stillfresh.caches.file import FileCache, SeparateBodyFileCache
 from stillfresh.caches.memory import DEFAULT_MAX_BYTES, MemoryCache
-from stillfresh.caches.urls import cache_from_url, cache_of, default_directory, parse_size
+from stillfresh.caches.sqlite import SQLiteCache, default_directory
+from stillfresh.caches.urls import cache_from_url, cache_of, parse_size
 from stillfresh.errors import ConfigError
 
 
@@ -46,6 +47,17 @@ def test_a_file_url_says_how_much_is_kept(tmp_path: Path) -> None:
     assert (cache.max_bytes, cache.max_age) == (None, None)
 
 
+def test_a_sqlite_url_is_a_database(tmp_path: Path) -> None:
+    cache = cache_from_url(f"sqlite://{tmp_path}/a%20cache?max_bytes=2G&max_age=60")
+    assert isinstance(cache, SQLiteCache)
+    assert cache.directory == f"{tmp_path}/a cache"
+    assert (cache.max_bytes, cache.max_age) == (2 << 30, 60.0)
+    for url in ("sqlite:", "sqlite://"):
+        cache = cache_from_url(url)
+        assert isinstance(cache, SQLiteCache)
+        assert (cache.directory, cache.max_bytes) == (default_directory(), 1 << 30)
+
+
 def test_a_memory_url_says_how_long_is_kept() -> None:
     cache = cache_from_url("memory:?max_age=0.5")
     assert isinstance(cache, MemoryCache)
@@ -63,6 +75,9 @@ def test_a_memory_url_says_how_long_is_kept() -> None:
         ("file:", "three slashes"),
         ("file://", "three slashes"),
         ("file://host/path", "three slashes"),
+        ("sqlite://host/path", "three slashes"),
+        ("sqlite:///path?body=inside", "unknown option 'body'"),
+        ("sqlite:///path?max_bytes=much", "no size"),
         ("file:///path?body=both", "body=both"),
         ("file:///path?max_size=1", "unknown option 'max_size'"),
         ("file:///path?max_bytes=much", "no size"),
@@ -128,9 +143,9 @@ def test_whatever_names_a_cache_becomes_one(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     default = cache_of(None)
-    assert isinstance(default, SeparateBodyFileCache)
-    assert str(default.directory) == default_directory()
-    assert default.path("key").startswith(str(tmp_path))
+    assert isinstance(default, SQLiteCache)
+    assert default.directory == default_directory()
+    assert default_directory().startswith(str(tmp_path))
     # It grows no further than it may be expected to.
     assert default.max_bytes == 1 << 30
 

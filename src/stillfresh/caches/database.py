@@ -27,7 +27,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 from urllib.parse import quote
 
-from stillfresh.caches import frames
+from stillfresh.caches import frames, schema
 from stillfresh.caches.directory import fail, hold, is_held
 from stillfresh.errors import CacheFull, CacheUnavailable, CorruptEntry, StoreError
 
@@ -36,53 +36,6 @@ if TYPE_CHECKING:
 
     from stillfresh.caches.directory import Directory
 
-_APPLICATION: Final = 0x5F5265  # says in the database whose it is
-_FORMAT: Final = 1
-# Rows are numbered as they come, so that new ones lie together; `id` is of the key. What is asked
-# about stands before the frame, which mostly lies on pages of its own. A change to an entry always
-# changes `total` as well, and nothing else, unless a body file has lost its row.
-_SCHEMA: Final = """
-CREATE TABLE entry (
-    rid INTEGER PRIMARY KEY,
-    id INTEGER NOT NULL UNIQUE,
-    key BLOB NOT NULL,
-    host TEXT NOT NULL,
-    size INTEGER NOT NULL,
-    body_size INTEGER NOT NULL,
-    stored_at REAL NOT NULL,
-    used_at REAL NOT NULL,
-    expires_at REAL,
-    file TEXT,
-    frame BLOB NOT NULL
-);
-CREATE INDEX used ON entry (used_at);
-CREATE INDEX filed ON entry (file) WHERE file IS NOT NULL;
-CREATE INDEX expiring ON entry (expires_at) WHERE expires_at IS NOT NULL;
-CREATE TABLE gone (file TEXT NOT NULL);
-CREATE TABLE total (
-    entries INTEGER NOT NULL,
-    bytes INTEGER NOT NULL,
-    hits INTEGER NOT NULL,
-    misses INTEGER NOT NULL,
-    served INTEGER NOT NULL
-);
-INSERT INTO total VALUES (0, 0, 0, 0, 0);
-CREATE TRIGGER added AFTER INSERT ON entry BEGIN
-    UPDATE total SET entries = entries + 1, bytes = bytes + new.size;
-END;
-CREATE TRIGGER replaced AFTER UPDATE OF size ON entry BEGIN
-    UPDATE total SET bytes = bytes + new.size - old.size;
-END;
-CREATE TRIGGER removed AFTER DELETE ON entry BEGIN
-    UPDATE total SET entries = entries - 1, bytes = bytes - old.size;
-END;
-CREATE TRIGGER left_behind AFTER UPDATE OF file ON entry WHEN old.file IS NOT NULL BEGIN
-    INSERT INTO gone VALUES (old.file);
-END;
-CREATE TRIGGER left_alone AFTER DELETE ON entry WHEN old.file IS NOT NULL BEGIN
-    INSERT INTO gone VALUES (old.file);
-END;
-"""
 BODY_NAME: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _NAME: Final = re.compile(r"(cache|bodies)-(\d{1,9})(\.sqlite)?", re.ASCII)
 _UNDONE: Final = re.compile(r"(cache-\d{1,9}\.sqlite\.[0-9a-f]{16}\.tmp)(-.*)?", re.ASCII)
@@ -349,7 +302,9 @@ class Database:
         if not self._turn.acquire(timeout=self._timeout) and any(
             other.busy for other in list(self._all) if other is not mine
         ):
-            msg = f"the database in {self._tree.root} is locked: others had it for {self._timeout} s"
+            msg = (
+                f"the database in {self._tree.root} is locked: others had it for {self._timeout} s"
+            )
             raise CacheUnavailable(msg)
         return time.monotonic() - before
 
@@ -474,7 +429,7 @@ class Database:
             connection.execute("PRAGMA temp_store = MEMORY")
             connection.execute(f"PRAGMA journal_size_limit = {_LOG_LIMIT}")
             connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
-            if _marks(connection) != (_APPLICATION, _FORMAT):
+            if not schema.is_ours(connection):
                 msg = "a database of another program, or of another format"
                 raise _Foreign(msg)
         except BaseException:
@@ -509,7 +464,7 @@ class Database:
         fd = self._tree.open_beside(os.path.basename(temporary), os.O_RDWR | os.O_EXCL)
         try:
             hold(fd)
-            _create(temporary)
+            schema.create(temporary)
             try:
                 os.link(temporary, self._path(number), follow_symlinks=False)
             except FileExistsError:
@@ -541,7 +496,7 @@ class Database:
         """Remove a file of a database that isn't the present one, unless it may be a stranger's."""
         path = os.path.join(self._tree.root, name)
         with contextlib.suppress(OSError):
-            if self._tree.is_ours() or not name.endswith(".sqlite") or _is_marked(path):
+            if self._tree.is_ours() or not name.endswith(".sqlite") or schema.is_marked(path):
                 os.unlink(path)
                 return 1
         return 0
@@ -587,23 +542,6 @@ class Database:
         raise CacheUnavailable(text) from error
 
 
-def _create(path: str) -> None:
-    """Make a database of ours in an empty file that nobody else knows."""
-    connection = sqlite3.connect(path, isolation_level=None)
-    try:
-        # It is nothing yet that could be lost.
-        connection.execute("PRAGMA synchronous = OFF")
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
-            msg = f"{path}: SQLite can't work here; FileCache or SeparateBodyFileCache may"
-            raise CacheUnavailable(msg)
-        connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
-        connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-        connection.execute(f"PRAGMA user_version = {_FORMAT}")
-    finally:
-        connection.close()
-
-
 @contextlib.contextmanager
 def _alone(connection: sqlite3.Connection) -> Iterator[None]:
     """Be the only writer for the block, all of which is done or nothing."""
@@ -629,18 +567,6 @@ def _is_file(path: str, *, missing: bool) -> bool:
         if missing:
             return True
         raise
-
-
-def _marks(connection: sqlite3.Connection) -> tuple[int, int]:
-    application: int = connection.execute("PRAGMA application_id").fetchone()[0]
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    return application, version
-
-
-def _is_marked(path: str) -> bool:
-    """Tell whether a database that nobody of this process has open is ours, by its header."""
-    with open(path, "rb") as file:
-        return file.read(72)[68:] == _APPLICATION.to_bytes(4, "big")
 
 
 _every: weakref.WeakSet[Database] = weakref.WeakSet()

@@ -13,15 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import time
-from array import array
-from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
-import xxhash
+import platformdirs
 
-from stillfresh.caches import frames
+from stillfresh.caches import frames, rows
 from stillfresh.caches.base import (
     Entry,
     EntryInfo,
@@ -40,7 +37,6 @@ from stillfresh.caches.frames import BODY_ELSEWHERE, HAS_BODY, Frame
 from stillfresh.caches.pairing import Pairing
 from stillfresh.caches.pruning import (
     Bounds,
-    Cause,
     DryRun,
     Progress,
     PruneReport,
@@ -52,10 +48,11 @@ from stillfresh.caches.usage import Usage
 from stillfresh.errors import BodyLost, CacheFull, CacheUnavailable, CorruptEntry, StoreError
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Iterator
 
     from typing_extensions import Buffer
+
+    from stillfresh.caches.rows import Order
 
 # Bodies up to this size are rows: see `python -m benchmarks sqlite` for what either costs.
 INLINE_LIMIT: Final = 1 << 15
@@ -71,42 +68,16 @@ _LOW: Final = 1 - 2 / _STEPS
 _LARGE: Final = 1 / 50
 # A bound of age is seen to so many times within it.
 _AGES: Final = 20
-_BATCH: Final = 500
 # How often a reader starts over because the version it had found was replaced under its hands.
 _TRIES: Final = 16
 
-_FIND: Final = "SELECT frame, used_at FROM entry WHERE id = ?"
-_STORE: Final = """
-INSERT INTO entry (id, key, host, size, body_size, stored_at, used_at, expires_at, file, frame)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (id) DO UPDATE SET key = excluded.key, host = excluded.host, size = excluded.size,
-    body_size = excluded.body_size, stored_at = excluded.stored_at, used_at = excluded.used_at,
-    expires_at = excluded.expires_at, file = excluded.file, frame = excluded.frame
-"""
-# The row, and the totals.
-_CHANGED_BY_STORING: Final = 2
-_REFRESH: Final = """
-UPDATE entry SET size = ?, stored_at = ?, used_at = ?, expires_at = ?, frame = ?
-WHERE id = ? AND frame = ?
-"""
-_INFO: Final = "rid, key, size, body_size, stored_at, used_at, expires_at"
-_SIGN: Final = 1 << 63
-_AUTHORITY: Final = re.compile(rb"[a-zA-Z][a-zA-Z0-9+.-]*://([^/?#]*)")
-# Which rows go first, by cause, with what they are compared with.
-_VICTIMS: Final = {
-    Cause.EXPIRED: "SELECT rid, size FROM entry WHERE expires_at <= ? LIMIT ?",
-    Cause.OVER_AGE: "SELECT rid, size FROM entry WHERE used_at < ? ORDER BY used_at LIMIT ?",
-    Cause.OVER_SIZE: "SELECT rid, size FROM entry WHERE used_at <= ? ORDER BY used_at LIMIT ?",
-}
 
+def default_directory() -> str:
+    """Return the folder of the default cache, in the platform's place for caches.
 
-class Order(Enum):
-    """In which order entries are listed."""
-
-    KEY = "key"
-    USE = "used_at"
-    SIZE = "size"
-    AGE = "stored_at"
+    The name of the format stands in it, so that a later one won't trip over an earlier.
+    """
+    return os.path.join(platformdirs.user_cache_dir("stillfresh", appauthor=False), "sqlite-1")
 
 
 class SQLiteCache(SeparateBodyBaseCache):
@@ -149,11 +120,7 @@ class SQLiteCache(SeparateBodyBaseCache):
             clock: the time, in seconds since the epoch.
         """
         super().__init__(clock=clock)
-        if directory is None:
-            from stillfresh.caches.urls import default_directory  # noqa: PLC0415 - knows of us
-
-            directory = default_directory()
-        self.directory = directory
+        self.directory = directory = default_directory() if directory is None else directory
         self.max_bytes = max_bytes
         self.max_age = max_age
         self.inline_limit = inline_limit
@@ -194,9 +161,9 @@ class SQLiteCache(SeparateBodyBaseCache):
         """Follow the row to the version it names."""
         self._check_open()
         encoded = frames.encode_key(key)
-        name, missing = _id(encoded), ""
+        name, missing = rows.row_id(encoded), ""
         for _ in range(_TRIES):
-            row = self._database.one("reading", _FIND, (name,))
+            row = self._database.one("reading", rows.FIND, (name,))
             if row is None or name in self._dead:
                 break
             data, used_at = row
@@ -208,7 +175,8 @@ class SQLiteCache(SeparateBodyBaseCache):
             if expires_at is not None and expires_at <= now:
                 break
             source: Any = InMemory(body)
-            if flags & BODY_ELSEWHERE:
+            checked = not flags & BODY_ELSEWHERE
+            if not checked:
                 source = self._bodies.open(self._database.number(), version, size)
                 if source is None:
                     # Its row has just been replaced, and there is another by now; or it is gone.
@@ -217,15 +185,13 @@ class SQLiteCache(SeparateBodyBaseCache):
                         raise CorruptEntry(msg)
                     missing = version
                     continue
-            else:
-                digest = None  # checked already
             self._usage.hit(name, used_at, size, now)
             return Entry(
                 metadata,
                 version=version,
                 size=size,
                 source=source,
-                digest=digest,
+                digest=None if checked else digest,
                 has_body=bool(flags & HAS_BODY),
                 expires_at=expires_at,
             )
@@ -249,13 +215,13 @@ class SQLiteCache(SeparateBodyBaseCache):
         now = self._clock()
         expires_at = moment(expires, now)
         metadata = as_bytes(metadata)
-        name = _id(frames.encode_key(key))
+        name = rows.row_id(frames.encode_key(key))
         for _ in range(_TRIES):
-            row = self._database.one("updating", _FIND, (name,))
+            row = self._database.one("updating", rows.FIND, (name,))
             if row is None:
                 return False
             old = row[0]
-            frame, body = _read(old)
+            frame, body = rows.read(old)
             if frame.key != key or frame.version != version or _is_past(frame.expires_at, now):
                 return False
             if _is_past(expires_at, now):
@@ -265,10 +231,10 @@ class SQLiteCache(SeparateBodyBaseCache):
                 self._remove_gone()
             else:
                 frame = frame._replace(metadata=metadata, stored_at=now, expires_at=expires_at)
-                data = _written(frame, body)
+                data = rows.written(frame, body)
                 size = len(data) + (frame.body_size if frame.flags & BODY_ELSEWHERE else 0)
                 values = (size, now, now, expires_at, data, name, old)
-                changed = self._database.write("updating", _REFRESH, values)
+                changed = self._database.write("updating", rows.REFRESH, values)
             if changed:
                 return True
         return False
@@ -276,7 +242,7 @@ class SQLiteCache(SeparateBodyBaseCache):
     def remove(self, key: str) -> bool:
         """Remove the row, then its body file."""
         self._check_open()
-        name = _id(frames.encode_key(key))
+        name = rows.row_id(frames.encode_key(key))
         row = self._database.one("removing", "SELECT expires_at FROM entry WHERE id = ?", (name,))
         if row is None:
             return False
@@ -285,7 +251,7 @@ class SQLiteCache(SeparateBodyBaseCache):
         except StoreError:
             self._dead.add(name)
             raise
-        if changed > _CHANGED_BY_STORING:
+        if changed > rows.CHANGED_BY_STORING:
             self._remove_gone()
         return changed > 0 and not _is_past(row[0], self._clock())
 
@@ -299,7 +265,7 @@ class SQLiteCache(SeparateBodyBaseCache):
         """
         self._check_open()
         now = self._clock()
-        for entry in self._listing(order, host):
+        for entry in self._listed(order, host):
             if not _is_past(entry.expires_at, now):
                 yield entry
 
@@ -330,13 +296,13 @@ class SQLiteCache(SeparateBodyBaseCache):
         self._check_open()
         self._usage.write()
         stats = Stats(hits=0, misses=0, served=0)
-        rows = self._database.rows(
+        hosts = self._database.rows(
             "counting",
             "SELECT host, count(*), sum(size), min(stored_at), max(stored_at) FROM entry "
             "WHERE expires_at IS NULL OR expires_at > ? GROUP BY host",
             (self._clock(),),
         )
-        for host, count, size, oldest, newest in rows:
+        for host, count, size, oldest, newest in hosts:
             stats.entries += count
             stats.bytes += size
             stats.oldest = oldest if stats.oldest is None else min(stats.oldest, oldest)
@@ -411,7 +377,7 @@ class SQLiteCache(SeparateBodyBaseCache):
                 return report
         total = self._database.one("listing", "SELECT entries FROM total")
         damaged = []
-        for done, entry in enumerate(self._listing(None, None), 1):
+        for done, entry in enumerate(self._listed(None, None), 1):
             try:
                 report.checked += self._verify(int(entry.name))
             except (BodyLost, CorruptEntry) as error:
@@ -450,17 +416,17 @@ class SQLiteCache(SeparateBodyBaseCache):
             seal.stored_at,
             seal.expires_at,
         )
-        data, encoded = _written(frame, body), frames.encode_key(key)
+        data, encoded = rows.written(frame, body), frames.encode_key(key)
         size += len(data)
         if self.max_bytes is not None and size > self.max_bytes:
             msg = f"an entry of {size} bytes in a cache of at most {self.max_bytes}"
             raise CacheFull(msg)
         if self.max_bytes is not None and size > self.max_bytes * _LARGE:
-            self._prune(Bounds(max_bytes=self.max_bytes - size), PruneReport())
+            self._make_room(self.max_bytes - size)
         values = (
-            _id(encoded),
+            rows.row_id(encoded),
             encoded,
-            _host(encoded),
+            rows.host_of(encoded),
             size,
             seal.size,
             seal.stored_at,
@@ -469,8 +435,8 @@ class SQLiteCache(SeparateBodyBaseCache):
             seal.version if number else None,
             data,
         )
-        changed = self._database.write("storing", _STORE, values, into=number)
-        if changed > _CHANGED_BY_STORING:
+        changed = self._database.write("storing", rows.STORE, values, into=number)
+        if changed > rows.CHANGED_BY_STORING:
             self._remove_gone()
         if self._dead:
             self._dead.discard(values[0])
@@ -485,27 +451,27 @@ class SQLiteCache(SeparateBodyBaseCache):
         """Tell whether to compare what is stored with the bounds."""
         if self.max_bytes is not None and self._unseen > self.max_bytes / _STEPS:
             return True
-        return self.max_age is not None and not (
-            0 <= now - self._aged_at < self.max_age / _AGES
-        )
+        return self.max_age is not None and not (0 <= now - self._aged_at < self.max_age / _AGES)
 
     def _keep_within(self) -> None:
         self._unseen, self._aged_at = 0, self._clock()
-        total = self._database.one("counting", "SELECT bytes FROM total")
-        low = self.max_bytes
-        if low is not None and total is not None and total[0] > low:
-            low = int(low * _LOW)
-            self._usage.write()
-        self._prune(Bounds(max_bytes=low, max_age=self.max_age), PruneReport())
+        if self.max_bytes is not None:
+            self._make_room(self.max_bytes, int(self.max_bytes * _LOW))
+        self._prune(Bounds(max_age=self.max_age), PruneReport())
 
-    def _prune(
-        self, bounds: Bounds, report: PruneReport, progress: Progress | None = None
-    ) -> None:
+    def _make_room(self, most: int, low: int | None = None) -> None:
+        """Where more than so many bytes are stored, leave that or still less."""
+        total = self._database.one("counting", "SELECT bytes FROM total")
+        if total is not None and total[0] > most:
+            self._usage.write()
+            self._prune(Bounds(max_bytes=most if low is None else low), PruneReport())
+
+    def _prune(self, bounds: Bounds, report: PruneReport, progress: Progress | None = None) -> None:
         """Remove rows in batches, so that others have their turn between them."""
         now, more = self._clock(), True
         while more:
             with self._database.change("pruning") as database:
-                more = _remove_some(database, bounds, now, report)
+                more = rows.remove_some(database, bounds, now, report)
                 report.kept, report.kept_bytes = database.execute(
                     "SELECT entries, bytes FROM total"
                 ).fetchone()
@@ -517,10 +483,10 @@ class SQLiteCache(SeparateBodyBaseCache):
     def _remove_gone(self) -> None:
         """Remove the body files that no row names any more."""
         with contextlib.suppress(StoreError):
-            rows = self._database.rows("sweeping", "SELECT rowid, file FROM gone LIMIT 1000")
-            if rows:
+            gone = self._database.rows("sweeping", "SELECT rowid, file FROM gone LIMIT 1000")
+            if gone:
                 number = self._database.number()
-                done = [(row,) for row, file in rows if self._bodies.unlink(number, file)]
+                done = [(row,) for row, file in gone if self._bodies.unlink(number, file)]
                 with self._database.change("sweeping") as database:
                     database.executemany("DELETE FROM gone WHERE rowid = ?", done)
 
@@ -531,50 +497,19 @@ class SQLiteCache(SeparateBodyBaseCache):
     # Listing.
 
     def _all_entries(self) -> Iterator[EntryInfo]:
-        return self._listing(None, None)
+        return self._listed(None, None)
 
-    def _listing(self, order: Order | None, host: str | None) -> Iterator[EntryInfo]:
+    def _listed(self, order: Order | None, host: str | None) -> Iterator[EntryInfo]:
         self._usage.write()
-        # In pages, each a short transaction: who reads the listing may take its time.
-        if order is None and host is None:
-            last = -(1 << 63)
-            while rows := self._database.rows(
-                "listing",
-                f"SELECT {_INFO} FROM entry WHERE rid > ? ORDER BY rid LIMIT ?",  # noqa: S608
-                (last, _BATCH),
-            ):
-                yield from map(_info, rows)
-                last = rows[-1][0]
-            return
-        column = "rid" if order is None else order.value
-        where, values = ("", ()) if host is None else ("WHERE host = ?", (host,))
-        rids = array("q")
-        rids.extend(
-            rid
-            for (rid,) in self._database.rows(
-                "listing",
-                f"SELECT rid FROM entry {where} ORDER BY {column}, rid",  # noqa: S608
-                values,
-            )
-        )
-        for at in range(0, len(rids), _BATCH):
-            page = rids[at : at + _BATCH]
-            marks = ", ".join("?" * len(page))
-            rows = self._database.rows(
-                "listing",
-                f"SELECT {_INFO} FROM entry WHERE rid IN ({marks})",  # noqa: S608
-                page,
-            )
-            found = {row[0]: row for row in rows}
-            yield from (_info(found[rid]) for rid in page if rid in found)
+        return rows.listing(self._database, order, host)
 
     def _verify(self, rid: int) -> bool:
         """Check one row and its body; False where it is gone by now."""
         row = self._database.one("verifying", "SELECT frame, id FROM entry WHERE rid = ?", (rid,))
         if row is None:
             return False
-        frame, body = _read(row[0])
-        if _id(frames.encode_key(frame.key)) != row[1]:
+        frame, body = rows.read(row[0])
+        if rows.row_id(frames.encode_key(frame.key)) != row[1]:
             msg = "the row holds the entry of another key"
             raise CorruptEntry(msg)
         source: Any = InMemory(body)
@@ -656,80 +591,6 @@ class _Sink:
         self._held = b""
         if self._file is not None:
             self._file.close()
-
-
-def _remove_some(
-    database: sqlite3.Connection, bounds: Bounds, now: float, report: PruneReport
-) -> bool:
-    """Remove a batch of rows, and tell whether there may be more to remove."""
-    limits = {Cause.EXPIRED: now}
-    if bounds.max_age is not None:
-        limits[Cause.OVER_AGE] = now - bounds.max_age
-    if bounds.max_bytes is not None:
-        limits[Cause.OVER_SIZE] = float("inf")
-    for cause, limit in limits.items():
-        excess = 1
-        if cause is Cause.OVER_SIZE:
-            stored = database.execute("SELECT bytes FROM total").fetchone()[0]
-            excess = stored - (bounds.max_bytes or 0)
-        doomed: list[tuple[int]] = []
-        if excess > 0:
-            for rid, size in database.execute(_VICTIMS[cause], (limit, _BATCH)).fetchall():
-                if excess <= 0:
-                    break
-                if cause is Cause.OVER_SIZE:
-                    excess -= size
-                doomed.append((rid,))
-                report.removed[cause] += 1
-                report.removed_bytes += size
-        if doomed:
-            database.executemany("DELETE FROM entry WHERE rid = ?", doomed)
-            return True
-    return False
-
-
-def _id(key: bytes) -> int:
-    """Return the number of a key: 64 bits of its digest, as SQLite's integers have them."""
-    return xxhash.xxh3_64_intdigest(key) - _SIGN
-
-
-def _host(key: bytes) -> str:
-    found = _AUTHORITY.match(key)
-    if found is None:
-        return ""
-    host = found[1]
-    if b"@" in host:
-        host = host.rpartition(b"@")[2]
-    return host.decode("ascii", "replace").lower()
-
-
-def _written(frame: Frame, body: bytes) -> bytes:
-    head, tail = frames.encode(frame)
-    return b"".join((head, body, tail))
-
-
-def _read(data: Any) -> tuple[Frame, bytes]:
-    """Read a row's content.
-
-    Raises:
-        CorruptEntry: it is damaged.
-    """
-    if type(data) is not bytes:
-        msg = "the content is no blob"
-        raise CorruptEntry(msg)
-    return frames.decode_whole(data)
-
-
-def _info(row: tuple[Any, ...]) -> EntryInfo:
-    """Describe a row for a listing; of a damaged one as much as can be told."""
-    rid, key, size, body_size, stored_at, used_at, expires_at = row
-    name = None
-    with contextlib.suppress(AttributeError, UnicodeDecodeError):
-        name = key.decode("utf-8", "surrogatepass")
-    sizes = [one if isinstance(one, int) else 0 for one in (size, body_size)]
-    times = [one if isinstance(one, int | float) else 0.0 for one in (stored_at, used_at)]
-    ends = expires_at if isinstance(expires_at, int | float) else None
-    return EntryInfo(name, str(rid), *sizes, *times, ends)
 
 
 def _is_past(expires_at: float | None, now: float) -> bool:

@@ -1,5 +1,8 @@
 """A cache from a URL, and the one to use where nobody says.
 
+sqlite:///path/to/folder               SQLiteCache
+sqlite:///path/to/folder?max_bytes=2G  SQLiteCache(..., max_bytes=2 * 1024**3)
+sqlite:                                SQLiteCache(), in the platform's cache folder
 file:///path/to/folder                 SeparateBodyFileCache
 file:///path/to/folder?body=inside     FileCache
 memory:                                MemoryCache
@@ -15,12 +18,12 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 from urllib.request import url2pathname
 
-import platformdirs
-
 from stillfresh.caches.base import BaseCache
 from stillfresh.caches.file import FileCache, SeparateBodyFileCache
 from stillfresh.caches.foreign import ClassicCache, adapt
 from stillfresh.caches.memory import DEFAULT_MAX_BYTES, MemoryCache
+from stillfresh.caches.sqlite import DEFAULT_MAX_BYTES as SQLITE_MAX_BYTES
+from stillfresh.caches.sqlite import SQLiteCache
 from stillfresh.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,8 +35,6 @@ CacheLike: TypeAlias = BaseCache | ClassicCache | str | os.PathLike[str]
 _SIZE: Final = re.compile(
     r"(\d{1,18}(?:\.\d{1,18})?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE | re.ASCII
 )
-# How much the default cache may keep: what a browser's does, about.
-_DEFAULT_BOUND: Final = 1 << 30
 _UNITS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
@@ -50,19 +51,6 @@ def parse_size(text: str) -> int:
     return int(Fraction(match[1]) * 1024 ** _UNITS[match[2].lower()])
 
 
-def default_directory() -> str:
-    """Return the folder of the default cache, in the platform's place for caches.
-
-    The name of the format stands in it, so that a later one won't trip over an earlier.
-    """
-    return os.path.join(platformdirs.user_cache_dir("stillfresh", appauthor=False), "files-1")
-
-
-def default_cache() -> BaseCache:
-    """Make the cache that is used where nobody names one."""
-    return SeparateBodyFileCache(default_directory(), max_bytes=_DEFAULT_BOUND)
-
-
 def cache_of(cache: CacheLike | None) -> BaseCache:
     """Make a cache of whatever the user named; None is the default.
 
@@ -70,7 +58,7 @@ def cache_of(cache: CacheLike | None) -> BaseCache:
         ConfigError: it can't be made sense of.
     """
     if cache is None:
-        return default_cache()
+        return SQLiteCache()
     if isinstance(cache, BaseCache):
         return cache
     if isinstance(cache, str):
@@ -109,11 +97,25 @@ def cache_from_url(url: str) -> BaseCache:
     return cache
 
 
-def _file(netloc: str, path: str, options: dict[str, str]) -> BaseCache:
-    if netloc not in {"", "localhost"} or not path:
-        msg = f"file://{netloc}{path}: write file:///path, with three slashes"
+def _sqlite(netloc: str, path: str, options: dict[str, str]) -> BaseCache:
+    folder = _folder("sqlite", netloc, path) if netloc or path else None
+    size, age = options.pop("max_bytes", None), options.pop("max_age", None)
+    return SQLiteCache(
+        folder,
+        max_bytes=SQLITE_MAX_BYTES if size is None else parse_size(size),
+        max_age=None if age is None else _seconds(age),
+    )
+
+
+def _folder(scheme: str, netloc: str, path: str) -> str:
+    if netloc not in {"", "localhost"} or path in {"", "/"}:
+        msg = f"{scheme}://{netloc}{path}: write {scheme}:///path, with three slashes"
         raise ConfigError(msg)
-    folder = url2pathname(path)
+    return url2pathname(path)
+
+
+def _file(netloc: str, path: str, options: dict[str, str]) -> BaseCache:
+    folder = _folder("file", netloc, path)
     size, age = options.pop("max_bytes", None), options.pop("max_age", None)
     max_bytes = None if size is None else parse_size(size)
     max_age = None if age is None else _seconds(age)
@@ -149,6 +151,7 @@ def _memory(netloc: str, path: str, options: dict[str, str]) -> BaseCache:
 _SCHEMES: Final[dict[str, Callable[[str, str, dict[str, str]], BaseCache]]] = {
     "file": _file,
     "memory": _memory,
+    "sqlite": _sqlite,
 }
 
 

@@ -162,6 +162,10 @@ def _lines(stats: Stats) -> Iterator[str]:
     yield f"{stats.entries} entries, {size_text(stats.bytes)}"
     if stats.oldest is not None and stats.newest is not None:
         yield f"stored from {_day(stats.oldest)} to {_day(stats.newest)}"
+    if stats.hits is not None and stats.misses is not None and stats.served is not None:
+        looked = stats.hits + stats.misses
+        found = f"{stats.hits / looked:.0%} of {looked} look-ups" if looked else "no look-ups yet"
+        yield f"found: {found}, {size_text(stats.served)} served"
     largest = sorted(stats.hosts.items(), key=lambda item: item[1][1], reverse=True)
     for host, (count, size) in largest[:_HOSTS_SHOWN]:
         yield f"{size_text(size):>12}  {count:>8}  {host or 'no URL, or another program'}"

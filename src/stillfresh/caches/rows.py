@@ -1,0 +1,184 @@
+"""The rows of a SQLite cache: the statements about them, and what they hold."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from array import array
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
+
+import xxhash
+
+from stillfresh.caches import frames
+from stillfresh.caches.base import EntryInfo
+from stillfresh.caches.pruning import Bounds, Cause, PruneReport
+from stillfresh.errors import CorruptEntry
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator
+
+    from stillfresh.caches.database import Database
+    from stillfresh.caches.frames import Frame
+
+# So many rows are looked at in one transaction.
+_BATCH: Final = 500
+
+FIND: Final = "SELECT frame, used_at FROM entry WHERE id = ?"
+STORE: Final = """
+INSERT INTO entry (id, key, host, size, body_size, stored_at, used_at, expires_at, file, frame)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET key = excluded.key, host = excluded.host, size = excluded.size,
+    body_size = excluded.body_size, stored_at = excluded.stored_at, used_at = excluded.used_at,
+    expires_at = excluded.expires_at, file = excluded.file, frame = excluded.frame
+"""
+# The row, and the totals.
+CHANGED_BY_STORING: Final = 2
+REFRESH: Final = """
+UPDATE entry SET size = ?, stored_at = ?, used_at = ?, expires_at = ?, frame = ?
+WHERE id = ? AND frame = ?
+"""
+_INFO: Final = "rid, key, size, body_size, stored_at, used_at, expires_at"
+_SIGN: Final = 1 << 63
+_AUTHORITY: Final = re.compile(rb"[a-zA-Z][a-zA-Z0-9+.-]*://([^/?#]*)")
+# Which rows go first, by cause, with what they are compared with.
+_VICTIMS: Final = {
+    Cause.EXPIRED: "SELECT rid, size FROM entry WHERE expires_at <= ? LIMIT ?",
+    Cause.OVER_AGE: "SELECT rid, size FROM entry WHERE used_at < ? ORDER BY used_at LIMIT ?",
+    Cause.OVER_SIZE: "SELECT rid, size FROM entry WHERE used_at <= ? ORDER BY used_at LIMIT ?",
+}
+
+
+class Order(Enum):
+    """In which order entries are listed."""
+
+    KEY = "key"
+    USE = "used_at"
+    SIZE = "size"
+    AGE = "stored_at"
+
+
+def listing(database: Database, order: Order | None, host: str | None) -> Iterator[EntryInfo]:
+    """List the rows, or those of one host, in some order; None is the quickest.
+
+    Raises:
+        StoreError: the database failed.
+    """
+    # In pages, each a short transaction: who reads the listing may take its time.
+    if order is None and host is None:
+        last = -(1 << 63)
+        while rows := database.rows(
+            "listing",
+            f"SELECT {_INFO} FROM entry WHERE rid > ? ORDER BY rid LIMIT ?",  # noqa: S608
+            (last, _BATCH),
+        ):
+            yield from map(info, rows)
+            last = rows[-1][0]
+        return
+    column = "rid" if order is None else order.value
+    where, values = ("", ()) if host is None else ("WHERE host = ?", (host,))
+    rids = array("q")
+    rids.extend(
+        rid
+        for (rid,) in database.rows(
+            "listing",
+            f"SELECT rid FROM entry {where} ORDER BY {column}, rid",  # noqa: S608
+            values,
+        )
+    )
+    for at in range(0, len(rids), _BATCH):
+        page = rids[at : at + _BATCH]
+        marks = ", ".join("?" * len(page))
+        rows = database.rows(
+            "listing",
+            f"SELECT {_INFO} FROM entry WHERE rid IN ({marks})",  # noqa: S608
+            page,
+        )
+        found = {row[0]: row for row in rows}
+        yield from (info(found[rid]) for rid in page if rid in found)
+
+
+def remove_some(
+    database: sqlite3.Connection, bounds: Bounds, now: float, report: PruneReport
+) -> bool:
+    """Remove a batch of rows, and tell whether there may be more to remove."""
+    limits = {Cause.EXPIRED: now}
+    if bounds.max_age is not None:
+        limits[Cause.OVER_AGE] = now - bounds.max_age
+    if bounds.max_bytes is not None:
+        limits[Cause.OVER_SIZE] = float("inf")
+    for cause, limit in limits.items():
+        excess = 1
+        if cause is Cause.OVER_SIZE:
+            stored = database.execute("SELECT bytes FROM total").fetchone()[0]
+            excess = stored - (bounds.max_bytes or 0)
+        doomed: list[tuple[int]] = []
+        if excess > 0:
+            for rid, size in database.execute(_VICTIMS[cause], (limit, _BATCH)).fetchall():
+                if excess <= 0:
+                    break
+                if cause is Cause.OVER_SIZE:
+                    excess -= size
+                doomed.append((rid,))
+                report.removed[cause] += 1
+                report.removed_bytes += size
+        if doomed:
+            database.executemany("DELETE FROM entry WHERE rid = ?", doomed)
+            return True
+    return False
+
+
+def row_id(key: bytes) -> int:
+    """Return the number of a key: 64 bits of its digest, as SQLite's integers have them."""
+    return xxhash.xxh3_64_intdigest(key) - _SIGN
+
+
+def host_of(key: bytes) -> str:
+    """Return the host of a key that is a URL; "" is for all others."""
+    found = _AUTHORITY.match(key)
+    if found is None:
+        return ""
+    host = found[1]
+    if b"@" in host:
+        host = host.rpartition(b"@")[2]
+    return host.decode("ascii", "replace").lower()
+
+
+def written(frame: Frame, body: bytes) -> bytes:
+    """Write a row's content."""
+    head, tail = frames.encode(frame)
+    return b"".join((head, body, tail))
+
+
+def read(data: Any) -> tuple[Frame, bytes]:
+    """Read a row's content.
+
+    Raises:
+        CorruptEntry: it is damaged.
+    """
+    if type(data) is not bytes:
+        msg = "the content is no blob"
+        raise CorruptEntry(msg)
+    return frames.decode_whole(data)
+
+
+def info(row: tuple[Any, ...]) -> EntryInfo:
+    """Describe a row for a listing; of a damaged one as much as can be told."""
+    rid, key, size, body_size, stored_at, used_at, expires_at = row
+    name = None
+    with contextlib.suppress(AttributeError, UnicodeDecodeError):
+        name = key.decode("utf-8", "surrogatepass")
+    return EntryInfo(
+        name,
+        str(rid),
+        size if isinstance(size, int) else 0,
+        body_size if isinstance(body_size, int) else 0,
+        _moment(stored_at) or 0.0,
+        _moment(used_at) or 0.0,
+        _moment(expires_at),
+    )
+
+
+def _moment(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None

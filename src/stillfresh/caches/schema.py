@@ -1,0 +1,86 @@
+"""What the tables of a SQLite cache are, and how a new database is made."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from stillfresh.errors import CacheUnavailable
+
+_APPLICATION: Final = 0x5F5265  # says in the database whose it is
+_FORMAT: Final = 1
+# Rows are numbered as they come, so that new ones lie together; `id` is of the key. What is asked
+# about stands before the frame, which mostly lies on pages of its own. A change to an entry always
+# changes `total` as well, and nothing else, unless a body file has lost its row.
+_SCHEMA: Final = """
+CREATE TABLE entry (
+    rid INTEGER PRIMARY KEY,
+    id INTEGER NOT NULL UNIQUE,
+    key BLOB NOT NULL,
+    host TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    body_size INTEGER NOT NULL,
+    stored_at REAL NOT NULL,
+    used_at REAL NOT NULL,
+    expires_at REAL,
+    file TEXT,
+    frame BLOB NOT NULL
+);
+CREATE INDEX used ON entry (used_at);
+CREATE INDEX filed ON entry (file) WHERE file IS NOT NULL;
+CREATE INDEX expiring ON entry (expires_at) WHERE expires_at IS NOT NULL;
+CREATE TABLE gone (file TEXT NOT NULL);
+CREATE TABLE total (
+    entries INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    hits INTEGER NOT NULL,
+    misses INTEGER NOT NULL,
+    served INTEGER NOT NULL
+);
+INSERT INTO total VALUES (0, 0, 0, 0, 0);
+CREATE TRIGGER added AFTER INSERT ON entry BEGIN
+    UPDATE total SET entries = entries + 1, bytes = bytes + new.size;
+END;
+CREATE TRIGGER replaced AFTER UPDATE OF size ON entry BEGIN
+    UPDATE total SET bytes = bytes + new.size - old.size;
+END;
+CREATE TRIGGER removed AFTER DELETE ON entry BEGIN
+    UPDATE total SET entries = entries - 1, bytes = bytes - old.size;
+END;
+CREATE TRIGGER left_behind AFTER UPDATE OF file ON entry WHEN old.file IS NOT NULL BEGIN
+    INSERT INTO gone VALUES (old.file);
+END;
+CREATE TRIGGER left_alone AFTER DELETE ON entry WHEN old.file IS NOT NULL BEGIN
+    INSERT INTO gone VALUES (old.file);
+END;
+"""
+
+
+def create(path: str) -> None:
+    """Make a database of ours in an empty file that nobody else knows."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        # It is nothing yet that could be lost.
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+            msg = f"{path}: SQLite can't work here; FileCache or SeparateBodyFileCache may"
+            raise CacheUnavailable(msg)
+        connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+        connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+        connection.execute(f"PRAGMA user_version = {_FORMAT}")
+    finally:
+        connection.close()
+
+
+def is_ours(connection: sqlite3.Connection) -> bool:
+    """Tell whether a database is of this library, and of this format."""
+    application: int = connection.execute("PRAGMA application_id").fetchone()[0]
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return (application, version) == (_APPLICATION, _FORMAT)
+
+
+def is_marked(path: str) -> bool:
+    """Tell whether a database that nobody of this process has open is ours, by its header."""
+    with open(path, "rb") as file:
+        return file.read(72)[68:] == _APPLICATION.to_bytes(4, "big")
