@@ -15,7 +15,17 @@ from pathlib import Path
 
 from benchmarks.report import SEED, Options, Report
 
-NAMES = ("hits", "stores", "caches", "decisions", "memory", "contention", "mutations", "scale")
+NAMES = (
+    "hits",
+    "stores",
+    "caches",
+    "sqlite",
+    "decisions",
+    "memory",
+    "contention",
+    "mutations",
+    "scale",
+)
 
 
 def main() -> int:
