@@ -352,7 +352,7 @@ class _DirectoryCache(BaseCache):
     def close(self) -> None:
         """Let go of everything held open; pruning that is under way stops."""
         super().close()
-        self._pruner.stop()
+        self._pruner.stop(urgent=self._upkeep.is_full())
 
     def _verify(self, listed: EntryInfo, repair: Repair, report: VerifyReport) -> None:
         name = listed.name

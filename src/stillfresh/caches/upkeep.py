@@ -59,6 +59,8 @@ _AGES: Final = 3600.0
 # How long closing lets pruning come to its end, in seconds: where every process is short, nobody
 # else would do it.
 _PATIENCE: Final = 5.0
+# And where nothing more is stored until it is done.
+_LONG_PATIENCE: Final = 60.0
 # And how long it waits then for it to stop, which it does before the next entry.
 _STOPPING: Final = 1.0
 
@@ -380,9 +382,12 @@ class Pruner:
             return not thread.is_alive()
         return True
 
-    def stop(self) -> None:
-        """Come to an end, sooner or later, and begin no more."""
-        self.settle(_PATIENCE)
+    def stop(self, *, urgent: bool = False) -> None:
+        """Come to an end, sooner or later, and begin no more.
+
+        Where it is `urgent`, that is sooner: nobody else would get any further.
+        """
+        self.settle(_LONG_PATIENCE if urgent else _PATIENCE)
         self._stopped.set()
         self.settle(_STOPPING)
 
