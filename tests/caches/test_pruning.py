@@ -4,7 +4,6 @@ import math
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from functools import partial
 from random import Random
 
@@ -208,7 +207,7 @@ ENTRIES = st.builds(
     expires_in=st.none() | st.floats(-DAY, DAY),
 )
 LISTINGS = st.lists(ENTRIES, max_size=30).map(
-    lambda found: [replace(one, name=str(number)) for number, one in enumerate(found)]
+    lambda found: [one._replace(name=str(number)) for number, one in enumerate(found)]
 )
 SIZES = st.none() | st.integers(0, 10_000)
 AGES = st.none() | st.floats(0, 5000 * DAY)

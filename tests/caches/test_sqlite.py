@@ -465,6 +465,31 @@ def test_a_bound_of_age_is_seen_to_by_storing(root: Path) -> None:
         assert not list(root.glob("bodies-*/*"))
 
 
+def test_a_database_that_was_compacted_goes_on(root: Path) -> None:
+    with SQLiteCache(root) as cache, SQLiteCache(root) as other:
+        for number in range(200):
+            store(cache, str(number), b"", bytes(10_000))
+        store(cache, "large", b"metadata", LARGE)
+        file = database_of(root)
+        reading = other.open("large")
+        assert reading is not None
+        with reading, other.writer("late") as late:
+            late.write(LARGE)
+            cache.prune(max_bytes=200_000)
+            assert database_of(root) != file
+            assert not list(root.glob(f"{file.name}*"))
+            assert reading.read() == LARGE
+            late.commit(b"metadata")
+        for one in (cache, other):
+            assert load(one, "large") == (b"metadata", LARGE)
+            assert load(one, "late") == (b"metadata", LARGE)
+            assert load(one, "199") is not None
+            assert one.verify().is_sound
+        assert len(list(root.glob("bodies-*"))) == 1
+        cache.clear()
+        assert other.open("large") is None
+
+
 def test_freed_space_goes_back_to_the_file_system(root: Path) -> None:
     with SQLiteCache(root) as cache:
         for number in range(300):

@@ -1,4 +1,4 @@
-"""Body files beside a database: one folder for each database, one file for each body.
+"""Body files beside a database: one file for each body, in a folder for all of a database.
 
 A file's name is the version it belongs to. It is locked while it is written, and until a row names
 it; what nobody names and nobody locks was a killed writer's.
@@ -11,9 +11,9 @@ import functools
 import os
 from typing import TYPE_CHECKING, Final
 
-from stillfresh.caches.database import BODY_NAME
 from stillfresh.caches.directory import create_held, fail, is_held, write_all
 from stillfresh.caches.entryfiles import InFile
+from stillfresh.caches.generations import BODY_NAME
 from stillfresh.caches.pruning import DryRun
 from stillfresh.errors import CorruptEntry, StoreError
 
@@ -27,7 +27,7 @@ _TRIES: Final = 5
 
 
 class BodyFiles:
-    """The body files in one root, by the number of their database."""
+    """The body files in one root, by the number of their folder."""
 
     def __init__(self, tree: Directory) -> None:
         """Keep them in the root of `tree`."""
@@ -111,7 +111,7 @@ class BodySink:
     """Writes one body file.
 
     Attributes:
-        number: of the database that it belongs to.
+        number: of the folder that it lies in.
     """
 
     __slots__ = ("_fd", "_files", "_version", "number")

@@ -3,12 +3,6 @@
 Each thread has a connection of its own. Readers never wait (WAL). Writers of one process queue for
 their turn, and wait for those of others, but not for long.
 
-A database file is never replaced under its name: who has the old one open would then remove the
-new one's log. So its name has a number. What is damaged, or has been cleared, is followed by a
-database of the next number, made under another name and put in place as a whole; who has the old
-one open notices before its next statement, by a look at the root: nothing in there changes
-otherwise, but for SQLite's own files that come and go with the first and last connection.
-
 SQLite keeps what it knows of a file's locks in the process's memory, so a child that is forked
 while a connection is open believes in locks that it doesn't have. All are closed before a fork,
 when no thread is using one, and opened again where they are needed.
@@ -17,8 +11,8 @@ when no thread is using one, and opened again where they are needed.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-import re
 import sqlite3
 import stat
 import threading
@@ -27,8 +21,9 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 from urllib.parse import quote
 
-from stillfresh.caches import frames, schema
-from stillfresh.caches.directory import fail, hold, is_held
+from stillfresh.caches import schema
+from stillfresh.caches.directory import fail
+from stillfresh.caches.generations import Generations
 from stillfresh.errors import CacheFull, CacheUnavailable, CorruptEntry, StoreError
 
 if TYPE_CHECKING:
@@ -36,16 +31,10 @@ if TYPE_CHECKING:
 
     from stillfresh.caches.directory import Directory
 
-BODY_NAME: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
-_NAME: Final = re.compile(r"(cache|bodies)-(\d{1,9})(\.sqlite)?", re.ASCII)
-_UNDONE: Final = re.compile(r"(cache-\d{1,9}\.sqlite\.[0-9a-f]{16}\.tmp)(-.*)?", re.ASCII)
-_BESIDE: Final = ("", "-wal", "-shm", "-journal")
 # How long a fork waits for statements to end, in seconds: as long as a slow disk may take.
 _PATIENCE: Final = 10.0
 # How often to look for a database that others begin anew meanwhile.
 _TRIES: Final = 16
-# A directory's time has steps of some milliseconds: what changes within one looks the same.
-_SETTLED_NS: Final = 100_000_000
 # The log is written into the database when it has so many pages, 8 MiB: twice what SQLite does by
 # itself, which waits for the disk half as often. A longer one is cut back to that.
 _LOG_PAGES: Final = 2000
@@ -84,11 +73,11 @@ class _Foreign(sqlite3.DatabaseError):
 class _Mine:
     """What one thread has open."""
 
-    __slots__ = ("__weakref__", "busy", "connection", "cursor", "number")
+    __slots__ = ("__weakref__", "bodies", "busy", "connection", "cursor", "number")
 
     def __init__(self) -> None:
         self.busy = False
-        self.number = 0
+        self.number = self.bodies = 0
         self.connection: sqlite3.Connection | None = None
         self.cursor: sqlite3.Cursor | None = None
 
@@ -114,9 +103,7 @@ class Database:
         self._tree = tree
         self._timeout = timeout
         self._durable = durable
-        # The root as it was when its names were last read, and the number found then.
-        self._look: tuple[int, int, int, int, int] | None = None
-        self._number = 0
+        self._generations = Generations(tree)
         self._closed = False
         self._renew()
         _every.add(self)
@@ -162,14 +149,15 @@ class Database:
     ) -> int:
         """Execute one statement, and return how many rows it changed, by its triggers too.
 
-        With a number to write `into`, nothing is done if that isn't the present database's.
+        With a number to write `into`, nothing is done if that isn't of the present folder for
+        bodies.
         """
         mine = self._begin()
         try:
             waited = self._wait_for_turn(mine)
             try:
                 connection = self._ready(mine)
-                if into is not None and mine.number != into:
+                if into is not None and mine.bodies != into:
                     return 0
                 before = connection.total_changes
                 if waited:
@@ -203,25 +191,35 @@ class Database:
         finally:
             self._end(mine)
 
-    @property
-    def exists(self) -> bool:
-        """Whether there is a database, or something in its place.
+    def number(self) -> int:
+        """Return the number of the present database, 0 where there is none.
 
         Raises:
             StoreError: the root can't be trusted, or not be read.
         """
-        return self.number() > 0
+        try:
+            return self._generations.present()
+        except OSError as error:
+            self._fail(error, "looking", None)
 
-    def number(self, *, create: bool = False) -> int:
-        """Return the number of the present database, 0 where there is none; or make one.
+    def bodies(self, *, create: bool = False) -> int:
+        """Return the number of the present database's folder for bodies; 0 where there is none.
 
         Raises:
-            StoreError: the root can't be trusted, or not be read; or nothing can be made.
+            StoreError: the database can't be opened, or not be made if it is to be.
         """
+        mine = self._begin()
         try:
-            return (self._present() or self._make()) if create else self._present()
+            if create:
+                self._ready(mine)
+            elif not self._is_there(mine):
+                return 0
         except (sqlite3.Error, OSError) as error:
-            self._fail(error, "looking", None)
+            self._fail(error, "looking", mine)
+        else:
+            return mine.bodies
+        finally:
+            self._end(mine)
 
     def begin_anew(self) -> None:
         """Go on with an empty database, in the place of the present one.
@@ -230,34 +228,48 @@ class Database:
             StoreError: that can't be done.
         """
         try:
-            self._replace(self._present())
+            while number := self._generations.present():
+                if self._generations.follow(number):
+                    self._generations.remove(number)
+                    self._generations.remove_bodies(number)
+                    break
         except (sqlite3.Error, OSError) as error:
             self._fail(error, "clearing", None)
 
-    def sweep(self) -> int:
-        """Remove what is left of earlier databases, and of some that were never done; how many?"""
-        swept = 0
-        with contextlib.suppress(OSError, StoreError):
-            present = self._present()
-            for name in os.listdir(self._tree.root):
-                match, undone = _NAME.match(name), _UNDONE.fullmatch(name)
-                if undone is not None:
-                    swept += self._is_given_up(undone[1]) and self._remove(name)
-                elif match is not None and int(match[2]) < present:
-                    bodies = match[1] == "bodies"
-                    swept += self._remove_bodies(name) if bodies else self._remove(name)
-        return swept
+    def compact(self) -> None:
+        """Go on with a database without gaps, where a quarter of the present one is free.
 
-    def give_back(self) -> None:
-        """Return freed pages to the file system."""
-        while True:
-            with self.change("giving back") as database:
-                before = database.execute("PRAGMA freelist_count").fetchone()[0]
-                database.execute("PRAGMA incremental_vacuum(1000)").fetchall()
-                after = database.execute("PRAGMA freelist_count").fetchone()[0]
-            if not 0 < after < before:
-                break
-        self.rows("giving back", "PRAGMA wal_checkpoint(TRUNCATE)")
+        Meanwhile nobody can store anything. Gives up where others don't let it.
+
+        Raises:
+            StoreError: that can't be done.
+        """
+        free = self.one("compacting", "PRAGMA freelist_count")
+        pages = self.one("compacting", "PRAGMA page_count")
+        if free is not None and pages is not None and free[0] * 4 >= pages[0]:
+            with self.change("compacting"):
+                mine = self._threads.mine
+                assert mine is not None  # noqa: S101 - as it changes something
+                number, source = mine.number, self._open(mine.number)
+                try:
+                    self._generations.follow(number, functools.partial(schema.compact, source))
+                finally:
+                    source.close()
+            if self._generations.present() > number:
+                self._generations.remove(number)
+        self.rows("compacting", "PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def sweep(self) -> int:
+        """Remove what is left of earlier databases, and of some that were never done; how many?
+
+        Raises:
+            StoreError: the root can't be read.
+        """
+        bodies = self.bodies()
+        try:
+            return self._generations.sweep(bodies) if self._tree.look() is not None else 0
+        except OSError as error:
+            self._fail(error, "sweeping", None)
 
     def close_mine(self) -> None:
         """Close this thread's connection."""
@@ -344,18 +356,18 @@ class Database:
 
     def _is_there(self, mine: _Mine) -> bool:
         """Make sure of this thread's connection to the present database, if there is one."""
-        number = self._present()
+        number = self._generations.present()
         if number == 0:
             mine.close()
         elif number != mine.number:
-            number = self._connect(mine, self._present)
+            number = self._connect(mine, self._generations.present)
         return number > 0
 
     def _ready(self, mine: _Mine) -> sqlite3.Connection:
         """Return this thread's connection; make the database if there is none."""
-        number = self._present()
-        if number != mine.number or mine.connection is None:
-            self._connect(mine, lambda: self._present() or self._make())
+        generations = self._generations
+        if generations.present() != mine.number or mine.connection is None:
+            self._connect(mine, lambda: generations.present() or generations.first())
             assert mine.connection is not None  # noqa: S101 - as there is one
         # A signal may have come between a transaction and its end.
         _end_transaction(mine.connection)
@@ -374,148 +386,68 @@ class Database:
             try:
                 self._connect_to(mine, number)
             except (sqlite3.OperationalError, FileNotFoundError):
-                if attempt == _TRIES - 1 or os.path.lexists(self._path(number)):
+                if attempt == _TRIES - 1 or os.path.lexists(self._generations.path(number)):
                     raise
-                self._look = None
+                self._generations.forget()
             else:
                 break
         return number
 
-    def _present(self) -> int:
-        """Return the number of the present database, or 0."""
-        status = self._tree.look()
-        if status is None:
-            self._look, self._number = None, 0
-            return 0
-        changed = status.st_mtime_ns
-        look = (status.st_ino, status.st_dev, status.st_mode, status.st_uid, changed)
-        if look == self._look:
-            return self._number
-        self._look = None
-        number = self._number = self._highest()
-        if time.time_ns() - changed > _SETTLED_NS:
-            self._look = look
-        return number
-
-    def _highest(self) -> int:
-        """Look which numbers are there; whatever has one counts, so that nothing is in the way."""
-        highest = 0
-        for name in os.listdir(self._tree.root):
-            match = _NAME.fullmatch(name)
-            if match is not None and match[1] == "cache" and match[3]:
-                highest = max(highest, int(match[2]))
-        return highest
-
-    def _path(self, number: int) -> str:
-        return os.path.join(self._tree.root, f"cache-{number}.sqlite")
-
     def _connect_to(self, mine: _Mine, number: int) -> None:
-        path, mine.number = self._path(number), number
+        mine.number = number
+        connection = mine.connection = self._open(number)
+        mine.cursor = connection.cursor()
+        try:
+            if not schema.is_ours(connection):
+                msg = "a database of another program, or of another format"
+                raise _Foreign(msg)
+            (mine.bodies,) = connection.execute("SELECT bodies FROM place").fetchone() or (0,)
+        except BaseException:
+            mine.close()
+            mine.number = number
+            raise
+
+    def _open(self, number: int) -> sqlite3.Connection:
+        path = self._generations.path(number)
         # What is no file was put there by somebody, and a link leads out of here.
         for suffix in ("", "-wal", "-shm"):
             if not _is_file(path + suffix, missing=suffix != ""):
                 msg = f"{path}{suffix} is no file"
                 raise _Foreign(msg)
-        connection = mine.connection = sqlite3.connect(
+        connection = sqlite3.connect(
             f"file:{quote(path)}?mode=rw",
             uri=True,
             timeout=self._timeout,
             isolation_level=None,
             check_same_thread=False,
         )
-        mine.cursor = connection.cursor()
         try:
-            connection.execute("PRAGMA trusted_schema = OFF")
-            connection.execute("PRAGMA cell_size_check = ON")
-            connection.execute("PRAGMA temp_store = MEMORY")
-            connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
-            connection.execute(f"PRAGMA journal_size_limit = {_LOG_PAGES * 4096}")
-            connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
-            if not schema.is_ours(connection):
-                msg = "a database of another program, or of another format"
-                raise _Foreign(msg)
+            for setting in (
+                "trusted_schema = OFF",
+                "cell_size_check = ON",
+                "temp_store = MEMORY",
+                f"wal_autocheckpoint = {_LOG_PAGES}",
+                f"journal_size_limit = {_LOG_PAGES * 4096}",
+                f"synchronous = {'FULL' if self._durable else 'NORMAL'}",
+            ):
+                connection.execute(f"PRAGMA {setting}")
         except BaseException:
-            mine.close()
-            mine.number = number
+            connection.close()
             raise
+        return connection
 
-    def _make(self) -> int:
-        """Make the first database, or find that somebody was quicker."""
-        self._tree.make_root()
-        return self._follow(0)
-
-    def _replace(self, number: int, *, remove: bool = True) -> None:
-        """Have `number` followed by an empty database, and remove it if it is ours."""
-        if not number:
-            return
-        with self._lock:
-            self._follow(number)
-        if remove:
-            for suffix in _BESIDE:
-                self._remove(f"cache-{number}.sqlite{suffix}")
-        self._remove_bodies(f"bodies-{number}")
-
-    def _follow(self, number: int) -> int:
-        """Make the database after `number`, all of it under a name that nobody knows."""
-        highest = self._highest()
-        if highest > number:
-            return highest
-        number += 1
-        temporary = f"{self._path(number)}.{frames.new_version()}.tmp"
-        # Held, so that nobody takes it for a killed process's.
-        fd = self._tree.open_beside(os.path.basename(temporary), os.O_RDWR | os.O_EXCL)
-        try:
-            hold(fd)
-            schema.create(temporary)
-            try:
-                os.link(temporary, self._path(number), follow_symlinks=False)
-            except FileExistsError:
-                pass
-            except (OSError, NotImplementedError):
-                # No links here: then two who begin at once may lose what one of them has stored.
-                if not os.path.lexists(self._path(number)):
-                    os.rename(temporary, self._path(number))
-        finally:
-            for suffix in _BESIDE:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary + suffix)
-            os.close(fd)
-        self._look, self._number = None, number
-        return number
-
-    def _is_given_up(self, name: str) -> bool:
-        """Tell whether who began a database has died."""
-        try:
-            fd = os.open(os.path.join(self._tree.root, name), os.O_RDONLY)
-        except FileNotFoundError:
-            return True
-        try:
-            return not is_held(fd)
-        finally:
-            os.close(fd)
-
-    def _remove(self, name: str) -> int:
-        """Remove a file of a database that isn't the present one, unless it may be a stranger's."""
-        path = os.path.join(self._tree.root, name)
-        with contextlib.suppress(OSError):
-            if self._tree.is_ours() or not name.endswith(".sqlite") or schema.is_marked(path):
-                os.unlink(path)
-                return 1
-        return 0
-
-    def _remove_bodies(self, name: str) -> int:
-        """Remove the body files of a database that isn't the present one, and their folder."""
-        removed = 0
-        with contextlib.suppress(OSError, StoreError):
-            with self._tree.folder(name) as folder:
-                for file in folder.names(BODY_NAME):
-                    removed += folder.unlink(file)
-            os.rmdir(os.path.join(self._tree.root, name))
-        return removed
+    def _set_aside(self, number: int, *, damaged: bool) -> None:
+        """Have a database that can't be used followed by an empty one; remove it if it is ours."""
+        with contextlib.suppress(sqlite3.Error, OSError, StoreError):
+            self._generations.follow(number)
+            if damaged and self._generations.may_be_removed(number):
+                self._generations.remove(number)
+                self._generations.remove_bodies(number)
 
     def _fail(self, error: Exception, doing: str, mine: _Mine | None) -> NoReturn:
         """Say in our words what went wrong, and go on with another database if this one is bad."""
-        self._look, number = None, 0
+        self._generations.forget()
+        number = 0
         if mine is not None:
             number = mine.number
             if mine.connection is None:
@@ -537,8 +469,7 @@ class Database:
         damaged = foreign or codes & _DAMAGED or str(error).startswith("no such")
         if mine is not None and number and damaged:
             mine.close()
-            with contextlib.suppress(sqlite3.Error, OSError, StoreError):
-                self._replace(number, remove=not foreign)
+            self._set_aside(number, damaged=not foreign)
             msg = f"{text}; begun anew"
             raise CorruptEntry(msg) from error
         raise CacheUnavailable(text) from error

@@ -7,9 +7,7 @@ from (`BodySource`) and where they go (`EntrySink`).
 
 from __future__ import annotations
 
-import contextlib
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, Self
 
 import xxhash
@@ -417,15 +415,14 @@ class EntryWriter:
 
     def __exit__(self, *exc: object) -> None:
         """Abort unless committed."""
-        if self._sink is not None:
-            self.abort()
+        self.abort()
 
     def __del__(self) -> None:
         """Abort unless committed."""
-        if self._sink is not None:
-            # At interpreter exit anything a sink needs may be gone already.
-            with contextlib.suppress(Exception):
-                self.abort()
+        try:
+            self.abort()
+        except Exception:  # noqa: BLE001, S110 - at interpreter exit anything may be gone already
+            pass
 
     def _open_sink(self) -> EntrySink:
         if self._sink is None:
@@ -438,8 +435,7 @@ class EntryWriter:
         return self._sink
 
 
-@dataclass(frozen=True, slots=True)
-class EntryInfo:
+class EntryInfo(NamedTuple):
     """One line of a listing.
 
     Attributes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from array import array
 from enum import Enum
@@ -166,18 +165,16 @@ def read(data: Any) -> tuple[Frame, bytes]:
 def info(row: tuple[Any, ...]) -> EntryInfo:
     """Describe a row for a listing; of a damaged one as much as can be told."""
     rid, key, size, body_size, stored_at, used_at, expires_at = row
-    name = None
-    with contextlib.suppress(AttributeError, UnicodeDecodeError):
+    try:
         name = key.decode("utf-8", "surrogatepass")
-    return EntryInfo(
-        name,
-        str(rid),
-        size if isinstance(size, int) else 0,
-        body_size if isinstance(body_size, int) else 0,
-        _moment(stored_at) or 0.0,
-        _moment(used_at) or 0.0,
-        _moment(expires_at),
-    )
+    except (AttributeError, UnicodeDecodeError):
+        name = None
+    if not type(size) is type(body_size) is int or not type(stored_at) is type(used_at) is float:
+        size, body_size = (one if isinstance(one, int) else 0 for one in (size, body_size))
+        stored_at, used_at = (_moment(one) or 0.0 for one in (stored_at, used_at))
+    if expires_at is not None:
+        expires_at = _moment(expires_at)
+    return EntryInfo(name, str(rid), size, body_size, stored_at, used_at, expires_at)
 
 
 def _moment(value: object) -> float | None:

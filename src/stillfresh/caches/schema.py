@@ -29,6 +29,7 @@ CREATE TABLE entry (
 CREATE INDEX used ON entry (used_at);
 CREATE INDEX filed ON entry (file) WHERE file IS NOT NULL;
 CREATE INDEX expiring ON entry (expires_at) WHERE expires_at IS NOT NULL;
+CREATE TABLE place (bodies INTEGER NOT NULL);
 CREATE TABLE gone (file TEXT NOT NULL);
 CREATE TABLE total (
     entries INTEGER NOT NULL,
@@ -56,21 +57,48 @@ END;
 """
 
 
-def create(path: str) -> None:
-    """Make a database of ours in an empty file that nobody else knows."""
+def create(path: str, bodies: int) -> None:
+    """Make a database of ours in an empty file that nobody else knows.
+
+    `bodies` is the number of the folder where its body files are.
+
+    Raises:
+        CacheUnavailable: SQLite can't work here.
+        sqlite3.Error: it can't be made.
+    """
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         # It is nothing yet that could be lost.
         connection.execute("PRAGMA synchronous = OFF")
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
-            msg = f"{path}: SQLite can't work here; FileCache or SeparateBodyFileCache may"
-            raise CacheUnavailable(msg)
+        _keep_log(connection, path)
         connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+        connection.execute("INSERT INTO place VALUES (?)", (bodies,))
         connection.execute(f"PRAGMA application_id = {_APPLICATION}")
         connection.execute(f"PRAGMA user_version = {_FORMAT}")
     finally:
         connection.close()
+
+
+def compact(connection: sqlite3.Connection, path: str) -> None:
+    """Copy what a connection is of into an empty file that nobody else knows, without any gaps.
+
+    Raises:
+        CacheUnavailable: SQLite can't work here.
+        sqlite3.Error: it can't be made.
+    """
+    connection.execute("VACUUM INTO ?", (path,))
+    copy = sqlite3.connect(path, isolation_level=None)
+    try:
+        _keep_log(copy, path)
+    finally:
+        copy.close()
+
+
+def _keep_log(connection: sqlite3.Connection, path: str) -> None:
+    """Have changes written to a log first, so that readers needn't wait."""
+    if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+        msg = f"{path}: SQLite can't work here; FileCache or SeparateBodyFileCache may"
+        raise CacheUnavailable(msg)
 
 
 def is_ours(connection: sqlite3.Connection) -> bool:

@@ -178,7 +178,7 @@ class SQLiteCache(SeparateBodyBaseCache):
             source: Any = InMemory(body)
             checked = not flags & BODY_ELSEWHERE
             if not checked:
-                source = self._bodies.open(self._database.number(), version, size)
+                source = self._bodies.open(self._database.bodies(), version, size)
                 if source is None:
                     # Its row has just been replaced, and there is another by now; or it is gone.
                     if missing == version:
@@ -343,13 +343,15 @@ class SQLiteCache(SeparateBodyBaseCache):
                 dry_run=dry_run,
                 progress=progress,
             )
-            self._bodies.sweep(self._database.number(), self._is_named, report, dry_run)
+            self._bodies.sweep(self._database.bodies(), self._is_named, report, dry_run)
             return report
         report = PruneReport()
-        if self._database.exists:
+        if self._database.number():
             self._prune(bounds, report, progress)
-            self._bodies.sweep(self._database.number(), self._is_named, report, dry_run)
-            self._database.give_back()
+            self._bodies.sweep(self._database.bodies(), self._is_named, report, dry_run)
+            # On a full disk, say, that can't be done; and it needn't.
+            with contextlib.suppress(StoreError):
+                self._database.compact()
         report.swept += self._database.sweep()
         return report
 
@@ -396,9 +398,9 @@ class SQLiteCache(SeparateBodyBaseCache):
     # Storing.
 
     def publish(self, key: str, seal: Seal, body: bytes, number: int | None) -> bool:
-        """Store an entry, whose body is a file of the database of a number, or here.
+        """Store an entry, whose body is a file in the folder of a number, or here.
 
-        Returns whether that still is the present database.
+        Returns whether that still is the present database's.
 
         Raises:
             StoreError: it can't be stored.
@@ -486,7 +488,7 @@ class SQLiteCache(SeparateBodyBaseCache):
         with contextlib.suppress(StoreError):
             gone = self._database.rows("sweeping", "SELECT rowid, file FROM gone LIMIT 1000")
             if gone:
-                number = self._database.number()
+                number = self._database.bodies()
                 done = [(row,) for row, file in gone if self._bodies.unlink(number, file)]
                 with self._database.change("sweeping") as database:
                     database.executemany("DELETE FROM gone WHERE rowid = ?", done)
@@ -515,7 +517,7 @@ class SQLiteCache(SeparateBodyBaseCache):
             raise CorruptEntry(msg)
         source: Any = InMemory(body)
         if frame.flags & BODY_ELSEWHERE:
-            source = self._bodies.open(self._database.number(), frame.version, frame.body_size)
+            source = self._bodies.open(self._database.bodies(), frame.version, frame.body_size)
         if source is None:
             msg = "the body file is missing"
             raise CorruptEntry(msg)
@@ -553,7 +555,7 @@ class _Sink:
             if self._size <= cache.inline_limit:
                 self._held += chunk
                 return
-            number = cache._database.number(create=True)  # noqa: SLF001 - its own sink
+            number = cache._database.bodies(create=True)  # noqa: SLF001 - its own sink
             self._file = cache._bodies.create(number, self._version)  # noqa: SLF001
             held, self._held = self._held, b""
             self._file.write(held)
@@ -570,7 +572,7 @@ class _Sink:
             file.close()
             return
         file.remove()
-        if file.number == self._cache._database.number():  # noqa: SLF001
+        if file.number == self._cache._database.bodies():  # noqa: SLF001
             msg = "the body was removed while it was written"
             raise CacheUnavailable(msg)
         # All was cleared meanwhile: as if it had been stored just before that.

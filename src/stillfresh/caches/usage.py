@@ -55,7 +55,7 @@ class Usage:
         Raises:
             StoreError: that can't be done.
         """
-        if not (self._used or self._hits or self._misses) or not self._database.exists:
+        if not (self._used or self._hits or self._misses) or not self._database.number():
             return
         with self._lock:
             used, counts = self._used, (self._hits, self._misses, self._served)

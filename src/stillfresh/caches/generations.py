@@ -1,0 +1,186 @@
+"""Databases that follow one another in a root, and which of them is the present one.
+
+A database file is never replaced under its name: who has the old one open would then remove the
+new one's log. So its name has a number: `cache-1.sqlite`, and the highest is the present one. What
+is damaged, cleared or compacted is followed by the next number, made under another name and linked
+into place as a whole.
+
+Who has the old one open notices before its next statement, by a look at the root: the time of a
+directory changes with any name in it, and nothing else comes and goes there but SQLite's own
+files, with the first and the last connection. Body files lie in folders of the root, `bodies-1`; a
+database says which is its own, for one that was compacted goes on with its forerunner's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from typing import TYPE_CHECKING, Final
+
+from stillfresh.caches import frames, schema
+from stillfresh.caches.directory import hold, is_held
+from stillfresh.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stillfresh.caches.directory import Directory
+
+BODY_NAME: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
+_DATABASE: Final = re.compile(r"cache-(\d{1,9})\.sqlite", re.ASCII)
+_BESIDE: Final = re.compile(r"(cache-(\d{1,9})\.sqlite)(-wal|-shm|-journal)?", re.ASCII)
+_BODIES: Final = re.compile(r"bodies-(\d{1,9})", re.ASCII)
+_UNDONE: Final = re.compile(r"(cache-\d{1,9}\.sqlite\.[0-9a-f]{16}\.tmp)(-.*)?", re.ASCII)
+_SUFFIXES: Final = ("", "-wal", "-shm", "-journal")
+# A directory's time has steps of some milliseconds: what changes within one looks the same.
+_SETTLED_NS: Final = 100_000_000
+
+
+class Generations:
+    """The databases in one root. Methods raise `OSError`, or `StoreError` for a bad root."""
+
+    def __init__(self, tree: Directory) -> None:
+        """Look in the root of `tree`."""
+        self._tree = tree
+        # The root as it was when its names were last read, and the number found then.
+        self._look: tuple[int, int, int, int, int] | None = None
+        self._number = 0
+
+    def path(self, number: int) -> str:
+        """Return the path of a database."""
+        return os.path.join(self._tree.root, f"cache-{number}.sqlite")
+
+    def present(self) -> int:
+        """Return the number of the present database, or 0 where there is none."""
+        status = self._tree.look()
+        if status is None:
+            self._look, self._number = None, 0
+            return 0
+        changed = status.st_mtime_ns
+        look = (status.st_ino, status.st_dev, status.st_mode, status.st_uid, changed)
+        if look == self._look:
+            return self._number
+        self._look = None
+        number = self._number = self._highest()
+        if time.time_ns() - changed > _SETTLED_NS:
+            self._look = look
+        return number
+
+    def forget(self) -> None:
+        """Look again next time: something was not as it seemed."""
+        self._look = None
+
+    def first(self) -> int:
+        """Make the first database, or find that somebody was quicker; return its number."""
+        self._tree.make_root()
+        self.follow(0)
+        return self._highest()
+
+    def follow(self, number: int, make: Callable[[str], None] | None = None) -> bool:
+        """Make the database after `number`, all of it under a name that nobody knows.
+
+        An empty one, or what `make` makes of an empty file. Tells whether it took the place.
+        """
+        self._look = None
+        if self._highest() > number:
+            return False
+        following = self.path(number + 1)
+        temporary = f"{following}.{frames.new_version()}.tmp"
+        # Held, so that nobody takes it for a killed process's.
+        fd = self._tree.open_beside(os.path.basename(temporary), os.O_RDWR | os.O_EXCL)
+        try:
+            hold(fd)
+            if make is None:
+                schema.create(temporary, number + 1)
+            else:
+                make(temporary)
+            return _take(temporary, following)
+        finally:
+            for suffix in _SUFFIXES:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary + suffix)
+            os.close(fd)
+
+    def remove(self, number: int) -> None:
+        """Remove a database that another has followed."""
+        for suffix in _SUFFIXES:
+            with contextlib.suppress(OSError):
+                os.unlink(self.path(number) + suffix)
+
+    def remove_bodies(self, most: int) -> int:
+        """Remove the body files of all databases up to a number; how many were there?"""
+        removed = 0
+        for name in os.listdir(self._tree.root):
+            match = _BODIES.fullmatch(name)
+            if match is None or int(match[1]) > most:
+                continue
+            with contextlib.suppress(OSError, StoreError):
+                with self._tree.folder(name) as folder:
+                    for file in folder.names(BODY_NAME):
+                        removed += folder.unlink(file)
+                os.rmdir(os.path.join(self._tree.root, name))
+        return removed
+
+    def sweep(self, bodies: int) -> int:
+        """Remove what is left of earlier databases, and of some that were never done; how many?
+
+        What may be a stranger's stays. `bodies` is the number of the present one's folder.
+        """
+        present, swept = self._highest(), self.remove_bodies(min(bodies, self._highest()) - 1)
+        for name in os.listdir(self._tree.root):
+            beside, undone = _BESIDE.fullmatch(name), _UNDONE.fullmatch(name)
+            if undone is not None:
+                given_up = not self._is_being_made(undone[1])
+            else:
+                given_up = (
+                    beside is not None and int(beside[2]) < present and self._is_ours(beside[1])
+                )
+            if given_up:
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(self._tree.root, name))
+                    swept += 1
+        return swept
+
+    def may_be_removed(self, number: int) -> bool:
+        """Tell whether a damaged database is surely no stranger's."""
+        return self._is_ours(os.path.basename(self.path(number)))
+
+    def _highest(self) -> int:
+        """Look which numbers are there; whatever has one counts, so that nothing is in the way."""
+        matches = map(_DATABASE.fullmatch, os.listdir(self._tree.root))
+        return max((int(match[1]) for match in matches if match is not None), default=0)
+
+    def _is_being_made(self, name: str) -> bool:
+        try:
+            fd = os.open(os.path.join(self._tree.root, name), os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            return is_held(fd)
+        finally:
+            os.close(fd)
+
+    def _is_ours(self, name: str) -> bool:
+        """Tell whether a database is ours, by its header or the root's tag, or gone."""
+        try:
+            return self._tree.is_ours() or schema.is_marked(os.path.join(self._tree.root, name))
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+
+
+def _take(temporary: str, place: str) -> bool:
+    """Give what was made its name, unless somebody was quicker."""
+    try:
+        os.link(temporary, place, follow_symlinks=False)
+    except FileExistsError:
+        return False
+    except (OSError, NotImplementedError):
+        # No links here: then two who begin at once may lose what one of them has stored.
+        if os.path.lexists(place):
+            return False
+        os.rename(temporary, place)
+    return True
