@@ -120,16 +120,21 @@ class Database:
 
     def one(self, doing: str, query: str, values: Sequence[object] = ()) -> Any:
         """Return the first row of a query; None where there is none, or no database yet."""
-        mine = self._begin()
+        mine = self._threads.mine or self._begin()
+        # In this order, and in the other before a fork: one of both sees the other.
+        mine.busy = True
+        if self._forking:
+            self._stand_aside(mine)
         try:
-            if not self._is_there(mine):
-                return None
-            assert mine.cursor is not None  # noqa: S101 - as it is there
-            return mine.cursor.execute(query, values).fetchone()
+            if self._generations.present() != mine.number or mine.cursor is None:
+                self._is_there(mine)
+            return None if mine.cursor is None else mine.cursor.execute(query, values).fetchone()
         except (sqlite3.Error, OSError) as error:
             self._fail(error, doing, mine)
         finally:
-            self._end(mine)
+            mine.busy = False
+            if self._closed:
+                mine.close()
 
     def rows(self, doing: str, query: str, values: Sequence[object] = ()) -> list[Any]:
         """Return all rows of a query."""
@@ -267,7 +272,7 @@ class Database:
         """
         bodies = self.bodies()
         try:
-            return self._generations.sweep(bodies) if self._tree.look() is not None else 0
+            return self._generations.sweep(bodies) if bodies else 0
         except OSError as error:
             self._fail(error, "sweeping", None)
 
@@ -293,13 +298,17 @@ class Database:
             mine = self._threads.mine = _Mine()
             with self._lock:
                 self._all.add(mine)
-        # In this order, and in the other before a fork: one of both sees the other.
         mine.busy = True
+        if self._forking:
+            self._stand_aside(mine)
+        return mine
+
+    def _stand_aside(self, mine: _Mine) -> None:
+        """Let a fork go first."""
         while self._forking:
             mine.busy = False
             self._forked.wait(_PATIENCE)
             mine.busy = True
-        return mine
 
     def _end(self, mine: _Mine) -> None:
         mine.busy = False

@@ -120,21 +120,20 @@ class Directory:
         except FileNotFoundError:
             self._make_root()
             status = os.stat(self.root)
-        self._check_root(status)
+        self.check(status)
 
-    def look(self) -> os.stat_result | None:
-        """Look at the root, and whether it can be trusted; None where there is none.
+    def check(self, status: os.stat_result) -> None:
+        """See whether the root, which has that status, can be trusted.
 
         Raises:
             StoreError: it can't.
-            OSError: it can't be looked at.
         """
-        try:
-            status = os.lstat(self.root)
-        except FileNotFoundError:
-            return None
-        self._check_root(status)
-        return status
+        looks = (status.st_mode, status.st_uid)
+        if looks != self._trusted_looks:
+            doubt = self._doubt(status)
+            if doubt is not None:
+                raise CacheUnavailable(doubt)
+            self._trusted_looks = looks
 
     def folder(self, name: str, *, create: bool = False) -> Leaf:
         """Go to a directory of ours in the root that isn't of the layout.
@@ -212,7 +211,7 @@ class Directory:
         fd = _open_quietly(path, _READ, None)
         try:
             # Only now: where there is no file, nothing hangs on who owns the root.
-            self._check_root(os.lstat(self.root))
+            self.check(os.lstat(self.root))
             status = os.fstat(fd)
             regular = stat.S_ISREG(status.st_mode) and status.st_uid == self._user
             if regular and self._path_behind(fd) == path:
@@ -293,7 +292,7 @@ class Directory:
             finally:
                 os.close(root)
         else:
-            self._check_root(os.lstat(self.root))
+            self.check(os.lstat(self.root))
             fd = os.open(os.path.join(self.root, name), flags, self._filemode)
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
@@ -344,19 +343,11 @@ class Directory:
             self._make_root()
             fd = os.open(self.root, _DIRECTORY)
         try:
-            self._check_root(os.fstat(fd))
+            self.check(os.fstat(fd))
         except BaseException:
             os.close(fd)
             raise
         return fd
-
-    def _check_root(self, status: os.stat_result) -> None:
-        looks = (status.st_mode, status.st_uid)
-        if looks != self._trusted_looks:
-            doubt = self._doubt(status)
-            if doubt is not None:
-                raise CacheUnavailable(doubt)
-            self._trusted_looks = looks
 
     def _make_root(self) -> None:
         _make_parents(os.path.dirname(self.root), self._dirmode)
@@ -464,7 +455,7 @@ class Directory:
             self.make_root()
             with contextlib.suppress(FileExistsError):
                 os.mkdir(path, self._dirmode)
-        self._check_root(os.lstat(self.root))
+        self.check(os.lstat(self.root))
         if not stat.S_ISDIR(os.lstat(path).st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
         return Leaf(path, None, self._filemode)

@@ -45,7 +45,7 @@ class Generations:
         """Look in the root of `tree`."""
         self._tree = tree
         # The root as it was when its names were last read, and the number found then.
-        self._look: tuple[int, int, int, int, int] | None = None
+        self._seen: os.stat_result | None = None
         self._number = 0
 
     def path(self, number: int) -> str:
@@ -54,23 +54,31 @@ class Generations:
 
     def present(self) -> int:
         """Return the number of the present database, or 0 where there is none."""
-        status = self._tree.look()
-        if status is None:
-            self._look, self._number = None, 0
+        try:
+            status = os.lstat(self._tree.root)
+        except FileNotFoundError:
+            self._seen = None
             return 0
-        changed = status.st_mtime_ns
-        look = (status.st_ino, status.st_dev, status.st_mode, status.st_uid, changed)
-        if look == self._look:
+        seen = self._seen
+        if (
+            seen is not None
+            and status.st_mtime_ns == seen.st_mtime_ns
+            and status.st_ino == seen.st_ino
+            and status.st_mode == seen.st_mode
+            and status.st_uid == seen.st_uid
+            and status.st_dev == seen.st_dev
+        ):
             return self._number
-        self._look = None
+        self._seen = None
+        self._tree.check(status)
         number = self._number = self._highest()
-        if time.time_ns() - changed > _SETTLED_NS:
-            self._look = look
+        if time.time_ns() - status.st_mtime_ns > _SETTLED_NS:
+            self._seen = status
         return number
 
     def forget(self) -> None:
         """Look again next time: something was not as it seemed."""
-        self._look = None
+        self._seen = None
 
     def first(self) -> int:
         """Make the first database, or find that somebody was quicker; return its number."""
@@ -83,7 +91,7 @@ class Generations:
 
         An empty one, or what `make` makes of an empty file. Tells whether it took the place.
         """
-        self._look = None
+        self._seen = None
         if self._highest() > number:
             return False
         following = self.path(number + 1)
