@@ -281,6 +281,33 @@ def test_without_a_name_it_is_the_default_cache(
     assert run("stats").out.startswith(b"0 entries")
 
 
+# `ls`.
+
+
+@pytest.mark.parametrize("url", ["sqlite://{}", "file://{}", "file://{}?body=inside"])
+def test_what_is_stored_is_listed(run: Run, folder: Path, url: str) -> None:
+    clock = ManualClock(time.time() - 4 * DAY)
+    with cache_from_url(url.format(folder)) as cache:
+        cache._clock = clock  # noqa: SLF001 - URLs have no clocks
+        for number, key in enumerate(["http://b.example/1", "http://a.example/2", "no URL"]):
+            store(cache, key, b"", bytes(1000 * (3 - number)))
+            clock.advance(DAY)
+
+    def listed(*options: str) -> list[str]:
+        done = run("ls", "--cache", url.format(folder), *options)
+        assert (done.status, done.err) == (0, "")
+        return [line.split()[-1] for line in done.out.decode().splitlines()]
+
+    assert sorted(listed()) == ["URL", "http://a.example/2", "http://b.example/1"]
+    assert listed("--sort", "key") == ["http://a.example/2", "http://b.example/1", "URL"]
+    assert listed("--sort", "size") == ["URL", "http://a.example/2", "http://b.example/1"]
+    assert listed("--sort", "age") == ["http://b.example/1", "http://a.example/2", "URL"]
+    assert listed("--host", "a.example") == ["http://a.example/2"]
+    assert listed("--host", "b.example", "--sort", "use", "--long") == ["http://b.example/1"]
+    assert listed("--host", "c.example") == []
+    assert run("ls", "--sort", "colour").status == 2
+
+
 # What they refuse.
 
 

@@ -198,7 +198,7 @@ class Stats:
         at = entry.stored_at
         self.oldest = at if self.oldest is None else min(self.oldest, at)
         self.newest = at if self.newest is None else max(self.newest, at)
-        host = _host(entry.key)
+        host = host_of(entry.key)
         count, size = self.hosts.get(host, (0, 0))
         self.hosts[host] = (count + 1, size + entry.size)
 
@@ -257,6 +257,7 @@ def _step(entry: EntryInfo, now: float) -> int:
     return int(math.log2(1 + idle) * _STEPS_A_DOUBLING)
 
 
-def _host(key: str | None) -> str:
+def host_of(key: str | None) -> str:
+    """Return the host of a key that is a URL, with its port; "" is for all others."""
     url = None if key is None else _URL.match(key)
     return "" if url is None else url[1].rpartition("@")[2].lower()

@@ -7,11 +7,13 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import click
 
-from stillfresh import ConfigError, DryRun, Repair, StoreError, describe
+from stillfresh import ConfigError, DryRun, Order, Repair, SQLiteCache, StoreError, describe
+from stillfresh.caches.pruning import host_of
 from stillfresh.caches.urls import cache_of
 from stillfresh.cli.exits import Exit
 from stillfresh.cli.options import Size, cache_option
@@ -20,7 +22,7 @@ from stillfresh.cli.text import say, size_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from stillfresh import BaseCache, Stats
+    from stillfresh import BaseCache, EntryInfo, Stats
 
 _DAY = 86_400.0
 _HOSTS_SHOWN = 10
@@ -89,11 +91,18 @@ def verify(cache: str | None, repair: bool) -> int:
 @click.command()
 @cache_option
 @click.option("-l", "--long", is_flag=True, help="Show status and media type too.")
-def ls(cache: str | None, long: bool) -> int:
+@click.option(
+    "-s",
+    "--sort",
+    type=click.Choice([order.name.lower() for order in Order]),
+    help="By URL, last use, size, or age; without it, as they come.",
+)
+@click.option("--host", help="Only what is stored of this host.")
+def ls(cache: str | None, long: bool, sort: str | None, host: str | None) -> int:
     """List what is stored: size, age, and the URL or what else can be told."""
     with _opened(cache) as opened:
         now = time.time()
-        for listed in opened.entries():
+        for listed in _listed(opened, None if sort is None else Order[sort.upper()], host):
             content = describe(opened, listed)
             what = content.url or content.about or listed.key or listed.name
             if content.url and content.about:
@@ -102,6 +111,18 @@ def ls(cache: str | None, long: bool) -> int:
             age = _age(now - listed.stored_at)
             click.echo(f"{size_text(listed.size):>10}  {age:>6}{more}  {what}")
     return Exit.OK
+
+
+def _listed(cache: BaseCache, order: Order | None, host: str | None) -> Iterable[EntryInfo]:
+    """List entries in an order; a database has them in it, of others all have to be read first."""
+    if isinstance(cache, SQLiteCache):
+        return cache.entries(order, host=host)
+    found = (entry for entry in cache.entries() if host is None or host_of(entry.key) == host)
+    if order is None:
+        return found
+    if order is Order.KEY:
+        return sorted(found, key=lambda entry: entry.key or "")
+    return sorted(found, key=attrgetter(order.value))
 
 
 @contextmanager
