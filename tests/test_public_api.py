@@ -20,7 +20,17 @@ from stillfresh import (
     StoreError,
 )
 
-OPTIONAL = ["aiohttp", "click", "filelock", "httpx", "redis", "requests", "rich", "urllib3"]
+OPTIONAL = [
+    "aiohttp",
+    "cachecontrol",
+    "click",
+    "filelock",
+    "httpx",
+    "redis",
+    "requests",
+    "rich",
+    "urllib3",
+]
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
@@ -41,7 +51,8 @@ def test_all_that_is_promised_is_there() -> None:
 
 
 def test_nothing_public_is_left_out() -> None:
-    modules = {"caches", "clients", "engine", "errors", "events", "rfc9111", "testing", "cli"}
+    modules = {"caches", "cli", "clients", "engine", "errors", "events", "integrations", "rfc9111"}
+    modules |= {"testing"}
     public = {name for name in vars(stillfresh) if not name.startswith("_")} - modules
     assert public <= set(stillfresh.__all__)
 
@@ -74,6 +85,29 @@ def test_a_missing_library_is_named_with_its_extra(missing: str) -> None:
     assert done.stdout == (
         "stillfresh.clients.requests needs requests: pip install 'stillfresh[requests]'\n"
     )
+
+
+def test_a_missing_cachecontrol_is_named_with_its_extra() -> None:
+    done = python(
+        "import sys; sys.modules['cachecontrol'] = None\n"
+        "try:\n"
+        "    import stillfresh.integrations.cachecontrol\n"
+        "except ImportError as error:\n"
+        "    print(error)\n"
+    )
+    assert done.stdout == (
+        "stillfresh.integrations.cachecontrol needs CacheControl: "
+        "pip install 'stillfresh[cachecontrol]'\n"
+    )
+
+
+def test_where_there_is_no_filelock_no_lock_is_the_default() -> None:
+    done = python(
+        "import sys; sys.modules['filelock'] = None\n"
+        "from stillfresh.integrations.cachecontrol import FileCache\n"
+        "print(FileCache('web').lock_class)\n"
+    )
+    assert (done.stdout, done.stderr) == ("None\n", "")
 
 
 def test_it_says_its_version() -> None:

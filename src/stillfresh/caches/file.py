@@ -89,7 +89,7 @@ _CACHECONTROL: Final = b"cc="
 _RESEMBLES: Final = 5
 
 
-class _DirectoryCache(BaseCache):
+class DirectoryCache(BaseCache):
     """What the two file caches have in common: all but where a long body goes."""
 
     # Bodies longer than this have a file of their own; None is never.
@@ -139,10 +139,11 @@ class _DirectoryCache(BaseCache):
         self.forever = forever
         self.filemode = filemode
         self.dirmode = dirmode
-        self.lock_class = lock_class
         self.max_bytes = max_bytes
         self.max_age = max_age
         self.durable = durable
+        self._lock_class = lock_class
+        self._trusted = allow_unsafe_root
         self._tree = Directory(
             directory, filemode=filemode, dirmode=dirmode, trusted=allow_unsafe_root
         )
@@ -166,6 +167,11 @@ class _DirectoryCache(BaseCache):
     def _begin(self) -> None:
         self._upkeep = Upkeep(self._tree, self._bounds, self._clock, self._turn)
         self._pruner = Pruner(self._prune_by_itself)
+
+    @property
+    def lock_class(self) -> Callable[[str], Any] | None:
+        """What makes a lock from a path, as given."""
+        return self._lock_class
 
     def path(self, key: str) -> str:
         """Return the path of the entry file of `key`, whether it exists or not."""
@@ -574,7 +580,7 @@ class _DirectoryCache(BaseCache):
 
     def _replace_present(self, leaf: Leaf, name: str, temporary: str) -> None:
         """Let a finished file take the place of the present entry file, and sweep behind it."""
-        if leaf.is_new and self.lock_class is None:
+        if leaf.is_new and self._lock_class is None:
             # There was nothing a moment ago; who comes first now leaves litter at the most.
             leaf.rename(temporary, name)
             return
@@ -584,9 +590,9 @@ class _DirectoryCache(BaseCache):
         _sweep(leaf, old_body)
 
     def _turn(self, leaf: Leaf) -> AbstractContextManager[bool]:
-        if self.lock_class is None:
+        if self._lock_class is None:
             return leaf.turn()
-        return self._turn_with_lock(leaf, self.lock_class)
+        return self._turn_with_lock(leaf, self._lock_class)
 
     @contextlib.contextmanager
     def _turn_with_lock(self, leaf: Leaf, lock_class: Callable[[str], Any]) -> Iterator[bool]:
@@ -595,11 +601,11 @@ class _DirectoryCache(BaseCache):
             yield held
 
 
-class FileCache(_DirectoryCache):
+class FileCache(DirectoryCache):
     """One file an entry, body included: for small responses."""
 
 
-class SeparateBodyFileCache(_DirectoryCache, SeparateBodyBaseCache):
+class SeparateBodyFileCache(DirectoryCache, SeparateBodyBaseCache):
     """An entry file, and for all but small bodies a body file beside it: for downloads."""
 
     _ride_along = _RIDE_ALONG
@@ -608,6 +614,13 @@ class SeparateBodyFileCache(_DirectoryCache, SeparateBodyBaseCache):
         """Take up the settings, with nothing in hand."""
         super().__setstate__(state)
         self._pairing = Pairing(self, self._clock)
+
+    def delete(self, key: str) -> bool:
+        """Remove value and body, and say whether there was anything; with `forever`, nothing."""
+        if self.forever:
+            self._check_open()
+            return False
+        return super().delete(key)
 
     def clear(self) -> None:
         """Remove every file of the layout and the directories it leaves empty."""

@@ -106,6 +106,7 @@ class Lifetime(Suite):
     def test_a_closed_cache_can_not_be_used(
         self, cache: BaseCache, use: Callable[[BaseCache], object]
     ) -> None:
+        self.needs("closes")
         cache.set("key", b"value")
         cache.close()
         cache.close()
@@ -113,6 +114,7 @@ class Lifetime(Suite):
             use(cache)
 
     def test_a_block_closes_its_cache(self, cache: BaseCache) -> None:
+        self.needs("closes")
         with cache as same:
             assert same is cache
             cache.set("key", b"value")
@@ -123,6 +125,7 @@ class Lifetime(Suite):
     def test_a_version_begun_before_close_can_not_be_committed(
         self, open_cache: Callable[[], BaseCache], size: int
     ) -> None:
+        self.needs("closes")
         cache = open_cache()
         writer = cache.writer("key")
         writer.write(content("body", size))

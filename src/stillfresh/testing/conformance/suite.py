@@ -24,6 +24,7 @@ class Suite:
         can_list: `entries` works.
         can_clear: `clear` works.
         swaps_atomically: no other writer can come between the two halves of an `update`.
+        closes: any use after `close` raises `CacheClosed`.
         takes_clock: expiry follows the clock that `make_cache` is given. Where it doesn't, override
             the fixture `clock` with one that tells the real time.
     """
@@ -32,6 +33,7 @@ class Suite:
     can_list: ClassVar[bool] = True
     can_clear: ClassVar[bool] = True
     swaps_atomically: ClassVar[bool] = True
+    closes: ClassVar[bool] = True
     takes_clock: ClassVar[bool] = True
 
     def make_cache(self, place: Any, clock: ManualClock) -> BaseCache:

@@ -1,0 +1,1 @@
+"""Other people's caches that ours can stand in for, one module each."""

@@ -1,0 +1,232 @@
+"""Our caches in the place of CacheControl's: one import changes.
+
+    from stillfresh.integrations.cachecontrol import FileCache  # was: cachecontrol.caches
+
+    session = CacheControl(requests.Session(), cache=FileCache(".web"))
+
+Each class is one of ours and of CacheControl's base class too, which its controller asks for. So
+the same object is bounded, listed, pruned and verified as any of ours, and our own clients take it
+as well. An existing directory stays warm.
+
+CacheControl makes a response of whatever a cache answers: where the body of a pair is missing, an
+empty one. So what can't be a whole response is refused here, where that can be told: a record that
+is damaged, one beside a body of another length, one whose body is gone.
+
+In two matters these follow CacheControl and not the rest of stillfresh. `close()` ends nothing,
+because a session closes its cache though others may share it. And `directory`, `filemode` and
+`dirmode` may be assigned to.
+"""
+
+from __future__ import annotations
+
+import calendar
+from email.utils import parsedate_tz
+from typing import IO, TYPE_CHECKING, Any, Final
+
+import msgpack
+
+from stillfresh.caches import file, memory
+from stillfresh.caches.base import BaseCache, Entry
+from stillfresh.caches.directory import Directory
+from stillfresh.caches.entryfiles import file_name
+from stillfresh.errors import CorruptEntry, StoreError
+
+try:
+    from cachecontrol import cache as classic
+    from cachecontrol.controller import PERMANENT_REDIRECT_STATUSES, CacheController
+except ImportError as error:
+    msg = f"{__name__} needs CacheControl: pip install 'stillfresh[cachecontrol]'"
+    raise ImportError(msg) from error
+
+try:
+    from filelock import FileLock
+except ImportError:
+    FileLock = None  # type: ignore[assignment, misc]
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
+__all__ = ["DictCache", "FileCache", "SeparateBodyFileCache", "url_to_file_path"]
+
+# How a record begins; a msgpack map follows.
+_RECORD: Final = b"cc=4,"
+# What a record holds of a response; older versions wrote `strict` as well.
+_HELD: Final[dict[str, Any]] = {
+    "body": bytes | str,
+    "headers": dict,
+    "status": int,
+    "version": int | None,
+    "reason": str | None,
+    "decode_content": bool | None,
+    "strict": object,
+}
+# What says where entries are and how they are made.
+_PLACE: Final = ("directory", "filemode", "dirmode")
+
+
+class _Alone(BaseCache):
+    """A cache whose values are whole responses: it is asked for no bodies."""
+
+    def get(self, key: str) -> bytes | None:
+        """Return the value under `key`; None where its body is kept apart from it."""
+        try:
+            entry = self.open(key)
+        except StoreError as error:
+            self._swallow("get", key, error)
+            return None
+        if entry is None:
+            return None
+        with entry:
+            return None if entry.has_body else entry.metadata
+
+    def close(self) -> None:
+        """Do nothing: another session may share the cache."""
+
+
+class _InDirectory(file.DirectoryCache):
+    """What CacheControl's file caches have in common beside their constructor."""
+
+    encode = staticmethod(file_name)
+
+    def _fn(self, name: str) -> str:
+        """Return the path of the entry file of a key, as `path` does."""
+        return self.path(name)
+
+    @property
+    def lock_class(self) -> Callable[[str], Any] | None:
+        """The class that was given, or where none was, filelock's `FileLock` if that is installed.
+
+        Only one that was given is ever used: nothing here needs a lock.
+        """
+        return self._lock_class or FileLock
+
+    @lock_class.setter
+    def lock_class(self, lock_class: Callable[[str], Any] | None) -> None:
+        self._lock_class = lock_class
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Go elsewhere when what says where is assigned to.
+
+        Raises:
+            ConfigError: as the constructor; nothing has changed.
+        """
+        if name in _PLACE and "_pruner" in vars(self):
+            # What a thread has set belongs where the cache was then.
+            self._check_open()
+            place = {each: getattr(self, each) for each in _PLACE} | {name: value}
+            self._tree = Directory(place.pop("directory"), trusted=self._trusted, **place)
+            self._begin()
+        super().__setattr__(name, value)
+
+    def _open_foreign(self, name: str, data: bytes, fd: int, status: os.stat_result) -> Entry:
+        return _whole(super()._open_foreign(name, data, fd, status))
+
+
+# Theirs doesn't say what `delete` has removed, which is what mypy doesn't like about the bases.
+
+
+class FileCache(_InDirectory, _Alone, file.FileCache, classic.BaseCache):  # type: ignore[misc]
+    """In the place of `cachecontrol.caches.FileCache`: one file an entry, body included.
+
+    The arguments are those of `stillfresh.FileCache`, the first five of them CacheControl's.
+    """
+
+
+class SeparateBodyFileCache(  # type: ignore[misc]
+    _InDirectory, file.SeparateBodyFileCache, classic.SeparateBodyBaseCache
+):
+    """In the place of `cachecontrol.caches.SeparateBodyFileCache`, and of pip's `SafeFileCache`.
+
+    The arguments are those of `stillfresh.SeparateBodyFileCache`, the first five of them
+    CacheControl's.
+    """
+
+    def open(self, key: str) -> Entry | None:
+        """Follow the entry file to the version it names; a record without its body is refused."""
+        entry = super().open(key)
+        return entry if entry is None or entry.size else _whole(entry)
+
+    def set_body_from_io(self, key: str, body_file: IO[bytes]) -> None:
+        """Publish what is in a file together with the value that this thread has `set`."""
+        self.set_body(key, body_file)
+
+    def close(self) -> None:
+        """Let what was set take effect, and no more: another session may share the cache."""
+        self._pairing.close()
+
+
+class DictCache(_Alone, memory.MemoryCache, classic.BaseCache):  # type: ignore[misc]
+    """In the place of `cachecontrol.cache.DictCache`: in memory, and bounded by `max_bytes`.
+
+    The arguments are those of `stillfresh.MemoryCache`. Values are bytes; `init_dict` is copied.
+    """
+
+
+def url_to_file_path(url: str, filecache: FileCache | SeparateBodyFileCache) -> str:
+    """Return the path where a response of `url` is kept, if there is one."""
+    return filecache.path(CacheController.cache_url(url))
+
+
+def _whole(entry: Entry) -> Entry:
+    """Return an entry that may be a whole response, as far as a record of CacheControl's tells.
+
+    Raises:
+        CorruptEntry: it can't be; it has been closed.
+    """
+    problem = _problem(entry) if entry.metadata.startswith(_RECORD) else None
+    if problem is None:
+        return entry
+    entry.close()
+    raise CorruptEntry(problem)
+
+
+def _problem(entry: Entry) -> str | None:
+    """Say what is wrong with a record, or with what is beside it."""
+    try:
+        record = msgpack.unpackb(memoryview(entry.metadata)[len(_RECORD) :], raw=False)
+        response = _readable(record)
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        return f"a damaged record: {error!r}"
+    size = entry.size if entry.has_body else len(response["body"])
+    if size == 0 and response["status"] in PERMANENT_REDIRECT_STATUSES:
+        # Kept without their bodies, whatever length they say.
+        return None
+    length = response["headers"].get("content-length", "")
+    if size == 0 and not entry.has_body and not length:
+        return "a record whose body is not there"
+    if length.isascii() and length.isdigit() and length.lstrip("0") != str(size).lstrip("0"):
+        return f"a body of {size} bytes beside a record that says {length}"
+    return None
+
+
+def _readable(record: Any) -> dict[str, Any]:
+    """Return the response of a record, names of fields in lower case, if CacheControl can read it.
+
+    Of a record that is otherwise it makes an exception, in the middle of somebody's request.
+    """
+    response: dict[str, Any] = record["response"]
+    strange = response.keys() - _HELD.keys()
+    if strange:
+        msg = f"a response with {', '.join(map(repr, strange))}"
+        raise ValueError(msg)
+    for name, kinds in _HELD.items():
+        if not isinstance(response.get(name), kinds):
+            msg = f"the {name} is {response.get(name)!r}"
+            raise TypeError(msg)
+    headers, varied = response["headers"], record.get("vary", {})
+    if not all(isinstance(text, str) for text in [*headers, *headers.values(), *varied]):
+        msg = "fields that are not text"
+        raise TypeError(msg)
+    headers = {name.lower(): text for name, text in headers.items()}
+    if "date" in headers:
+        # It doesn't ask whether this is one.
+        calendar.timegm(parsedate_tz(headers["date"])[:6])
+    return response | {"headers": headers}
