@@ -23,7 +23,7 @@ TYPED := $(wildcard src tests benchmarks scripts)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test soak check lint types format docs conformance bench coverage clean
+.PHONY: help run test soak check lint types format docs conformance compat bench coverage clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -58,6 +58,10 @@ docs: $(INSTALLED) ## write docs/decisions.md
 # Fetches the suite with npm, once.
 conformance: $(INSTALLED) ## the public HTTP cache test suite, which needs Node.js (ARGS=...)
 	$(PY) -m tests.conformance $(ARGS)
+
+# Fetches the source distribution with pip, once.
+compat: $(INSTALLED) ## CacheControl's own tests on our caches (ARGS=...)
+	$(PY) -m tests.compat $(ARGS)
 
 bench: $(INSTALLED) ## the benchmarks (ARGS=...)
 	$(PY) -m benchmarks $(ARGS)
