@@ -33,7 +33,7 @@ from stillfresh.errors import (
 )
 from stillfresh.rfc9111.decisions import Reason, Why
 from stillfresh.rfc9111.policy import Policy
-from stillfresh.rfc9111.rules import Rule
+from stillfresh.rfc9111.rules import ExpiresAfter, LastModified, OneDayCache, Rule
 
 __version__ = _version("stillfresh")
 
@@ -53,8 +53,11 @@ __all__ = [
     "Entry",
     "EntryInfo",
     "EntryWriter",
+    "ExpiresAfter",
     "FileCache",
+    "LastModified",
     "MemoryCache",
+    "OneDayCache",
     "Order",
     "Outcome",
     "Policy",

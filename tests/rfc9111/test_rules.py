@@ -1,5 +1,6 @@
 """Rules of the user's for some exchanges: what matches, what they settle, who settles it."""
 
+import pickle
 import re
 
 import pytest
@@ -19,7 +20,7 @@ from stillfresh.rfc9111.decisions import (
 from stillfresh.rfc9111.keys import primary_of
 from stillfresh.rfc9111.messages import Request, Response
 from stillfresh.rfc9111.policy import Policy
-from stillfresh.rfc9111.rules import Rule
+from stillfresh.rfc9111.rules import ExpiresAfter, LastModified, OneDayCache, Rule
 from stillfresh.rfc9111.structured import parse_list
 from tests.rfc9111.scenes import (
     PRIVATE,
@@ -609,3 +610,141 @@ def test_without_a_rule_content_that_is_at_hand_is_none_of_the_caches() -> None:
     for policy in (PRIVATE, QUERY):
         assert not is_served(asked(request, held(response(FRESH)), policy=policy))
         assert not is_stored(received(response(FRESH), request, policy=policy))
+
+
+# fresh_by_default, and heuristics for some.
+
+MODIFIED = f"Last-Modified: {date(-1000)}"
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    table(
+        {
+            "nothing": (response(), 600),
+            "instead of a heuristic": (response(MODIFIED), 600),
+            "max-age": (response("Cache-Control: max-age=60"), 60),
+            "Expires": (response(f"Expires: {date(60)}"), 60),
+            "an Expires that can't be right": (response("Expires: 0"), 0),
+            "public, which says nothing of time": (response("Cache-Control: public"), 600),
+        }
+    ),
+)
+def test_a_default_is_for_what_gives_no_lifetime(said: Response, seconds: float) -> None:
+    assert lifetime(ruled(Rule(fresh_by_default=600)), said) == seconds
+
+
+def test_a_default_is_the_users_word_that_it_may_be_stored() -> None:
+    decision = received(response(status=302), policy=ruled(Rule(fresh_by_default=600)))
+    assert isinstance(decision, Store)
+    assert decision.ttl == 600
+
+
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [
+        (200, "fresh: 600 by a rule, age 20 (RFC 9111 §4.2)"),
+        (302, "fresh by a rule of the policy: 600 by a rule, age 20 (against RFC 9111 §4.2)"),
+    ],
+)
+def test_a_default_is_against_the_rfc_where_nothing_may_be_guessed(status: int, why: str) -> None:
+    kept = held(response(status=status))
+    decision = asked(get(), kept, policy=ruled(Rule(fresh_by_default=600)), after=20)
+    assert isinstance(decision, Serve)
+    assert str(decision.why) == why
+
+
+def test_what_is_said_for_all_goes_before_a_default() -> None:
+    assert lifetime(ruled(Rule(fresh_by_default=600, fresh_for=5)), response()) == 5
+
+
+def test_a_rule_may_have_heuristics_of_its_own() -> None:
+    said = response(MODIFIED)
+    rules = (Rule(url="*/a", heuristic_fraction=0.5), Rule(heuristic_fraction=1, heuristic_cap=300))
+    policy = Policy(heuristic_fraction=0, rules=rules)
+    assert lifetime(policy, said) == 300
+    assert lifetime(policy, said, get(url="https://example.org/b")) == 300
+    assert lifetime(Policy(rules=rules[:1]), said) == 500
+    assert lifetime(Policy(rules=rules[:1]), said, get(url="https://example.org/b")) == 100
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"fresh_by_default": -1},
+        {"fresh_by_default": float("nan")},
+        {"heuristic_cap": -1},
+        {"heuristic_fraction": 1.5},
+        {"heuristic_fraction": float("nan")},
+    ],
+    ids=str,
+)
+def test_a_time_or_a_fraction_that_is_none_is_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(ConfigError):
+        Rule(**settings)  # type: ignore[arg-type]
+
+
+# The names of CacheControl's heuristics.
+
+
+@pytest.mark.parametrize(
+    ("rule", "said", "seconds"),
+    table(
+        {
+            "OneDayCache": (OneDayCache(), response(), 86_400),
+            "OneDayCache, and max-age": (OneDayCache(), response(FRESH), 60),
+            "OneDayCache, elsewhere": (OneDayCache(url="http://*"), response(), 0),
+            "ExpiresAfter": (ExpiresAfter(hours=1), response(), 3600),
+            "ExpiresAfter, and max-age": (ExpiresAfter(seconds=5, minutes=1), response(FRESH), 65),
+            "ExpiresAfter, elsewhere": (ExpiresAfter(url="http://*", days=1), response(FRESH), 60),
+            "LastModified": (LastModified(), response(MODIFIED), 100),
+            "LastModified, long ago": (
+                LastModified(),
+                response(f"Last-Modified: {date(-10_000_000)}"),
+                86_400,
+            ),
+            "LastModified, and max-age": (LastModified(), response(FRESH, MODIFIED), 60),
+        }
+    ),
+)
+def test_cachecontrols_heuristics_are_rules(rule: Rule, said: Response, seconds: float) -> None:
+    policy = Policy(heuristic_fraction=0, rules=(rule,))
+    assert lifetime(policy, said) == seconds
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "stored"),
+    table(
+        {
+            "ExpiresAfter, and no-store": (ExpiresAfter(hours=1), "no-store", True),
+            "ExpiresAfter, and no-cache": (ExpiresAfter(hours=1), "no-cache", True),
+            "OneDayCache, and no-store": (OneDayCache(), "no-store", False),
+        }
+    ),
+)
+def test_only_expires_after_puts_directives_aside(rule: Rule, value: str, *, stored: bool) -> None:
+    policy = ruled(rule)
+    decision = received(response(f"Cache-Control: {value}"), policy=policy)
+    assert is_stored(decision) is stored
+    if isinstance(decision, Store):
+        assert is_served(asked(get(), decision.stored, policy=policy, after=3599))
+
+
+def test_users_are_kept_apart_for_all_that() -> None:
+    said = response("Cache-Control: private, no-store")
+    assert "cookie" in ruled(ExpiresAfter(hours=1)).selecting_names(get(), said)
+
+
+@pytest.mark.parametrize("rule", [OneDayCache(), ExpiresAfter(days=1)], ids=str)
+@pytest.mark.parametrize("status", [302, 404, 500])
+def test_an_error_is_not_kept_for_a_day(rule: Rule, status: int) -> None:
+    assert lifetime(ruled(rule), response(status=status)) == 0
+
+
+def test_a_named_rule_is_a_value() -> None:
+    assert ExpiresAfter(hours=1) == ExpiresAfter(minutes=60)
+    assert ExpiresAfter(hours=1) != ExpiresAfter(hours=2)
+    assert hash(OneDayCache()) == hash(OneDayCache())
+    assert pickle.loads(pickle.dumps(LastModified())) == LastModified()  # noqa: S301 - our own
+    with pytest.raises(ConfigError):
+        ExpiresAfter(days=-1)

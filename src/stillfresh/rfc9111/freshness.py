@@ -34,11 +34,13 @@ def lifetime(
     shared: bool,
     heuristic_fraction: float,
     heuristic_cap: float,
+    by_default: float | None = None,
 ) -> Lifetime:
     """Return the freshness lifetime (§4.2.1), from the first of its sources that is there.
 
     `received` is when the response came; it stands in for a Date that is missing or invalid.
-    Information that can't be right counts as stale, and doesn't let the next source speak.
+    Information that can't be right counts as stale, and doesn't let the next source speak. Where
+    there is none, `by_default` seconds stand in for a heuristic (§4.2.2).
     """
     if shared and said.s_maxage is not None:
         return Lifetime(said.s_maxage, f"s-maxage={said.s_maxage}")
@@ -53,7 +55,10 @@ def lifetime(
             return Lifetime(0, "an invalid Expires")
         seconds = max(0.0, until - date_of(fields, received))
         return Lifetime(seconds, f"Expires after {seconds:.0f}")
-    if heuristic_fraction > 0 and (response.status in HEURISTICALLY_CACHEABLE or said.public):
+    may_be_guessed = response.status in HEURISTICALLY_CACHEABLE or said.public
+    if by_default is not None:
+        return Lifetime(by_default, f"{by_default:.0f} by a rule", against=not may_be_guessed)
+    if heuristic_fraction > 0 and may_be_guessed:
         modified = _date(fields.get("last-modified") or "", received)
         if modified is not None:
             since = max(0.0, date_of(fields, received) - modified)

@@ -202,15 +202,18 @@ class Policy:
         self, request: Request, response: Response, said: ResponseDirectives, received: float
     ) -> Lifetime:
         """Return the freshness lifetime of a response received at `received`."""
+        terms = self.terms(request, response)
+        fraction, cap = terms.heuristic_fraction, terms.heuristic_cap
         own = freshness.lifetime(
             response,
             said,
             received,
             shared=self.shared,
-            heuristic_fraction=self.heuristic_fraction,
-            heuristic_cap=self.heuristic_cap,
+            heuristic_fraction=self.heuristic_fraction if fraction is None else fraction,
+            heuristic_cap=self.heuristic_cap if cap is None else cap,
+            by_default=terms.fresh_by_default,
         )
-        ruled = self.terms(request, response).fresh_for if self.rules else None
+        ruled = terms.fresh_for
         if ruled is None:
             return own
         return freshness.Lifetime(ruled, f"{ruled:.0f} by a rule", against=ruled > own.seconds)

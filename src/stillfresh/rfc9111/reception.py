@@ -63,7 +63,7 @@ def decide(
         stores=policy.stores(request) or _answers_a_get(policy, request, response, said),
         keyed=policy.keys_content(request),
         statuses=policy.statuses,
-        ruled=bool(policy.rules) and policy.terms(request, response).fresh_for is not None,
+        ruled=bool(policy.rules) and policy.terms(request, response).gives_lifetime,
     )
     if refused is not None:
         superseded = stored is not None and refused.reason in _SUPERSEDING

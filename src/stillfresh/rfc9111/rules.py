@@ -10,6 +10,7 @@ import fnmatch
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
+from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -41,6 +42,10 @@ class Rule:
         content_types: patterns of media types without parameters (`image/*`). Default: any.
         fresh_for: the freshness lifetime, in seconds, whatever the response says (§4.2.1). A
             response that may not be stored needs `ignore` besides.
+        fresh_by_default: the freshness lifetime, in seconds, of a response that gives none, in the
+            place of a heuristic (§4.2.2).
+        heuristic_fraction: as of `Policy`, for these responses (§4.2.2).
+        heuristic_cap: as of `Policy`, for these responses.
         never_store: store nothing, and use nothing that is stored.
         always_revalidate: use what is stored only when the origin has said that it is good.
         ignore: response directives to go by as if they weren't there, such as `no-store`.
@@ -58,6 +63,9 @@ class Rule:
     statuses: frozenset[int] | None = None
     content_types: frozenset[str] | None = None
     fresh_for: float | None = None
+    fresh_by_default: float | None = None
+    heuristic_fraction: float | None = None
+    heuristic_cap: float | None = None
     never_store: bool = False
     always_revalidate: bool = False
     ignore: frozenset[str] = frozenset()
@@ -73,8 +81,13 @@ class Rule:
                 raise ConfigError(msg)
             if value is not None:
                 object.__setattr__(self, name, frozenset(value))
-        if self.fresh_for is not None and not self.fresh_for >= 0:
-            msg = f"fresh_for is a number of seconds, not {self.fresh_for!r}"
+        for name in ("fresh_for", "fresh_by_default", "heuristic_cap"):
+            seconds = getattr(self, name)
+            if seconds is not None and not seconds >= 0:
+                msg = f"{name} is a number of seconds, not {seconds!r}"
+                raise ConfigError(msg)
+        if self.heuristic_fraction is not None and not 0 <= self.heuristic_fraction <= 1:
+            msg = f"heuristic_fraction is between 0 and 1, not {self.heuristic_fraction!r}"
             raise ConfigError(msg)
         unknown = self.ignore - _IGNORABLE.keys()
         if unknown:
@@ -101,13 +114,74 @@ class Rule:
         return any(fnmatch.fnmatchcase(media_type, wanted.lower()) for wanted in self.content_types)
 
 
+# The names of CacheControl's heuristics, for who comes from there. What they do to the fields of a
+# response, these do to the decision: what is handed out is what the origin has sent.
+
+# The status codes of what CacheControl stores; it would keep an error for a day too, otherwise.
+_KEPT: Final = frozenset({200, 203, 300, 301, 308})
+
+
+class OneDayCache(Rule):
+    """Fresh for a day where the response doesn't say for how long.
+
+    CacheControl's goes by Expires alone, and puts aside any `Cache-Control`; here max-age is heeded
+    as well, and so are no-store and no-cache.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, *, url: str | re.Pattern[str] | None = None) -> None:
+        """Be for the URLs that `url` matches, as of a `Rule`."""
+        super().__init__(url=url, statuses=_KEPT, fresh_by_default=86_400)
+
+
+class ExpiresAfter(Rule):
+    """Fresh for so long, whatever the response says: `ExpiresAfter(hours=1)`.
+
+    As with CacheControl's, not even no-store and no-cache are heeded; but `private` is, which keeps
+    users apart, and the time counts from when the response was made (Date, Age).
+    """
+
+    __slots__ = ()
+
+    def __init__(self, *, url: str | re.Pattern[str] | None = None, **period: float) -> None:
+        """Take the arguments of `datetime.timedelta`, and be for the URLs that `url` matches."""
+        super().__init__(
+            url=url,
+            statuses=_KEPT,
+            fresh_for=timedelta(**period).total_seconds(),
+            ignore=frozenset({"no-cache", "no-store"}),
+        )
+
+
+class LastModified(Rule):
+    """Fresh for a tenth of the time since it was modified, for a day at most (§4.2.2).
+
+    That is what a `Policy` does anyway; the rule is for one that does otherwise.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, *, url: str | re.Pattern[str] | None = None) -> None:
+        """Be for the URLs that `url` matches, as of a `Rule`."""
+        super().__init__(url=url, heuristic_fraction=0.1, heuristic_cap=86_400)
+
+
 class Terms(NamedTuple):
     """What the rules settle for one exchange."""
 
     fresh_for: float | None = None
+    fresh_by_default: float | None = None
+    heuristic_fraction: float | None = None
+    heuristic_cap: float | None = None
     never_store: bool = False
     always_revalidate: bool = False
     ignore: frozenset[str] = frozenset()
+
+    @property
+    def gives_lifetime(self) -> bool:
+        """Whether a rule says how long a response is fresh that doesn't say so itself."""
+        return self.fresh_for is not None or self.fresh_by_default is not None
 
 
 NO_TERMS: Final = Terms()
@@ -120,7 +194,10 @@ def terms(rules: tuple[Rule, ...], url: str, method: str, response: Response | N
         [] if response is None else [rule for rule in of_request if rule.is_for_response(response)]
     )
     return Terms(
-        next((rule.fresh_for for rule in of_response if rule.fresh_for is not None), None),
+        _first(rule.fresh_for for rule in of_response),
+        _first(rule.fresh_by_default for rule in of_response),
+        _first(rule.heuristic_fraction for rule in of_response),
+        _first(rule.heuristic_cap for rule in of_response),
         any(rule.never_store for rule in of_request),
         any(rule.always_revalidate for rule in of_response),
         next((rule.ignore for rule in of_response if rule.ignore), frozenset()),
@@ -147,6 +224,10 @@ def keys_content(rules: tuple[Rule, ...], url: str, method: str) -> bool:
         and rule.is_for(url, method)
         for rule in rules
     )
+
+
+def _first(said: Iterable[float | None]) -> float | None:
+    return next((seconds for seconds in said if seconds is not None), None)
 
 
 @lru_cache(maxsize=256)
