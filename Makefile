@@ -36,7 +36,7 @@ test: $(INSTALLED) ## the tests (ARGS=...)
 	$(PY) -m pytest -n 2 $(ARGS)
 
 soak: $(INSTALLED) ## every fault for minutes instead of seconds (ARGS=...)
-	$(PY) -m pytest -n 2 tests/faults --soak --timeout 600 $(ARGS)
+	$(PY) -m pytest -n 2 tests/faults tests/integrations --soak --timeout 600 $(ARGS)
 
 check: lint types test ## all that has to pass before a commit
 

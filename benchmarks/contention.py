@@ -13,13 +13,15 @@ the block's number, so what is wrong can be told apart:
     refused    an error instead of bytes (allowed where a cache may raise)
 
 Goal: of 100,000 loads none mixed, truncated or wrong. The ways in are the whole-entry interface
-(`open` / `writer`) and the classic one (`get` + `get_body` / `set` + `set_body`). `--peer` does the
-latter with CacheControl's SeparateBodyFileCache too. `--seconds` is for each run.
+(`open` / `writer`), the classic one (`get` + `get_body` / `set` + `set_body`), and that by
+CacheControl's own adapter, which makes responses of what it gets. `--peer` does the latter two
+with CacheControl's SeparateBodyFileCache too. `--seconds` is for each run.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import multiprocessing
 import os
 import random
@@ -30,12 +32,15 @@ from multiprocessing.sharedctypes import Array
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
+import requests
+import urllib3
 import xxhash
 
 import stillfresh
 from benchmarks.contestants import THEIRS, their_cache
 from benchmarks.report import Options, Report
 from stillfresh.errors import CacheError
+from stillfresh.rfc9111.dates import format_date
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,12 +131,67 @@ class _TwoCallsOfPeer(_TwoCalls):
         self.cache = their_cache(THEIRS[1], place)
 
 
+class _Adapter:
+    """As responses go through CacheControl's adapter, but for the network."""
+
+    cache: Any
+
+    def __init__(self, place: Path) -> None:
+        from cachecontrol import CacheControlAdapter
+
+        self.adapter = CacheControlAdapter(self._make(place))
+        self.request = requests.Request("GET", _KEY).prepare()
+
+    def _make(self, place: Path) -> Any:
+        from stillfresh.integrations.cachecontrol import SeparateBodyFileCache
+
+        return SeparateBodyFileCache(place)
+
+    def store(self, metadata: bytes, body: bytes) -> None:
+        # Without Content-Length, as of a chunked response: nothing but the cache can tell what is
+        # wrong with it then.
+        headers = {
+            "Date": format_date(time.time()),
+            "Cache-Control": "max-age=86400",
+            "X-Metadata": metadata.hex(),
+        }
+        came = urllib3.HTTPResponse(_Coming(body), headers, status=200, preload_content=False)
+        # It is stored when it has been read to its end.
+        assert self.adapter.build_response(self.request, came).content == body
+
+    def load(self) -> _Loaded | None:
+        found = self.adapter.controller.cached_request(self.request)
+        if not found:
+            return None
+        response = self.adapter.build_response(self.request, found, from_cache=True)
+        return _Loaded(bytes.fromhex(response.headers["X-Metadata"]), response.content)
+
+
+class _AdapterOfPeer(_Adapter):
+    def _make(self, place: Path) -> Any:
+        return their_cache(THEIRS[1], place)
+
+
+class _Coming(io.BytesIO):
+    """A body that closes itself at its end, as a connection's does."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        if self.tell() == len(self.getbuffer()):
+            self.close()
+        return data
+
+
 _WAYS: Final[dict[str, type[_Way]]] = {
     "SeparateBodyFileCache, whole entry": _WholeEntry,
     "SeparateBodyFileCache, two calls": _TwoCalls,
     "FileCache, whole entry": _WholeEntryOneFile,
+    "SeparateBodyFileCache, by CacheControl's adapter": _Adapter,
 }
-_PEER: Final[dict[str, type[_Way]]] = {"CacheControl, two calls": _TwoCallsOfPeer}
+_PEER: Final[dict[str, type[_Way]]] = {
+    "CacheControl, two calls": _TwoCallsOfPeer,
+    "CacheControl, by its adapter": _AdapterOfPeer,
+}
 
 
 def run(options: Options) -> list[Report]:
@@ -151,8 +211,9 @@ def run(options: Options) -> list[Report]:
         bad = sum(by_name[what] for what in _BAD)
         report.expect(f"{name}: no wrong byte in {by_name['loads']:,} loads", met=bad == 0)
         if not options.quick and seconds >= 60:
-            met = by_name["loads"] >= _LOADS_WANTED
-            report.expect(f"{name}: at least {_LOADS_WANTED:,} loads", met=met)
+            # An adapter makes a response each time.
+            wanted = _LOADS_WANTED // 10 if issubclass(way, _Adapter) else _LOADS_WANTED
+            report.expect(f"{name}: at least {wanted:,} loads", met=by_name["loads"] >= wanted)
     report.notes.append("versions: how often a reader found another one than at its last load")
     report.notes.append("litter: files left by killed writers")
     return [report]

@@ -9,6 +9,12 @@ from tests.origin import Origin
 pytest.register_assert_rewrite("stillfresh.testing.conformance")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--soak", action="store_true", help="try every fault for minutes instead of seconds"
+    )
+
+
 @pytest.fixture
 def origin() -> Iterator[Origin]:
     """A server of the test's own, closed when it is over."""

@@ -15,12 +15,6 @@ __all__ = ["small_disk"]
 _PROPERTY = "faults"
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--soak", action="store_true", help="try every fault for minutes instead of seconds"
-    )
-
-
 class Effort:
     """How often something is tried: `effort(40, soak=200)`."""
 
@@ -33,8 +27,7 @@ class Effort:
 
 @pytest.fixture
 def effort(pytestconfig: pytest.Config) -> Effort:
-    # Where this file is found too late for its option to be one, nobody can have given it.
-    return Effort(soaking=bool(pytestconfig.getoption("soak", default=False)))
+    return Effort(soaking=bool(pytestconfig.getoption("soak")))
 
 
 @pytest.fixture
