@@ -20,6 +20,8 @@ SECTIONS = {
         r"^##+ (.+?)\n(.*?)(?=^##|\Z)", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE
     )
 }
+# What an example needs that its library doesn't bring along.
+EXTRAS = {"aiohttp_client_cache": ["aiosqlite"]}
 
 
 @pytest.fixture
@@ -42,7 +44,8 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 def run(source: str, url: str = "") -> dict[str, Any]:
     """Run an example against our origin; skip it where the library that it is about isn't here."""
     for module in re.findall(r"^(?:import|from) ([\w.]+)", source, re.MULTILINE):
-        pytest.importorskip(module, exc_type=ImportError)
+        for needed in (module, *EXTRAS.get(module, ())):
+            pytest.importorskip(needed, exc_type=ImportError)
     names: dict[str, Any] = {}
     exec(source.replace("https://example.org/", url), names)  # noqa: S102 - our own page
     return names

@@ -4,10 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
+import requests
 
 from stillfresh import Policy
 from stillfresh.clients.requests import CacheAdapter, CachedSession
-from tests.origin import Origin, Reply
+from tests.origin import Document, Origin, Reply
 
 README = Path(__file__).parent.parent / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
@@ -41,6 +42,21 @@ def test_an_adapter_is_mounted_on_a_session_of_ones_own(
     session = names["session"]
     assert hasattr(session, "get_adapter")
     assert isinstance(session.get_adapter("https://example.org/"), CacheAdapter)
+
+
+def test_cachecontrol_takes_our_cache(
+    origin: Origin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = origin.on("/", Document(b"hello", headers={"Date": "Thu, 01 Jan 2037 00:00:00 GMT"}))
+    names: dict[str, object] = {}
+    exec(block_with("import CacheControl"), names)  # noqa: S102
+    session = names["session"]
+    assert isinstance(session, requests.Session)
+    for _ in range(2):
+        session.get(url)
+    assert len(origin.received) == 1
+    session.close()
 
 
 def test_the_policy_is_one() -> None:
