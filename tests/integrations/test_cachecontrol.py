@@ -282,6 +282,37 @@ def test_what_the_origin_confirms_is_refreshed(
     assert [request.header("If-None-Match") for request in origin.received] == [None, '"1"']
 
 
+@pytest.mark.parametrize("body", [b"", BODY, LONG], ids=["empty", "short", "long"])
+def test_what_is_confirmed_of_cachecontrols_is_fresh_from_then_on(
+    origin: Origin, visit: Callable[..., Any], kind: Any, root: Path, body: bytes
+) -> None:
+    stale = {"Date": format_date(int(time.time()) - 9000), "Cache-Control": "max-age=1"}
+    url = origin.on(
+        "/", Reply(headers=stale | {"ETag": '"1"'}, body=body), Reply(304, headers(ETag='"1"'))
+    )
+    visit(THEIRS[kind](str(root)), url)
+    cache = kind(root)
+    for _ in range(3):
+        answer = visit(cache, url)
+        assert (answer.content, answer.from_cache) == (body, True)
+    assert [request.header("If-None-Match") for request in origin.received] == [None, '"1"']
+    assert cache.verify().is_sound
+    assert [entry.foreign for entry in cache.entries()] == [False]
+
+
+def test_a_confirmation_does_not_undo_what_has_been_stored_meanwhile(
+    pairs: SeparateBodyFileCache, root: Path
+) -> None:
+    other = theirs.SeparateBodyFileCache(str(root))
+    other.set(KEY, record(Content_Length=str(len(BODY))))
+    other.set_body(KEY, BODY)
+    assert pairs.get(KEY) is not None
+    pairs.set(KEY, record(X_New="yes"))
+    store(SeparateBodyFileCache(root), KEY, b"newer", b"body")
+    pairs.close()
+    assert pairs.get(KEY) == b"newer"
+
+
 def test_a_session_that_is_closed_leaves_the_cache_to_others(
     origin: Origin, visit: Callable[..., Any], root: Path
 ) -> None:

@@ -26,6 +26,8 @@ AT_ONCE: Final = 1 << 16
 # Amendments behind an entry take up to this many bytes before the file is written anew: about ten
 # refreshes, and still little to read.
 _AMENDMENTS: Final = 1 << 12
+# How versions of other programs' files begin.
+FOREIGN: Final = "foreign-"
 _COPY_STEP: Final = 1 << 20
 # The name of an entry file is a digest in hexadecimal; what goes with it begins with that.
 NAME_LENGTH: Final = 56
@@ -177,7 +179,7 @@ def is_present(leaf: Leaf, name: str, version: str, *, held: bool) -> bool:
 
 def stamp(status: os.stat_result) -> str:
     """Name a version of another program's file by what changes with it."""
-    return f"foreign-{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
+    return f"{FOREIGN}{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
 
 
 def info(leaf: Leaf, name: str) -> EntryInfo | None:

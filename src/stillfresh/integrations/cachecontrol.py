@@ -26,9 +26,9 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import msgpack
 
 from stillfresh.caches import file, memory
-from stillfresh.caches.base import BaseCache, Entry
+from stillfresh.caches.base import BaseCache, Entry, Expires, as_bytes
 from stillfresh.caches.directory import Directory
-from stillfresh.caches.entryfiles import file_name
+from stillfresh.caches.entryfiles import FOREIGN, file_name
 from stillfresh.errors import CorruptEntry, StoreError
 
 try:
@@ -47,10 +47,14 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
+    from typing_extensions import Buffer
+
 __all__ = ["DictCache", "FileCache", "SeparateBodyFileCache", "url_to_file_path"]
 
 # How a record begins; a msgpack map follows.
 _RECORD: Final = b"cc=4,"
+# How much of a body is copied at once.
+_STEP: Final = 1 << 20
 # What a record holds of a response; older versions wrote `strict` as well.
 _HELD: Final[dict[str, Any]] = {
     "body": bytes | str,
@@ -146,6 +150,33 @@ class SeparateBodyFileCache(  # type: ignore[misc]
         """Follow the entry file to the version it names; a record without its body is refused."""
         entry = super().open(key)
         return entry if entry is None or entry.size else _whole(entry)
+
+    def update(self, key: str, metadata: Buffer, *, version: str, expires: Expires = None) -> bool:
+        """Swap the metadata of exactly `version`; one of another program's is written anew.
+
+        That isn't one step: what others store in the moment before its end is lost.
+        """
+        if super().update(key, metadata, version=version, expires=expires):
+            return True
+        entry = self.open(key) if version.startswith(FOREIGN) else None
+        if entry is None:
+            return False
+        with entry, self.writer(key) as writer:
+            while chunk := entry.read(_STEP):
+                writer.write(chunk)
+            if entry.has_body:
+                writer.write(b"")
+            if not entry.version == version == self._version(key):
+                return False
+            writer.commit(as_bytes(metadata), expires=expires)
+        return True
+
+    def _version(self, key: str) -> str | None:
+        entry = self.open(key)
+        if entry is None:
+            return None
+        with entry:
+            return entry.version
 
     def set_body_from_io(self, key: str, body_file: IO[bytes]) -> None:
         """Publish what is in a file together with the value that this thread has `set`."""
