@@ -146,6 +146,17 @@ def test_a_pip_that_is_killed_leaves_nothing_wrong(
         assert cache.verify().is_sound
 
 
+def test_a_download_that_pip_had_to_resume_is_kept_as_a_whole(index: Index, pip: Pip) -> None:
+    document = index.publish("1.0", MODULE, SIZE)
+    document.cuts = [SIZE // 2]
+    pip.install(index, "--resume-retries", "2")
+    assert index.taken() == [PAGE, WHEEL, WHEEL]
+    assert [status for status, _ in document.sent] == [200, 206]
+    pip.install(index)
+    assert index.taken() == [PAGE]
+    assert pip.installed() == MODULE
+
+
 def test_two_pips_at_once_get_what_they_came_for(
     index: Index, make: Callable[..., Pip], running: list[subprocess.Popen[bytes]]
 ) -> None:

@@ -64,6 +64,7 @@ class Policy:
             whose one most wanted language it is in (Content-Language). Default: no, since that
             is more than §4.1 says.
         rules: what is otherwise for some URLs; the first that speaks of a matter settles it.
+            `OneDayCache`, `ExpiresAfter` and `LastModified` are some that CacheControl has.
 
     Raises:
         ConfigError: a value is out of its range.
