@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import cachecontrol.caches.file_cache as theirs
 import filelock
+import msgpack
 import pytest
 import requests
 from cachecontrol import CacheControl, CacheController
@@ -21,6 +22,7 @@ from cachecontrol.serialize import Serializer
 from urllib3 import HTTPResponse
 
 import stillfresh
+from stillfresh.caches.base import EntryWriter
 from stillfresh.clients.requests import CachedSession
 from stillfresh.errors import ConfigError, CorruptEntry
 from stillfresh.events import Event, StoreFailed
@@ -33,7 +35,7 @@ from stillfresh.integrations.cachecontrol import (
 from stillfresh.rfc9111.dates import format_date
 from stillfresh.testing import ManualClock
 from stillfresh.testing.conformance import SeparateBodyCacheConformance
-from stillfresh.testing.conformance.tools import content, elsewhere, store
+from stillfresh.testing.conformance.tools import content, elsewhere, load_pair, store
 from tests.caches.helpers import files_below
 from tests.faults.children import in_child, mount_small_disk, needs_fork, small_disk
 from tests.origin import Framing, Origin, Received, Reply
@@ -311,6 +313,73 @@ def test_a_confirmation_does_not_undo_what_has_been_stored_meanwhile(
     store(SeparateBodyFileCache(root), KEY, b"newer", b"body")
     pairs.close()
     assert pairs.get(KEY) == b"newer"
+
+
+@pytest.mark.parametrize("is_replaced", [True, False], ids=["replaced", "deleted"])
+def test_nor_what_happens_while_its_body_is_copied(root: Path, *, is_replaced: bool) -> None:
+    other = theirs.SeparateBodyFileCache(str(root))
+
+    class Interrupted(SeparateBodyFileCache):
+        def writer(self, key: str) -> EntryWriter:
+            other.delete(key)
+            if is_replaced:
+                other.set(key, record(X_New="newer"))
+                other.set_body(key, b"newer")
+            return super().writer(key)
+
+    other.set(KEY, record())
+    other.set_body(KEY, BODY)
+    cache = Interrupted(root)
+    assert cache.get(KEY) is not None
+    cache.set(KEY, record(X_New="yes"))
+    cache.close()
+    if is_replaced:
+        assert load_pair(cache, KEY) == (record(X_New="newer"), b"newer")
+    else:
+        assert cache.get(KEY) is None
+
+
+def test_a_record_with_its_body_in_it_is_not_updated_without_that(
+    pairs: SeparateBodyFileCache, root: Path
+) -> None:
+    theirs.FileCache(str(root)).set(KEY, record(BODY))
+    entry = pairs.open(KEY)
+    assert entry is not None
+    with entry:
+        assert pairs.update(KEY, b"new", version=entry.version) is False
+    assert pairs.get(KEY) == record(BODY)
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        {"surprise": 1},
+        {"status": "200"},
+        {"headers": {"Date": 5}},
+        {"headers": {5: "Date"}},
+        {"headers": [["Date", "today"]]},
+        {"headers": {"Date": "today"}},
+        {"headers": {"Date": "Mon, 99 Foo 2020 25:00:00 GMT"}},
+        {"headers": {"Date": "Mon, 01 Jan 99999 00:00:00 GMT"}},
+        {"body": 5},
+        {"reason": 5},
+        {"version": "1.1"},
+    ],
+    ids=str,
+)
+def test_a_record_that_cachecontrol_would_stumble_over_is_a_miss(
+    cache: OnFiles, root: Path, response: dict[str, Any]
+) -> None:
+    whole = {"body": b"body", "headers": {}, "status": 200, "version": 11, "reason": "OK"}
+    whole["decode_content"] = True
+    other = theirs.FileCache(str(root))
+    cache.hook = lambda event: None
+    for content_of, found in ((whole | response, False), (whole, True)):
+        value = b"cc=4," + msgpack.packb({"response": content_of, "vary": {}})
+        other.set(KEY, value)
+        assert (cache.get(KEY) == value) is found
+    other.set(KEY, b"cc=4," + msgpack.packb({"response": whole, "vary": {5: None}}))
+    assert cache.get(KEY) is None
 
 
 def test_a_session_that_is_closed_leaves_the_cache_to_others(

@@ -152,7 +152,7 @@ class SeparateBodyFileCache(  # type: ignore[misc]
         return entry if entry is None or entry.size else _whole(entry)
 
     def update(self, key: str, metadata: Buffer, *, version: str, expires: Expires = None) -> bool:
-        """Swap the metadata of exactly `version`; one of another program's is written anew.
+        """Swap the metadata of exactly `version`; a pair of another program's is written anew.
 
         That isn't one step: what others store in the moment before its end is lost.
         """
@@ -161,22 +161,24 @@ class SeparateBodyFileCache(  # type: ignore[misc]
         entry = self.open(key) if version.startswith(FOREIGN) else None
         if entry is None:
             return False
-        with entry, self.writer(key) as writer:
+        with entry:
+            if not entry.has_body or entry.version != version:
+                return False
+            return self._write_anew(key, entry, as_bytes(metadata), expires)
+
+    def _write_anew(self, key: str, entry: Entry, metadata: bytes, expires: Expires) -> bool:
+        with self.writer(key) as writer:
+            writer.write(b"")
             while chunk := entry.read(_STEP):
                 writer.write(chunk)
-            if entry.has_body:
-                writer.write(b"")
-            if not entry.version == version == self._version(key):
+            present = self.open(key)
+            if present is None:
                 return False
-            writer.commit(as_bytes(metadata), expires=expires)
+            present.close()
+            if present.version != entry.version:
+                return False
+            writer.commit(metadata, expires=expires)
         return True
-
-    def _version(self, key: str) -> str | None:
-        entry = self.open(key)
-        if entry is None:
-            return None
-        with entry:
-            return entry.version
 
     def set_body_from_io(self, key: str, body_file: IO[bytes]) -> None:
         """Publish what is in a file together with the value that this thread has `set`."""
