@@ -378,8 +378,19 @@ def test_a_record_that_cachecontrol_would_stumble_over_is_a_miss(
         value = b"cc=4," + msgpack.packb({"response": content_of, "vary": {}})
         other.set(KEY, value)
         assert (cache.get(KEY) == value) is found
-    other.set(KEY, b"cc=4," + msgpack.packb({"response": whole, "vary": {5: None}}))
-    assert cache.get(KEY) is None
+
+
+@pytest.mark.parametrize("record", [5, [], {}, {"response": 5}], ids=str)
+@pytest.mark.parametrize("vary", [{5: None}, ["Accept"], None], ids=str)
+def test_so_is_what_is_no_record_at_all(
+    cache: OnFiles, root: Path, record: object, vary: object
+) -> None:
+    other = theirs.FileCache(str(root))
+    cache.hook = lambda event: None
+    response = {"body": b"", "headers": {"Content-Length": "0"}, "status": 200, "version": 11}
+    for value in (record, {"response": response, "vary": vary}):
+        other.set(KEY, b"cc=4," + msgpack.packb(value))
+        assert cache.get(KEY) is None
 
 
 def test_a_session_that_is_closed_leaves_the_cache_to_others(

@@ -127,7 +127,7 @@ class _InDirectory(file.DirectoryCache):
         return _whole(super()._open_foreign(name, data, fd, status))
 
 
-# Theirs doesn't say what `delete` has removed, which is what mypy doesn't like about the bases.
+# Theirs doesn't say whether `delete` has removed anything: that is what mypy has against the bases.
 
 
 class FileCache(_InDirectory, _Alone, file.FileCache, classic.BaseCache):  # type: ignore[misc]
@@ -255,7 +255,7 @@ def _readable(record: Any) -> dict[str, Any]:
             msg = f"the {name} is {response.get(name)!r}"
             raise TypeError(msg)
     headers, varied = response["headers"], record.get("vary", {})
-    if not all(isinstance(text, str) for text in [*headers, *headers.values(), *varied]):
+    if not all(isinstance(text, str) for text in [*headers, *headers.values(), *varied.keys()]):
         msg = "fields that are not text"
         raise TypeError(msg)
     headers = {name.lower(): text for name, text in headers.items()}
