@@ -97,12 +97,10 @@ def test_a_second_install_asks_for_the_page_alone(
     pip = make(ours=ours)
     assert pip.install(index) == ""
     assert index.taken() == [PAGE, WHEEL]
-    for _ in range(2):
-        assert pip.install(index) == ""
-        assert [request.header("If-None-Match") for request in index.origin.received] == [
-            '"1 files"'
-        ]
-        assert index.taken() == [PAGE]
+    assert pip.install(index) == ""
+    (request,) = index.origin.received
+    assert request.header("If-None-Match") == '"1 files"'
+    assert index.taken() == [PAGE]
     assert pip.installed() == MODULE
     # It is ours that has been at work, or not.
     with SeparateBodyFileCache(pip.http) as cache:
@@ -262,8 +260,6 @@ def test_pip_goes_on_using_a_folder_that_was_pruned(index: Index, make: Callable
     assert index.taken() == [PAGE]
     pip.install(index)
     assert index.taken() == [PAGE, WHEEL]
-    pip.install(index)
-    assert index.taken() == [PAGE]
     assert pip.installed() == MODULE
     assert (
         stillfresh("prune", "--max-bytes", "0", cache=pip.http)
