@@ -26,8 +26,9 @@ from stillfresh.rfc9111.dates import format_date
 from tests.origin import Document, Origin
 
 PROJECT: Final = "demo"
-# Seconds for one run of pip.
-PATIENCE: Final = 60.0
+# Seconds for one run of pip, and for what it waits for: pip's own limit is 15, and then it asks
+# again, which a machine that is busy would have it do.
+PATIENCE: Final = 90.0
 
 _WITH_OURS: Final = """
     import sys
@@ -138,7 +139,8 @@ class Pip:
                 *(str(self.home / "bin" / "python"), *program, "install", "--quiet"),
                 *("--index-url", index.url, "--trusted-host", "127.0.0.1"),
                 *("--disable-pip-version-check", "--no-input", "--no-deps", "--force-reinstall"),
-                *("--no-compile", "--cache-dir", str(self.cache), *arguments),
+                *("--no-compile", "--timeout", f"{PATIENCE:.0f}"),
+                *("--cache-dir", str(self.cache), *arguments),
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -16,7 +16,7 @@ import pytest
 
 from stillfresh import SeparateBodyFileCache, describe
 from tests.caches.helpers import files_below
-from tests.integrations.pips import PROJECT, Index, Pip, finish, make_pip, stillfresh
+from tests.integrations.pips import PATIENCE, PROJECT, Index, Pip, finish, make_pip, stillfresh
 from tests.origin import Origin, Received, Reply
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="virtual environments are laid out so")
@@ -131,7 +131,7 @@ def test_a_pip_that_is_killed_leaves_nothing_wrong(
     in_halves(index, reached, index.origin.gate())
     process = pip.start(index, f"{PROJECT}==1.0")
     running.append(process)
-    assert reached.wait(30)
+    assert reached.wait(PATIENCE)
     process.kill()
     process.wait()
     index.taken()
@@ -163,7 +163,7 @@ def test_two_pips_at_once_get_what_they_came_for(
     both = threading.Barrier(2)
 
     def answer(request: Received) -> Reply:
-        both.wait(30)
+        both.wait(PATIENCE)
         return document(request)
 
     index.origin.on(WHEEL, answer)
