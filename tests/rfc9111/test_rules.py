@@ -735,7 +735,9 @@ def test_users_are_kept_apart_for_all_that() -> None:
     assert "cookie" in ruled(ExpiresAfter(hours=1)).selecting_names(get(), said)
 
 
-@pytest.mark.parametrize("rule", [OneDayCache(), ExpiresAfter(days=1)], ids=str)
+@pytest.mark.parametrize(
+    "rule", [OneDayCache(), ExpiresAfter(days=1)], ids=["OneDayCache", "ExpiresAfter"]
+)
 @pytest.mark.parametrize("status", [302, 404, 500])
 def test_an_error_is_not_kept_for_a_day(rule: Rule, status: int) -> None:
     assert lifetime(ruled(rule), response(status=status)) == 0
