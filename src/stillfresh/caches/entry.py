@@ -8,6 +8,7 @@ from (`BodySource`) and where they go (`EntrySink`).
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, Self
 
 import xxhash
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 # A body up to this size is checked as a whole before its first byte is handed out: large enough
 # for nearly every page and API answer, small enough to hold in memory for a moment.
 CHECKED_AT_ONCE: Final = 1 << 20
+# The beginning of a URL: its scheme, and the authority.
+_URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#]*)", re.ASCII | re.IGNORECASE)
 # Reads of a longer body to its end go in steps of this size.
 _STEP: Final = 1 << 20
 
@@ -457,3 +460,9 @@ class EntryInfo(NamedTuple):
     used_at: float
     expires_at: float | None
     foreign: bool = False
+
+    @property
+    def host(self) -> str:
+        """The host of a key that is a URL, with its port; "" for all others."""
+        url = None if self.key is None else _URL.match(self.key)
+        return "" if url is None else url[1].rpartition("@")[2].lower()

@@ -8,7 +8,6 @@ Expired entries go first, then those over the age, then the least recently used 
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
     from stillfresh.caches.entry import EntryInfo
 
-# The beginning of a URL: its scheme, and the authority.
-_URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#]*)", re.ASCII | re.IGNORECASE)
 # Ages are told apart to within about one in a hundred.
 _STEPS_A_DOUBLING: Final = 64
 
@@ -198,7 +195,7 @@ class Stats:
         at = entry.stored_at
         self.oldest = at if self.oldest is None else min(self.oldest, at)
         self.newest = at if self.newest is None else max(self.newest, at)
-        host = host_of(entry.key)
+        host = entry.host
         count, size = self.hosts.get(host, (0, 0))
         self.hosts[host] = (count + 1, size + entry.size)
 
@@ -255,9 +252,3 @@ def _step(entry: EntryInfo, now: float) -> int:
     """Return how long ago an entry was used, in steps that grow with that time."""
     idle = max(0.0, now - entry.used_at)
     return int(math.log2(1 + idle) * _STEPS_A_DOUBLING)
-
-
-def host_of(key: str | None) -> str:
-    """Return the host of a key that is a URL, with its port; "" is for all others."""
-    url = None if key is None else _URL.match(key)
-    return "" if url is None else url[1].rpartition("@")[2].lower()

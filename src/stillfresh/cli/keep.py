@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import click
 
 from stillfresh import ConfigError, DryRun, Order, Repair, SQLiteCache, StoreError, describe
-from stillfresh.caches.pruning import host_of
 from stillfresh.caches.urls import cache_of
 from stillfresh.cli.exits import Exit
 from stillfresh.cli.options import Size, cache_option
@@ -117,7 +116,7 @@ def _listed(cache: BaseCache, order: Order | None, host: str | None) -> Iterable
     """List entries in an order; a database has them in it, of others all have to be read first."""
     if isinstance(cache, SQLiteCache):
         return cache.entries(order, host=host)
-    found = (entry for entry in cache.entries() if host is None or host_of(entry.key) == host)
+    found = (entry for entry in cache.entries() if host is None or entry.host == host)
     if order is None:
         return found
     if order is Order.KEY:
