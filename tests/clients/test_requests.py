@@ -35,6 +35,7 @@ from stillfresh import (
     Policy,
     Reason,
     SeparateBodyFileCache,
+    SQLiteCache,
 )
 from stillfresh.caches.urls import CacheLike
 from stillfresh.clients.requests import (
@@ -128,7 +129,7 @@ def test_a_session_makes_its_cache_in_the_platforms_place(
 ) -> None:
     monkeypatch.setattr("platformdirs.user_cache_dir", lambda *_, **__: str(tmp_path / "mine"))
     with CachedSession() as session:
-        assert isinstance(session.cache, SeparateBodyFileCache)
+        assert isinstance(session.cache, SQLiteCache)
         assert Path(session.cache.directory).is_relative_to(tmp_path / "mine")
 
 
