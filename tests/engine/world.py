@@ -14,11 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
 from stillfresh import CacheInfo, Policy
+from stillfresh.caches.base import Claim
 from stillfresh.engine import records
 from stillfresh.engine.answers import Answer
 from stillfresh.engine.credentials import Vault
 from stillfresh.engine.exchange import exchange
+from stillfresh.engine.flights import Flights
 from stillfresh.engine.ports import run
+from stillfresh.engine.waiting import Signal, ThreadSignal
 from stillfresh.events import Event
 from stillfresh.rfc9111.fields import Fields
 from stillfresh.rfc9111.messages import Request, Response, StoredResponse
@@ -109,6 +112,8 @@ class World:
         faults: what a port raises instead of doing its work.
         meanwhile: what somebody else does just after a port has done its work.
         refreshing: the keys that were to be refreshed behind.
+        signal: what is waited for where others fetch the same.
+        claims: the keys that some process fetches, if there are several; they share this.
         step: how many bytes of a body are read at once.
     """
 
@@ -128,6 +133,9 @@ class World:
         self.handles: list[FakeEntry | FakeWriter | FakeUpstream] = []
         self.refreshing: list[str] = []
         self.step = 3
+        self.signal: Callable[[], Signal] = ThreadSignal
+        self.claims: set[str] | None = None
+        self.under_way = Flights()
         self._versions = 0
 
     # What a test does.
@@ -338,6 +346,19 @@ class World:
     async def remove(self, key: str) -> bool:
         await self._step("remove")
         return self.kept.pop(key, None) is not None
+
+    async def claim(self, key: str, seconds: float) -> Claim | None:
+        claims = self.claims
+        if claims is None:
+            return Claim()
+        await self._step("claim")
+        if key in claims:
+            return None
+        claims.add(key)
+        return Claim(lambda: claims.discard(key), others=True)
+
+    def flights(self) -> Flights:
+        return self.under_way
 
     def put(self, key: str, metadata: bytes, body: bytes | None, *, foreign: bool = False) -> None:
         """Keep a version, as a writer of anybody's would."""

@@ -137,10 +137,15 @@ class Recorder(Generic[E, W]):
 
     async def _commit(self, writer: W, metadata: bytes) -> None:
         self._writer = None
-        # Closed meanwhile, that is: the request was right when it was made, so it goes on.
-        with contextlib.suppress(CacheClosed):
-            version = await self._guard.commit(self._key, writer, metadata)
-            self.stored = version is not None
+        try:
+            # Closed meanwhile, that is: the request was right when it was made, so it goes on.
+            with contextlib.suppress(CacheClosed):
+                version = await self._guard.commit(self._key, writer, metadata)
+                self.stored = version is not None
+        except BaseException:
+            # Cancelled, and nobody knows whether it is there.
+            self._ended(why(Reason.BROKEN_OFF), self._size)
+            raise
 
     async def _written(self, writer: W, chunk: bytes) -> bool:
         try:
