@@ -173,13 +173,12 @@ class Turn(Generic[E, W, U]):
         """
         key, primary = lookup.primary_key, lookup.primary
         fields, conceal = self._request.fields, lookup.conceal
+        if primary is not None:
+            self._names = tuple(name for name, _ in primary.stored.selection)
         if lookup.found is not None:
             key = lookup.found.key
-        elif primary is not None:
-            names = [name for name, _ in primary.stored.selection]
-            selection = selection_of(fields, names, conceal)
-            key = variant_key(key, primary.stored.generation, selection)
         elif self._names:
+            # The same one, whether the first variant is stored already or still on its way.
             key = variant_key(key, "", selection_of(fields, self._names, conceal))
         whose = fields.names & self._policy.concealed
         return f"{key} {selection_of(fields, whose, conceal)}" if whose else key

@@ -74,6 +74,11 @@ class Flight:
             with suppress(ValueError):
                 self._signals.remove(signal)
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for it."""
+        return len(self._signals)
+
     def tell(self) -> None:
         """Set the signals of all who wait."""
         for signal in list(self._signals):
@@ -197,6 +202,11 @@ class Flights:
     def __len__(self) -> int:
         """Count what is under way."""
         return len(self._open)
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for something of it."""
+        return sum(flight.waiting for flight in list(self._open.values()))
 
     def _remember(self, primary: str, *, shared: bool) -> None:
         if len(self._past) >= _REMEMBERED:
