@@ -161,8 +161,10 @@ class Recorder(Generic[E, W]):
     async def _give_up(self, reason: Why) -> None:
         writer, self._writer = self._writer, None
         if writer is not None:
-            await self._abort(writer)
-            self._ended(reason, self._size)
+            try:
+                await self._abort(writer)
+            finally:
+                self._ended(reason, self._size)
 
 
 class Source(Protocol):

@@ -455,9 +455,7 @@ class _Exchange(Generic[E, W, U]):
             if lookup.primary is not None and lookup.primary is not found:
                 await self._ports.close(lookup.primary.entry)
         except BaseException:
-            if keeper.recorder is not None:
-                await keeper.recorder.abort()
-            await self._ports.discard(upstream)
+            await self._give_up(upstream)
             raise
         self._tell(events.Miss, found.key, decision.why, upstream.response.status)
         info.collapsed = self._collapsed
@@ -488,10 +486,16 @@ class _Exchange(Generic[E, W, U]):
         try:
             return await self._hand_on(upstream, reason, forwarded)
         except BaseException:
+            await self._give_up(upstream)
+            raise
+
+    async def _give_up(self, upstream: U) -> None:
+        """Let go of a response that nobody is going to read, and of what was to be kept of it."""
+        try:
             if self._keeper.recorder is not None:
                 await self._keeper.recorder.abort()
+        finally:
             await self._ports.discard(upstream)
-            raise
 
     async def _hand_on(self, upstream: U, reason: Why, forwarded: Forwarded) -> Answer[E, W, U]:
         request, response, lookup = self._request, upstream.response, self._lookup

@@ -194,10 +194,12 @@ class Lookup(Generic[E, W]):
 
     async def close(self) -> None:
         """Close what was opened."""
-        if self.primary is not None:
-            await self._ports.close(self.primary.entry)
-        if self.found is not None and self.found is not self.primary:
-            await self._ports.close(self.found.entry)
+        try:
+            if self.primary is not None:
+                await self._ports.close(self.primary.entry)
+        finally:
+            if self.found is not None and self.found is not self.primary:
+                await self._ports.close(self.found.entry)
 
     async def _load_primary(self) -> Found[E] | None:
         primary = await self.load(self.primary_key)
