@@ -118,7 +118,7 @@ class Turn(Generic[E, W, U]):
                 await lookup.let_go()
                 if not await self._follow(joined, lookup, waking):
                     flights.detach(joined)
-                    flights.keep_apart(joined.primary)
+                    flights.keep_apart(joined.primary, Fate.LATE)
                 return True
             # Its leader can't go on while this thread waits.
             joined = flights.lead_anew(joined)
@@ -213,7 +213,7 @@ class Turn(Generic[E, W, U]):
     def _is_useless(self, reason: Why, lookup: Lookup[E, W]) -> None:
         """Take note of why the law lets nobody else have what one has fetched."""
         if reason.reason in _OF_RESPONSE:
-            self._ports.flights().keep_apart(lookup.primary_key)
+            self._ports.flights().keep_apart(lookup.primary_key, Fate.UNSHARED)
 
     async def _claim(self, lead: Lead, lookup: Lookup[E, W], looked: float) -> bool:
         """Wait for other processes that fetch the same; tell whether to look again."""
@@ -228,7 +228,7 @@ class Turn(Generic[E, W, U]):
             pause = min(2 * pause, _LONGEST_PAUSE)
             claim = await self._guard.claim(key, longest)
         if claim is None:
-            self._ports.flights().keep_apart(lead.flight.primary)
+            self._ports.flights().keep_apart(lead.flight.primary, Fate.LATE)
             return True
         lead.claim = claim
         return waited or claim.others or lead.last >= looked

@@ -41,6 +41,7 @@ class Fate(Enum):
     STORED = "what it got is stored"
     UNSHARED = "what it got is for nobody else"
     FAILED = "the origin failed"
+    LATE = "those who waited have lost patience"
     ABANDONED = "nobody waits for its answer any more"
 
 
@@ -138,8 +139,8 @@ class Flights:
     def __init__(self) -> None:
         """Have none."""
         self._open: dict[str, Flight] = {}
-        # By primary key: whether what was fetched is of use to others, and when it was.
-        self._past: dict[str, tuple[bool, float]] = {}
+        # By primary key: what came of it last, and when.
+        self._past: dict[str, tuple[Fate, float]] = {}
 
     def join(self, primary: str, key: str) -> Lead | Flight | None:
         """Lead a flight for `key`, or find the one to wait for; None where there should be none.
@@ -149,8 +150,8 @@ class Flights:
         last = -math.inf
         past = self._past.get(primary)
         if past is not None:
-            shared, last = past
-            if not shared and time.monotonic() - last < _APART:
+            fate, last = past
+            if fate is not Fate.STORED and time.monotonic() - last < _APART:
                 return None
         flight = Flight(primary, key)
         present = self._open.setdefault(key, flight)
@@ -170,10 +171,8 @@ class Flights:
     def landed(self, flight: Flight, fate: Fate) -> None:
         """Take note of what came of a flight."""
         # In this order: who doesn't find the flight finds that it was here.
-        if fate is Fate.STORED:
-            self._remember(flight.primary, shared=True)
-        elif fate is Fate.UNSHARED:
-            self.keep_apart(flight.primary)
+        if fate is Fate.STORED or fate is Fate.UNSHARED:
+            self._remember(flight.primary, fate)
         self.detach(flight)
 
     def detach(self, flight: Flight) -> None:
@@ -181,14 +180,14 @@ class Flights:
         if self._open.get(flight.key) is flight:
             self._open.pop(flight.key, None)
 
-    def keep_apart(self, primary: str) -> None:
-        """Have nobody wait for anybody about `primary`, for a while."""
-        self._remember(primary, shared=False)
+    def keep_apart(self, primary: str, fate: Fate) -> None:
+        """Have nobody wait for anybody about `primary`, for a while, since it was of no use."""
+        self._remember(primary, fate)
 
     def may_share(self, primary: str) -> None:
-        """Take that back: what comes can be stored."""
+        """Take that back, unless it took too long: what comes can be stored."""
         past = self._past.get(primary)
-        if past is not None and not past[0]:
+        if past is not None and past[0] is Fate.UNSHARED:
             self._past.pop(primary, None)
 
     def invalidated(self, primary: str) -> None:
@@ -197,7 +196,7 @@ class Flights:
             if flight.primary == primary:
                 self.detach(flight)
         # In other processes it may be under way, too.
-        self.keep_apart(primary)
+        self.keep_apart(primary, Fate.UNSHARED)
 
     def __len__(self) -> int:
         """Count what is under way."""
@@ -208,10 +207,14 @@ class Flights:
         """How many wait for something of it."""
         return sum(flight.waiting for flight in list(self._open.values()))
 
-    def _remember(self, primary: str, *, shared: bool) -> None:
+    def _remember(self, primary: str, fate: Fate) -> None:
+        past, now = self._past.get(primary), time.monotonic()
+        if past is not None and past[0] is Fate.LATE and now - past[1] < _APART:
+            # Somebody may still be at it, and not get any further.
+            return
         if len(self._past) >= _REMEMBERED:
             self._past.clear()
-        self._past[primary] = (shared, time.monotonic())
+        self._past[primary] = (fate, now)
 
     def begin(self) -> None:
         """Begin anew, in a child made by `fork()`: who leads is in its parent."""
