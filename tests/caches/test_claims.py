@@ -8,6 +8,7 @@ import pickle
 import stat
 import struct
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -149,11 +150,14 @@ def test_a_strangers_lock_delays_nobody(root: Path, how: str) -> None:
             assert cache.claim("key", 5) is not None
 
 
-def test_a_file_that_was_removed_is_made_again(root: Path) -> None:
+def test_a_file_that_was_removed_is_made_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with FileCache(root) as mine, FileCache(root) as other:
         old = taken(mine.claim("key", 5))
         (root / LOCKS).unlink()
         new = taken(other.claim("key", 5))
+        # It is looked for once in a second.
+        later = time.monotonic() + 2
+        monkeypatch.setattr(time, "monotonic", lambda: later)
         assert mine.claim("key", 5) is None
         old.release()
         assert mine.claim("key", 5) is None

@@ -15,8 +15,10 @@ import contextlib
 import os
 import struct
 import threading
+import time
 import weakref
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 import xxhash
 
@@ -38,7 +40,9 @@ _FILE: Final = ".stillfresh-claims"
 # The bytes of keys are those before it.
 _PRESENCE: Final = 1 << 62
 # C's struct flock as Linux has it: type, whence, start, length, and a pid that has to be 0.
-_FLOCK: Final = "hhqqi4x"
+_FLOCK: Final = struct.Struct("hhqqi4x")
+# Whether the file is still in its place is looked at so often, in seconds.
+_LOOKING: Final = 1.0
 
 
 class Claim:
@@ -95,7 +99,7 @@ class DirectoryClaims:
             return Claim(others=True)
         if not taken:
             return None
-        return Claim(lambda: file.give_back(at), others=not file.is_alone())
+        return Claim(partial(file.give_back, at), others=not file.is_alone())
 
     def close(self) -> None:
         """Let go of the file, and of what is claimed."""
@@ -106,7 +110,6 @@ class DirectoryClaims:
 
     def _opened(self) -> _File:
         file = self._file
-        # If somebody has removed it, the next ones won't find this one.
         if file is not None and file.is_there():
             return file
         with self._lock:
@@ -129,16 +132,23 @@ class _File:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self.held: set[int] = set()
+        self._is_there = True
+        self._looked = time.monotonic()
         _open_files.add(self)
         if _OWNED:
             with contextlib.suppress(OSError):
                 _set_lock(fd, _SHARED, _PRESENCE)
 
     def is_there(self) -> bool:
-        try:
-            return self._fd >= 0 and os.fstat(self._fd).st_nlink > 0
-        except OSError:
-            return False
+        """Tell whether others who come find this file, as far as one has looked lately."""
+        now = time.monotonic()
+        if now - self._looked >= _LOOKING:
+            self._looked = now
+            try:
+                self._is_there = os.fstat(self._fd).st_nlink > 0
+            except OSError:
+                self._is_there = False
+        return self._is_there
 
     def take(self, at: int) -> bool | None:
         """Lock a byte, and tell whether that could be had; None if locks don't work here."""
@@ -156,8 +166,10 @@ class _File:
     def give_back(self, at: int) -> None:
         self.held.discard(at)
         if self._fd >= 0:
-            with contextlib.suppress(OSError):
+            try:
                 _set_lock(self._fd, _UNLOCKED, at)
+            except OSError:
+                pass
 
     def is_alone(self) -> bool:
         """Tell whether nobody else has the file open."""
@@ -168,6 +180,7 @@ class _File:
 
     def close(self) -> None:
         fd, self._fd = self._fd, -1
+        self._is_there = False
         if fd >= 0:
             os.close(fd)
 
@@ -184,8 +197,7 @@ if _POSIX:
 
     def _set_lock(fd: int, kind: int, at: int) -> None:
         if _OWNED:
-            flock = struct.pack(_FLOCK, kind, os.SEEK_SET, at, 1, 0)
-            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, flock)
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, at, 1, 0))
         else:
             # These belong to the process, and end when it closes any file of the same name: that
             # a claim ends too early is no harm.
@@ -193,8 +205,8 @@ if _POSIX:
 
     def _conflict(fd: int, at: int) -> tuple[int, int] | None:
         """Return first byte and length of a lock that keeps this one byte from being locked."""
-        flock = struct.pack(_FLOCK, _EXCLUSIVE, os.SEEK_SET, at, 1, 0)
-        found: tuple[Any, ...] = struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_OFD_GETLK, flock))
+        asked = _FLOCK.pack(_EXCLUSIVE, os.SEEK_SET, at, 1, 0)
+        found: tuple[int, ...] = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked))
         kind, _, start, length, _ = found
         return None if kind == _UNLOCKED else (start, length)
 
