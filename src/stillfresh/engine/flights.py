@@ -82,8 +82,9 @@ class Flight:
 
     def tell(self) -> None:
         """Set the signals of all who wait."""
-        for signal in list(self._signals):
-            signal.set()
+        if self._signals:
+            for signal in list(self._signals):
+                signal.set()
 
 
 class Lead:
@@ -124,7 +125,8 @@ class Lead:
 
     def __del__(self) -> None:
         """Land, if nobody has thought of it."""
-        self.land(Fate.ABANDONED)
+        if self.flight.fate is None:
+            self.land(Fate.ABANDONED)
 
 
 # The flights led by this thread or task, or by one that it was started by.
