@@ -131,7 +131,12 @@ class LocalCachePorts:
     """The ports of a cache on this machine: called inline, from blocking and async code alike.
 
     A hit costs tens of microseconds, a hop to another thread a hundred.
+
+    Attributes:
+        signal: how its client waits for others that fetch the same; not at all unless it says so.
     """
+
+    signal: Callable[[], Signal] | None = None
 
     def __init__(self, cache: BaseCache) -> None:
         """Use `cache`."""
