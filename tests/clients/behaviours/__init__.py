@@ -19,7 +19,7 @@ from tests.clients.behaviours.bodies import (
     TwoClients,
     Uploads,
 )
-from tests.clients.behaviours.collapsing import Collapsing
+from tests.clients.behaviours.collapsing import Collapsing, OneThread
 from tests.clients.behaviours.conditions import Conditions
 from tests.clients.behaviours.failures import Damage, Failures
 from tests.clients.behaviours.parts import Ranges, Resuming
@@ -36,6 +36,7 @@ __all__ = [
     "ClientBehaviours",
     "Driver",
     "Head",
+    "OneThread",
     "PartBehaviours",
     "StorageBehaviours",
     "Stream",

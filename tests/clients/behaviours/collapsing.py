@@ -255,25 +255,6 @@ class Collapsing(Suite):
         gate.set()
         assert stream.rest() == b"llo"
 
-    def test_in_one_thread_a_second_stream_does_not_wait_for_the_first(
-        self, origin: Origin, patient: Driver
-    ) -> None:
-        gate = origin.gate()
-
-        def slowly() -> Iterator[bytes]:
-            yield b"he"
-            gate.wait(10)
-            yield b"llo"
-
-        url = origin.on("/", fresh(slowly()), fresh(b"hello"))
-        first = patient.stream(url)
-        assert first.read() == b"he"
-        second = patient.stream(url)
-        assert second.rest() == b"hello"
-        gate.set()
-        assert first.rest() == b"llo"
-        assert patient.get(url).body == b"hello"
-
     def test_who_wants_another_language_does_not_wait_for_this_one(
         self, origin: Origin, patient: Driver, crowd: Crowd
     ) -> None:
@@ -368,3 +349,27 @@ class Collapsing(Suite):
         held.let_go()
         assert {answer.body for answer in answers(asked)} == {b"hello"}
         assert len(origin.received) == 1
+
+
+class OneThread(Suite):
+    """For blocking clients: an async driver has a task for each call."""
+
+    def test_in_one_thread_a_second_stream_does_not_wait_for_the_first(
+        self, origin: Origin, new_client: NewClient
+    ) -> None:
+        client = new_client(PATIENT)
+        gate = origin.gate()
+
+        def slowly() -> Iterator[bytes]:
+            yield b"he"
+            gate.wait(10)
+            yield b"llo"
+
+        url = origin.on("/", fresh(slowly()), fresh(b"hello"))
+        first = client.stream(url)
+        assert first.read() == b"he"
+        second = client.stream(url)
+        assert second.rest() == b"hello"
+        gate.set()
+        assert first.rest() == b"llo"
+        assert client.get(url).body == b"hello"
