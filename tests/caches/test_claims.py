@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 
 from stillfresh import CacheClosed, FileCache, MemoryCache, SeparateBodyFileCache
+from stillfresh.caches import claims
 from stillfresh.caches.base import BaseCache, Claim
 from stillfresh.caches.directory import TAG
 from stillfresh.caches.sqlite import SQLiteCache
 from stillfresh.testing.conformance.tools import in_child
-from tests.caches.helpers import finish, start
+from tests.caches.helpers import finish, run, start
 
 KINDS: list[Callable[[Path], BaseCache]] = [FileCache, SeparateBodyFileCache, SQLiteCache]
 LOCKS = ".stillfresh-claims"
@@ -188,6 +189,26 @@ def test_where_there_can_be_no_locks_it_is_granted(root: Path, tmp_path: Path, w
     assert victim.read_bytes() == b"precious"
 
 
+def test_where_locks_belong_to_processes_these_keep_each_other_out(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "_OWNED", False)
+    asking = """
+        import sys
+        from stillfresh import FileCache
+        from stillfresh.caches import claims
+        claims._OWNED = False
+        with FileCache(sys.argv[1]) as cache:
+            print(cache.claim("key", 5), cache.claim("other", 5) is not None)
+    """
+    with FileCache(root) as cache:
+        claim = taken(cache.claim("key", 5))
+        assert claim.others
+        assert run(asking, root) == "None True\n"
+        claim.release()
+        assert not run(asking, root).startswith("None")
+
+
 def test_keys_may_be_anything(root: Path) -> None:
     with FileCache(root) as cache:
         for key in ("", "\ud800", "\0", "k" * 100_000):
@@ -233,5 +254,5 @@ def test_it_is_no_part_of_a_pickle(root: Path) -> None:
 def test_other_caches_grant_it_always() -> None:
     with MemoryCache() as cache:
         assert cache.place is None
-        claims = [taken(cache.claim("key", 5)) for _ in range(2)]
-        assert not any(claim.others for claim in claims)
+        both = [taken(cache.claim("key", 5)) for _ in range(2)]
+        assert not any(claim.others for claim in both)

@@ -19,12 +19,12 @@ import weakref
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stillfresh.caches.base import BaseCache, Claim
+    from stillfresh.caches.base import Claim
     from stillfresh.engine.waiting import Signal
     from stillfresh.rfc9111.messages import StoredResponse
 
@@ -228,7 +228,14 @@ _of_caches: Final[dict[int, Flights]] = {}
 _of_places: Final[weakref.WeakValueDictionary[str, Flights]] = weakref.WeakValueDictionary()
 
 
-def flights_for(cache: BaseCache) -> Flights:
+class _Placed(Protocol):
+    """A cache, blocking or not."""
+
+    @property
+    def place(self) -> str | None: ...
+
+
+def flights_for(cache: _Placed) -> Flights:
     """Return the flights for a cache; caches that have the same entries have the same."""
     flights = _of_caches.get(id(cache))
     if flights is not None:
