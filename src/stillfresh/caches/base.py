@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from typing import IO, TYPE_CHECKING, Self
 
 from stillfresh import events
+from stillfresh.caches.coroutines import run
 from stillfresh.caches.entry import (
     CHECKED_AT_ONCE,
     BodySource,
@@ -58,6 +59,7 @@ __all__ = [
     "SeparateBodyBaseCache",
     "as_bytes",
     "moment",
+    "run",
 ]
 
 

@@ -9,17 +9,15 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from stillfresh.caches.base import BaseCache, Entry, EntryWriter, InMemory
+from stillfresh.caches.base import BaseCache, Entry, EntryWriter, InMemory, run
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-    from typing import Any
-
     from stillfresh.engine.credentials import Vault
     from stillfresh.events import Event
     from stillfresh.rfc9111.messages import Request, Response
 
-T = TypeVar("T")
+__all__ = ["CachePorts", "E", "LocalCachePorts", "Ports", "U", "Upstream", "W", "run"]
+
 E = TypeVar("E")
 W = TypeVar("W")
 
@@ -182,19 +180,3 @@ class LocalCachePorts:
     async def remove(self, key: str) -> bool:
         """Remove what is under `key`."""
         return self._cache.remove(key)
-
-
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine whose ports never suspend.
-
-    Raises:
-        RuntimeError: one did.
-    """
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        value: T = stop.value
-        return value
-    coroutine.close()
-    msg = "a port of a blocking client suspended"
-    raise RuntimeError(msg)
