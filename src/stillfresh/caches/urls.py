@@ -7,6 +7,10 @@ file:///path/to/folder                 SeparateBodyFileCache
 file:///path/to/folder?body=inside     FileCache
 memory:                                MemoryCache
 memory:?max_bytes=64M                  MemoryCache(max_bytes=64 * 1024**2)
+redis://host:6379/0                    RedisCache, with names that begin with "stillfresh:"
+redis://host?prefix=app:&timeout=0.1   RedisCache(..., prefix="app:", timeout=0.1)
+
+The other URLs of Redis and Valkey are in `redisurls.py`: TLS, Unix sockets, Sentinel, Cluster.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import os
 import re
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final, TypeAlias
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 from urllib.request import url2pathname
 
 from stillfresh.caches.base import BaseCache
@@ -28,6 +32,7 @@ from stillfresh.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from urllib.parse import SplitResult
 
 CacheLike: TypeAlias = BaseCache | ClassicCache | str | os.PathLike[str]
 """A cache, an object to `adapt`, a URL, or the path of a folder."""
@@ -83,13 +88,15 @@ def cache_from_url(url: str) -> BaseCache:
         msg = f"{_without_password(url)!r}: a '#' in a path is written %23"
         raise ConfigError(msg)
     make = _SCHEMES.get(parts.scheme)
-    if make is None:
-        known = ", ".join(f"{scheme}:" for scheme in _SCHEMES)
+    if make is None and parts.scheme not in _OF_REDIS:
+        known = ", ".join(f"{scheme}:" for scheme in (*_SCHEMES, *_OF_REDIS))
         msg = f"{_without_password(url)!r} names no cache known here; there are {known}"
         if "://" not in url:
             msg += f" (for a folder: {_as_file_url(url)!r})"
         raise ConfigError(msg)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if make is None:
+        return _redis(parts, options)
     cache = make(parts.netloc, parts.path, options)
     if options:
         msg = f"{_without_password(url)!r}: unknown option {next(iter(options))!r}"
@@ -118,7 +125,7 @@ def _file(netloc: str, path: str, options: dict[str, str]) -> BaseCache:
     folder = _folder("file", netloc, path)
     size, age = options.pop("max_bytes", None), options.pop("max_age", None)
     max_bytes = None if size is None else parse_size(size)
-    max_age = None if age is None else _seconds(age)
+    max_age = None if age is None else _seconds("max_age", age)
     match options.pop("body", "apart"):
         case "apart":
             return SeparateBodyFileCache(folder, max_bytes=max_bytes, max_age=max_age)
@@ -129,11 +136,11 @@ def _file(netloc: str, path: str, options: dict[str, str]) -> BaseCache:
             raise ConfigError(msg)
 
 
-def _seconds(text: str) -> float:
+def _seconds(name: str, text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        msg = f"max_age={text}: write a number of seconds"
+        msg = f"{name}={text}: write a number of seconds"
         raise ConfigError(msg) from None
 
 
@@ -144,10 +151,30 @@ def _memory(netloc: str, path: str, options: dict[str, str]) -> BaseCache:
     size, age = options.pop("max_bytes", None), options.pop("max_age", None)
     return MemoryCache(
         max_bytes=DEFAULT_MAX_BYTES if size is None else parse_size(size),
-        max_age=None if age is None else _seconds(age),
+        max_age=None if age is None else _seconds("max_age", age),
     )
 
 
+def _redis(parts: SplitResult, options: dict[str, str]) -> BaseCache:
+    from stillfresh.caches.redis import TIMEOUT, URL_PREFIX, RedisCache
+
+    prefix, timeout = options.pop("prefix", URL_PREFIX), options.pop("timeout", None)
+    return RedisCache.from_url(
+        parts._replace(query=urlencode(options)).geturl(),
+        prefix=prefix,
+        timeout=TIMEOUT if timeout is None else _seconds("timeout", timeout),
+    )
+
+
+_OF_REDIS: Final = (
+    *(
+        f"{name}{tls}{kind}"
+        for name in ("redis", "valkey")
+        for tls in ("", "s")
+        for kind in ("", "+cluster", "+sentinel")
+    ),
+    "unix",
+)
 _SCHEMES: Final[dict[str, Callable[[str, str, dict[str, str]], BaseCache]]] = {
     "file": _file,
     "memory": _memory,
