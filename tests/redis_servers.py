@@ -12,7 +12,8 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -88,11 +89,11 @@ class RedisServer:
             self._process.wait()
             self._process = None
 
-    def client(self, **options: Any) -> redis.Redis:
+    def client(self, **options: Any) -> Any:
         return redis.Redis(port=self.port, host="127.0.0.1", **options)
 
 
-def _is_up(client: redis.Redis) -> bool:
+def _is_up(client: Any) -> bool:
     try:
         client.ping()
     except redis.ResponseError:
@@ -116,8 +117,9 @@ class SentinelSetup:
             folder = place / f"sentinel-{number}"
             folder.mkdir(parents=True)
             settings = folder / "sentinel.conf"
+            quorum = sentinels // 2 + 1
             settings.write_text(
-                f"sentinel monitor {self.service} 127.0.0.1 {self.master.port} {sentinels // 2 + 1}\n"
+                f"sentinel monitor {self.service} 127.0.0.1 {self.master.port} {quorum}\n"
                 f"sentinel down-after-milliseconds {self.service} 500\n"
                 f"sentinel failover-timeout {self.service} 3000\n"
             )
@@ -133,13 +135,13 @@ class SentinelSetup:
             )
         for sentinel in self.sentinels:
             with sentinel.client() as client:
-                wait_until(lambda client=client: self._is_ready(client), "a Sentinel")
+                wait_until(partial(self._is_ready, client), "a Sentinel")
         return self
 
     def __exit__(self, *_: object) -> None:
         self._running.close()
 
-    def _is_ready(self, client: redis.Redis) -> bool:
+    def _is_ready(self, client: Any) -> bool:
         known = client.sentinel_master(self.service)
         others = len(self.sentinels) - 1
         return bool(known["num-slaves"] == 1 and known["num-other-sentinels"] == others)
@@ -197,13 +199,13 @@ class ClusterSetup:
         return f"redis+cluster://{hosts}"
 
 
-def _knows(client: redis.Redis, count: int) -> bool:
+def _knows(client: Any, count: int) -> bool:
     info = client.execute_command("CLUSTER", "INFO")
     text = info if isinstance(info, dict) else _pairs(info)
     return int(text["cluster_known_nodes"]) == count
 
 
-def _is_well(client: redis.Redis) -> bool:
+def _is_well(client: Any) -> bool:
     info = client.execute_command("CLUSTER", "INFO")
     text = info if isinstance(info, dict) else _pairs(info)
     nodes = client.execute_command("CLUSTER", "NODES")
@@ -213,21 +215,3 @@ def _is_well(client: redis.Redis) -> bool:
 def _pairs(info: Any) -> dict[str, str]:
     text = info.decode() if isinstance(info, bytes) else str(info)
     return dict(line.split(":", 1) for line in text.split("\r\n") if ":" in line)
-
-
-@pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def redis_sentinel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelSetup]:
-    with SentinelSetup(tmp_path_factory.mktemp("sentinel")) as setup:
-        yield setup
-
-
-@pytest.fixture(scope="session")
-def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterSetup]:
-    with ClusterSetup(tmp_path_factory.mktemp("cluster")) as setup:
-        yield setup

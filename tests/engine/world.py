@@ -18,7 +18,7 @@ from stillfresh.engine import records
 from stillfresh.engine.answers import Answer
 from stillfresh.engine.credentials import Vault
 from stillfresh.engine.exchange import exchange
-from stillfresh.engine.ports import run
+from stillfresh.engine.ports import Useful, run
 from stillfresh.events import Event
 from stillfresh.rfc9111.fields import Fields
 from stillfresh.rfc9111.messages import Request, Response, StoredResponse
@@ -313,7 +313,9 @@ class World:
         writer.parts.append(chunk)
         self._after("write")
 
-    async def commit(self, writer: FakeWriter, metadata: bytes) -> str:
+    async def commit(
+        self, writer: FakeWriter, metadata: bytes, useful: Useful | None = None
+    ) -> str:
         assert writer.is_open
         await self._step("commit")
         writer.is_open = False
@@ -327,7 +329,9 @@ class World:
         writer.is_open = False
         await self._step("abort")
 
-    async def update(self, key: str, metadata: bytes, version: str) -> bool:
+    async def update(
+        self, key: str, metadata: bytes, version: str, useful: Useful | None = None
+    ) -> bool:
         await self._step("update")
         present = self.kept.get(key)
         if present is None or present[2] != version or version.startswith("foreign"):

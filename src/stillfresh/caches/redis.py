@@ -259,11 +259,12 @@ class AsyncRedisCache(AsyncBaseCache):
         found = await self._do(lambda line: self._store.open(line, key))
         if found is None:
             return None
+        body = found.body
         return AsyncEntry(
             found.metadata,
             version=found.version,
             size=found.size,
-            source=_AsyncSource(self, found.body),
+            source=InMemory(body) if isinstance(body, bytes) else _AsyncSource(self, body),
             digest=found.digest,
             has_body=found.has_body,
             expires_at=found.expires_at,
@@ -347,23 +348,20 @@ class _Source:
 
 
 class _AsyncSource:
-    """Reads a body."""
+    """Reads a long body."""
 
-    def __init__(self, cache: AsyncRedisCache, body: bytes | Pieces) -> None:
+    def __init__(self, cache: AsyncRedisCache, pieces: Pieces) -> None:
         self._cache = cache
-        self._body = body
+        self._pieces = pieces
 
     async def read_at(self, offset: int, size: int) -> bytes:
-        body = self._body
-        if isinstance(body, bytes):
-            return body[offset : offset + size]
-        return body.here(offset, size) or await self._cache._do(  # noqa: SLF001 - the cache's own
-            lambda line: body.fetch(line, offset, size)
+        pieces = self._pieces
+        return pieces.here(offset, size) or await self._cache._do(  # noqa: SLF001 - its own
+            lambda line: pieces.fetch(line, offset, size)
         )
 
     def close(self) -> None:
-        if not isinstance(self._body, bytes):
-            self._body.forget()
+        self._pieces.forget()
 
 
 class _Sink:

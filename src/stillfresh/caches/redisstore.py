@@ -248,24 +248,19 @@ class Store:
         if not value.startswith(frames.MAGIC):
             frames.refuse_damaged(value)
             version = f"foreign-{frames.digest(value).hex()}"
-            return Found(value, version, 0, None, has_body=False, expires_at=None, body=b"")
-        frame, body = frames.decode_under(key, value)
-        if _is_past(frame.expires_at, self._clock()):
-            return None
-        found = Found(
-            frame.metadata,
-            frame.version,
-            frame.body_size,
-            frame.digest,
-            has_body=bool(frame.flags & HAS_BODY),
-            expires_at=frame.expires_at,
-            body=body,
+            return Found(value, version, 0, None, False, None, b"")
+        metadata, body, flags, size, digest, version, expires_at = frames.unwrap(
+            value, frames.encode_key(key)
         )
-        if not frame.flags & BODY_ELSEWHERE:
-            return found
-        pieces = Pieces(place, frame)
+        if _is_past(expires_at, self._clock()):
+            return None
+        has_body = bool(flags & HAS_BODY)
+        if not flags & BODY_ELSEWHERE:
+            return Found(metadata, version, size, None, has_body, expires_at, body)
+        pieces = Pieces(place, version, size)
+        found = Found(metadata, version, size, digest, has_body, expires_at, pieces)
         # Where there is no memory left, a server forgets what it likes.
-        return found._replace(body=pieces) if await pieces.hold(line, 0) else None
+        return found if await pieces.hold(line, 0) else None
 
     def draft(self, key: str, version: str) -> Draft:
         """Begin a version."""
@@ -402,7 +397,7 @@ class _Listed(NamedTuple):
 class Found(NamedTuple):
     """What is known of a version, and its body or the pieces that it is in.
 
-    Without a `digest` it is another program's.
+    Without a `digest` there is nothing left to check: it has been, or is another program's.
     """
 
     metadata: bytes
@@ -500,12 +495,12 @@ class Draft:
 class Pieces:
     """A long body, of a version that may have been replaced meanwhile."""
 
-    def __init__(self, place: Place, frame: Frame) -> None:
+    def __init__(self, place: Place, version: str, size: int) -> None:
         """Read nothing yet."""
         self._place = place
-        self._version = frame.version.encode()
-        self._size = frame.body_size
-        self._count = -(-frame.body_size // PIECE)
+        self._version = version.encode()
+        self._size = size
+        self._count = -(-size // PIECE)
         # The last pieces that were fetched, and which is the first of them.
         self._first = 0
         self._here = b""

@@ -9,7 +9,8 @@ With TLS the latter two are rediss+sentinel and rediss+cluster. For Valkey there
 valkeys in the place of redis and rediss; both libraries speak to both servers, so that either will
 do. The password is the servers', and where Sentinels want one it is the same.
 
-No error says more of a URL than its hosts.
+No error repeats any of a URL but its scheme and the names of options: where a password isn't written
+as it should be, it may be anywhere.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ def read_url(url: str, timeout: float, *, asynchronous: bool) -> Servers:
     """
     try:
         parts = urlsplit(url)
-    except ValueError as error:
-        msg = f"that is no URL: {error}"
+    except ValueError:
+        msg = "that is no URL: brackets belong around an IPv6 address only"
         raise ConfigError(msg) from None
     credentials, _, hosts = parts.netloc.rpartition("@")
     options: dict[str, Any] = _credentials(credentials)
@@ -134,7 +135,7 @@ def _addresses(hosts: str, port: int) -> list[tuple[str, int]]:
     for host in hosts.split(",") if hosts else ["localhost"]:
         match = _HOST.match(host)
         if match is None or int(match[2] or 0) > 0xFFFF:
-            msg = f"{host!r} is no host and port"
+            msg = "a server is written host or host:port, and special characters as in %2F"
             raise ConfigError(msg)
         found.append((match[1].strip("[]"), int(match[2] or port)))
     return found
@@ -142,7 +143,7 @@ def _addresses(hosts: str, port: int) -> list[tuple[str, int]]:
 
 def _database(text: str) -> int:
     if not text.isascii() or not text.isdigit():
-        msg = f"a database is a number, not {text!r}"
+        msg = "a database is a number, as in /0"
         raise ConfigError(msg)
     return int(text)
 
