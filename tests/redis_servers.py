@@ -28,6 +28,8 @@ needs_redis = pytest.mark.skipif(
 # A Cluster's servers speak to one another at the port above theirs by so much.
 _BUS = 10_000
 _PATIENCE = 20.0
+# A master would wait some seconds for more replicas than one.
+_AT_ONCE = ("--repl-diskless-sync-delay", "0")
 
 
 def wait_until(holds: Callable[[], object], what: str) -> None:
@@ -80,8 +82,11 @@ class RedisServer:
         if "--sentinel" not in self._options:
             command += ["--save", "", "--appendonly", "no"]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        with self.client() as client:
-            wait_until(lambda: _is_up(client), f"redis-server on {self.port}")
+        try:
+            wait_until(lambda: _is_up(self.port), f"redis-server on {self.port}")
+        except BaseException:
+            self.kill()
+            raise
 
     def kill(self) -> None:
         if self._process is not None:
@@ -93,13 +98,11 @@ class RedisServer:
         return redis.Redis(port=self.port, host="127.0.0.1", **options)
 
 
-def _is_up(client: Any) -> bool:
-    try:
-        client.ping()
-    except redis.ResponseError:
-        # It asks for a password.
-        return True
-    return True
+def _is_up(port: int) -> bool:
+    with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+        connection.sendall(b"PING\r\n")
+        # It may ask for a password.
+        return connection.recv(1) in {b"+", b"-"}
 
 
 class SentinelSetup:
@@ -108,9 +111,9 @@ class SentinelSetup:
     service = "cache"
 
     def __init__(self, place: Path, sentinels: int = 3) -> None:
-        self.master = RedisServer(place / "master")
+        self.master = RedisServer(place / "master", *_AT_ONCE)
         self.replica = RedisServer(
-            place / "replica", "--replicaof", f"127.0.0.1 {self.master.port}"
+            place / "replica", *_AT_ONCE, "--replicaof", f"127.0.0.1 {self.master.port}"
         )
         self.sentinels: list[RedisServer] = []
         for number in range(sentinels):
@@ -166,7 +169,8 @@ class ClusterSetup:
             RedisServer(
                 place / f"node-{number}",
                 *("--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"),
-                *("--cluster-node-timeout", "2000", "--repl-diskless-sync-delay", "0"),
+                *("--cluster-node-timeout", "2000"),
+                *_AT_ONCE,
             )
             for number in range(2 * self.masters)
         ]

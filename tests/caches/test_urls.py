@@ -69,7 +69,7 @@ def test_a_memory_url_says_how_long_is_kept() -> None:
     [
         ("", "names no cache"),
         ("http://localhost/0", "names no cache"),
-        ("redis://localhost/0?speed=1", "unknown option 'speed'"),
+        ("redis://localhost/0?speed=1", "an unknown option; there are prefix"),
         ("redis://localhost?timeout=soon", "timeout=soon"),
         ("redis://localhost?timeout=0", "positive"),
         ("redis://localhost/first", "a number"),

@@ -27,16 +27,8 @@ class Breaker:
     It may be shared between threads; of the errors that it makes, those of one outage say so.
     """
 
-    def __init__(
-        self,
-        *,
-        first: float = FIRST_PAUSE,
-        longest: float = LONGEST_PAUSE,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Begin with a server of which nothing bad is known."""
-        self._first = first
-        self._longest = longest
         self._clock = clock
         self._outage: _Outage | None = None
         self.renew()
@@ -61,7 +53,7 @@ class Breaker:
             if now < outage.retry_at:
                 msg = f"not asked again so soon after: {outage.reason}"
                 raise outage.error(msg)
-            outage.pause = min(2 * outage.pause, self._longest)
+            outage.pause = min(2 * outage.pause, LONGEST_PAUSE)
             outage.retry_at = now + outage.pause
 
     def succeeded(self) -> None:
@@ -74,8 +66,8 @@ class Breaker:
         with self._lock:
             outage = self._outage
             if outage is None:
-                retry_at = self._clock() + self._first
-                outage = self._outage = _Outage(reason, self._first, retry_at)
+                retry_at = self._clock() + FIRST_PAUSE
+                outage = self._outage = _Outage(reason, FIRST_PAUSE, retry_at)
         return outage.error(reason)
 
 

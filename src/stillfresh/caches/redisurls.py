@@ -9,8 +9,8 @@ With TLS the latter two are rediss+sentinel and rediss+cluster. For Valkey there
 valkeys in the place of redis and rediss; both libraries speak to both servers, so that either will
 do. The password is the servers', and where Sentinels want one it is the same.
 
-No error repeats any of a URL but its scheme and the names of options: where a password isn't written
-as it should be, it may be anywhere.
+No error repeats any of a URL but its scheme: where a password isn't written as it should be, it may
+be anywhere.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def read_url(url: str, timeout: float, *, asynchronous: bool) -> Servers:
     options: dict[str, Any] = _credentials(credentials)
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name not in _OPTIONS:
-            msg = f"{parts.scheme}://: unknown option {name!r}"
+            there_are = ", ".join(sorted(_OPTIONS))
+            msg = f"{parts.scheme}://: an unknown option; there are prefix, timeout, {there_are}"
             raise ConfigError(msg)
         options[name] = _boolean(value) if name == "ssl_check_hostname" else value
     if "db" in options:

@@ -110,7 +110,7 @@ def _sqlite(netloc: str, path: str, options: dict[str, str]) -> BaseCache:
     return SQLiteCache(
         folder,
         max_bytes=SQLITE_MAX_BYTES if size is None else parse_size(size),
-        max_age=None if age is None else _seconds(age),
+        max_age=None if age is None else _seconds("max_age", age),
     )
 
 
