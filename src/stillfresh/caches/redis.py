@@ -21,6 +21,7 @@ from stillfresh.caches.base import (
     Seal,
     as_bytes,
     moment,
+    run,
 )
 from stillfresh.caches.deadlines import Crew, Lines
 from stillfresh.caches.frames import new_version
@@ -191,8 +192,11 @@ class RedisCache(BaseCache):
 
     def close(self) -> None:
         """Close the cache's connections; those of the client that it was given are not touched."""
+        was_closed = self._closed
         super().close()
-        self._crew.close()
+        if not was_closed:
+            self._crew.close()
+            run(self._servers.close())
 
     def _all_entries(self) -> Iterator[EntryInfo]:
         seen: set[int] = set()
@@ -316,8 +320,11 @@ class AsyncRedisCache(AsyncBaseCache):
 
     async def close(self) -> None:
         """Close the cache's connections; those of the client that it was given are not touched."""
+        was_closed = self._closed
         await super().close()
-        await self._lines.close()
+        if not was_closed:
+            await self._lines.close()
+            await self._servers.close()
 
     async def _do(self, operation: Callable[[Line], Coroutine[Any, Any, T]]) -> T:
         return await self._lines.do(operation, self.timeout)

@@ -66,15 +66,17 @@ class Servers:
         *,
         known: Iterable[tuple[str, int]] = (),
         owner: object = None,
+        helpers: Sequence[Any] = (),
     ) -> None:
         """Make connections of a class with `options`.
 
         `known` are some servers of a Cluster, if it is one. The `owner` is kept alive: a Sentinel's
-        connections ask it for their address.
+        connections ask it for their address. The `helpers` are clients to be closed in the end.
         """
         self._class = connection_class
         self._options = options
         self._owner = owner
+        self._helpers = helpers
         self._known = list(known)
         self._slots: list[tuple[int, int, Address]] = []
         self._breakers: dict[Address, Breaker] = {}
@@ -85,6 +87,12 @@ class Servers:
         """Begin anew after a fork."""
         for breaker in self._breakers.values():
             breaker.renew()
+
+    async def close(self) -> None:
+        """Close what was made for finding them."""
+        for helper in self._helpers:
+            # The asynchronous ones have had two names for it.
+            await self.settle(getattr(helper, "aclose", helper.close)())
 
     def breaker(self, address: Address) -> Breaker:
         """Return what knows whether a server is to be asked."""
@@ -288,11 +296,17 @@ class _Link:
 
 
 def servers_of(
-    client: Any, timeout: float, *, asynchronous: bool, known: Sequence[tuple[str, int]] = ()
+    client: Any,
+    timeout: float,
+    *,
+    asynchronous: bool,
+    known: Sequence[tuple[str, int]] = (),
+    helpers: Sequence[Any] = (),
 ) -> Servers:
     """Take a client of redis-py or valkey-py as a recipe for connections.
 
-    Where some servers of a Cluster are `known`, it is the recipe for one of them.
+    Where some servers of a Cluster are `known`, it is the recipe for one of them. The `helpers` are
+    clients that it needs, and that are closed with the rest.
 
     Raises:
         ConfigError: it is no such client.
@@ -315,7 +329,7 @@ def servers_of(
         msg = f"a {kind} client is needed, not {type(client).__module__}.{type(client).__name__}"
         raise ConfigError(msg)
     options = _bounded(connection_class, options, None if asynchronous else timeout)
-    return Servers(connection_class, options, known=known, owner=client)
+    return Servers(connection_class, options, known=known, owner=client, helpers=helpers)
 
 
 def _bounded(connection_class: Any, given: dict[str, Any], timeout: float | None) -> dict[str, Any]:

@@ -111,7 +111,8 @@ def _sentinel(
     own |= {"socket_timeout": limit, "socket_connect_timeout": limit}
     module = _module(".sentinel", asynchronous=asynchronous)
     manager = module.Sentinel(sentinels, sentinel_kwargs=own, **options)
-    return servers_of(manager.master_for(path[0]), timeout, asynchronous=asynchronous)
+    client = manager.master_for(path[0])
+    return servers_of(client, timeout, asynchronous=asynchronous, helpers=manager.sentinels)
 
 
 def _module(name: str = "", *, asynchronous: bool) -> Any:
