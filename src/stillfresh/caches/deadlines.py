@@ -1,11 +1,15 @@
 """Operations under a limit of time that holds whatever they do.
 
-No setting of a socket bounds an operation: names are looked up, several addresses and servers are
-tried, and a reply may come a byte at a time, each in time. So it is done in a thread, and whoever
-wants it done waits no longer than the limit. A thread has connections of its own and is used again;
-one that is late is left to itself, ends when its sockets give up, and does nothing more.
+No setting of a socket bounds an operation. Names are looked up, several addresses and servers are
+tried, and a reply may come a byte at a time, each in time. So:
 
-An event loop needs no thread for it: what takes too long is cancelled.
+- Over connections that are open an operation runs in its caller's thread, since handing it to
+  another one takes as long as a hit. A thread that watches all of them ends the connections of one
+  that is late, by which it fails.
+- What has to connect first is done in a thread of its own, and its caller waits no longer than the
+  limit: nothing ends a look-up of a name. A late one comes to its end alone, and does nothing more.
+
+An event loop needs neither: what takes too long is cancelled.
 """
 
 from __future__ import annotations
@@ -14,11 +18,12 @@ import asyncio
 import contextlib
 import os
 import threading
+import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from stillfresh.caches.coroutines import run
-from stillfresh.caches.redislinks import Line
+from stillfresh.caches.redislinks import Line, NotConnected
 from stillfresh.errors import CacheUnavailable
 
 if TYPE_CHECKING:
@@ -28,134 +33,202 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Threads, and connections, that are kept while nothing is to be done. Beyond them each operation
-# would make its own.
+# Lines that are kept open while nothing is asked: so many threads may ask at once.
 _KEPT: Final = 32
+# Seconds without any operation after which nobody watches any more.
+_IDLE: Final = 10.0
 
 
 class Crew:
-    """The threads of one cache."""
+    """Has the blocking operations of one cache done in time."""
 
-    def __init__(self, servers: Servers) -> None:
-        """Start a thread when there is something to do."""
+    def __init__(self, servers: Servers, usual: float) -> None:
+        """Connect when there is something to do; limits are `usual` seconds, or more."""
         self._servers = servers
-        self._idle: list[_Worker] = []
+        self._idle: list[Line] = []
         self._closed = False
+        self._watch = _Watch(usual)
         _crews.add(self)
 
     def do(self, operation: Callable[[Line], Coroutine[Any, Any, T]], limit: float) -> T:
-        """Do it, and return or raise what it does.
+        """Do it, and return or raise what it does. It may be begun twice.
 
         Raises:
             CacheUnavailable: it took longer than `limit` seconds.
         """
+        deadline = time.monotonic() + limit
         try:
-            worker = self._idle.pop()
+            line = self._idle.pop()
         except IndexError:
-            worker = self._hire()
-        try:
-            result: T = worker.do(operation, limit)
-        finally:
-            if worker.is_free:
-                self._keep(worker)
-        return result
+            line = Line(self._servers)
+        line.begin(deadline, limit)
+        if line.is_open:
+            try:
+                return self._do_here(line, operation, deadline)
+            except NotConnected:
+                pass
+        return self._do_apart(line, operation, deadline)
 
     def close(self) -> None:
-        """Let the threads end, and with them their connections."""
+        """Close the connections, but for those in use, which are when they aren't any more."""
         self._closed = True
+        self._watch.stop()
         while self._idle:
-            self._idle.pop().dismiss()
+            run(self._idle.pop().close())
 
     def __del__(self) -> None:
-        """Leave no thread behind."""
+        """Leave no connection and no thread behind."""
         with contextlib.suppress(Exception):
             self.close()
 
-    def _hire(self) -> _Worker:
+    def _do_here(
+        self, line: Line, operation: Callable[[Line], Coroutine[Any, Any, T]], deadline: float
+    ) -> T:
+        line.may_connect = False
+        self._watch.begin(line, deadline)
+        keep = True
         try:
-            return _Worker(Line(self._servers))
+            return run(operation(line))
+        except NotConnected:
+            keep = False
+            raise
+        finally:
+            self._watch.end(line)
+            if keep:
+                self._keep(line)
+
+    def _do_apart(
+        self, line: Line, operation: Callable[[Line], Coroutine[Any, Any, T]], deadline: float
+    ) -> T:
+        line.may_connect = True
+        job = _Job(line, operation)
+        in_time = False
+        try:
+            job.start()
+            in_time = job.done.acquire(timeout=max(0.0, deadline - time.monotonic()))
         except RuntimeError as error:
             msg = f"no thread for it: {error}"
             raise CacheUnavailable(msg) from error
+        finally:
+            if not in_time:
+                line.hang_up()
+        if not in_time:
+            raise line.late()
+        self._keep(line)
+        result: T = job.result()
+        return result
 
-    def _keep(self, worker: _Worker) -> None:
-        self._idle.append(worker)
+    def _keep(self, line: Line) -> None:
+        self._idle.append(line)
         if self._closed or len(self._idle) > _KEPT:
             with contextlib.suppress(IndexError):
-                self._idle.pop(0).dismiss()
+                run(self._idle.pop(0).close())
 
     def _renew(self) -> None:
         """Begin anew in a child: threads of its parent are not here, and connections not its."""
         self._idle = []
+        self._watch.renew()
         self._servers.renew()
 
 
-class _Worker:
-    """One thread.
+class _Job:
+    """One operation in a thread of its own.
 
     Attributes:
-        is_free: whether it waits for something to do.
+        done: can be acquired when it is.
     """
 
-    def __init__(self, line: Line) -> None:
-        self.is_free = True
+    def __init__(self, line: Line, operation: Callable[[Line], Coroutine[Any, Any, Any]]) -> None:
+        self.done = threading.Lock()
+        self.done.acquire()
         self._line = line
-        self._begun = threading.Lock()
-        self._done = threading.Lock()
-        self._begun.acquire()
-        self._done.acquire()
-        self._job: Callable[[Line], Coroutine[Any, Any, Any]] | None = None
+        self._operation = operation
         self._result: Any = None
         self._error: BaseException | None = None
+
+    def start(self) -> None:
         threading.Thread(target=self._work, name="stillfresh-redis", daemon=True).start()
 
-    def do(self, job: Callable[[Line], Coroutine[Any, Any, Any]], limit: float) -> Any:
-        self._job = job
-        self._begun.release()
-        try:
-            in_time = self._done.acquire(timeout=limit)
-        except BaseException:
-            self._line.hang_up()
-            self.dismiss()
-            raise
-        if not in_time:
-            self.dismiss()
-            raise self._line.late(limit)
-        result, self._result = self._result, None
+    def result(self) -> Any:
         error, self._error = self._error, None
         if error is None:
-            return result
+            return self._result
         try:
             raise error
         finally:
             # Or it would keep itself alive by its own traceback.
             del error
 
-    def dismiss(self) -> None:
-        """End when what is under way has."""
-        self.is_free = False
-        self._job = None
-        # If it has not even begun it will do so once, and find nothing.
-        with contextlib.suppress(RuntimeError):
-            self._begun.release()
+    def _work(self) -> None:
+        try:
+            self._result = run(self._operation(self._line))
+        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+            self._error = error
+        self.done.release()
+        if self._line.hung_up:
+            run(self._line.close())
+
+
+class _Watch:
+    """A thread that cuts the lines of operations which are late."""
+
+    def __init__(self, usual: float) -> None:
+        """Watch when there is something to; no limit is shorter than `usual` seconds."""
+        self._usual = usual
+        self._running: dict[Line, float] = {}
+        self._stopped = threading.Event()
+        self._is_on = False
+
+    def begin(self, line: Line, deadline: float) -> None:
+        """Watch an operation."""
+        self._running[line] = deadline
+        if not self._is_on:
+            self._is_on = True
+            with contextlib.suppress(RuntimeError):
+                threading.Thread(target=self._work, name="stillfresh-watch", daemon=True).start()
+
+    def end(self, line: Line) -> None:
+        """Hear that it is over."""
+        self._running.pop(line, None)
+
+    def stop(self) -> None:
+        """Watch no more."""
+        self._stopped.set()
+
+    def renew(self) -> None:
+        """Begin anew in a child."""
+        self._running = {}
+        self._stopped = threading.Event()
+        self._is_on = False
 
     def _work(self) -> None:
+        busy_at = time.monotonic()
         while True:
-            self._begun.acquire()
-            job, self._job = self._job, None
-            if job is None:
-                break
-            try:
-                self._result = run(job(self._line))
-            except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
-                self._error = error
-            del job
-            self._done.release()
-        run(self._line.close())
+            now = time.monotonic()
+            # What begins from now on is not late before a usual limit is over.
+            wake_at = now + self._usual
+            for line, deadline in list(self._running.items()):
+                busy_at = now
+                if deadline <= now:
+                    # Just now it may have come to its end after all, and another one may have the
+                    # line: to that it will seem that the server has closed it.
+                    line.cut()
+                    self._running.pop(line, None)
+                else:
+                    wake_at = min(wake_at, deadline)
+            if now - busy_at > _IDLE:
+                self._is_on = False
+                # One may have begun meanwhile, and taken it that somebody watches.
+                if not self._running:
+                    return
+                self._is_on = True
+            if self._stopped.wait(wake_at - now) and not self._running:
+                self._is_on = False
+                return
 
 
 class Lines:
-    """The connections of one cache to whoever an event loop has ask."""
+    """Has the operations of one asynchronous cache done in time."""
 
     def __init__(self, servers: Servers) -> None:
         """Connect when there is something to do."""
@@ -174,31 +247,23 @@ class Lines:
             # Connections belong to the loop that they were made in.
             self._loop, self._idle = loop, []
         line = self._idle.pop() if self._idle else Line(self._servers)
+        line.begin(float("inf"), limit)
         within = asyncio.timeout(limit)
         try:
             async with within:
-                result = await operation(line)
+                return await operation(line)
         except TimeoutError as error:
-            await line.close()
             if within.expired():
-                raise line.late(limit) from error
+                raise line.late() from error
             raise
-        except Exception:
-            self._keep(line)
-            raise
-        except BaseException:
-            await line.close()
-            raise
-        self._keep(line)
-        return result
+        finally:
+            # What was cancelled has closed its connection.
+            self._idle.append(line)
 
     async def close(self) -> None:
         """Close the connections."""
         while self._idle:
             await self._idle.pop().close()
-
-    def _keep(self, line: Line) -> None:
-        self._idle.append(line)
 
 
 _crews: Final[weakref.WeakSet[Crew]] = weakref.WeakSet()

@@ -26,7 +26,7 @@ from stillfresh.caches.base import (
 from stillfresh.caches.deadlines import Crew, Lines
 from stillfresh.caches.frames import new_version
 from stillfresh.caches.pruning import Bounds, DryRun, Progress, PruneReport, plan
-from stillfresh.caches.redislinks import Servers, servers_of
+from stillfresh.caches.redislinks import PATIENCE, Servers, servers_of
 from stillfresh.caches.redisstore import Draft, Pieces, Store
 from stillfresh.caches.redisurls import read_url
 from stillfresh.errors import ConfigError
@@ -41,9 +41,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 # Seconds for one operation: what a user hardly notices, and a server on the same continent needs
-# a tenth of. A page of a listing or of clearing may take longer; nobody's request waits for it.
+# a tenth of.
 TIMEOUT: Final = 0.25
-_PATIENCE: Final = 20
 # Where nobody says whom else a database belongs to, other keys are left alone.
 URL_PREFIX: Final = "stillfresh:"
 
@@ -82,7 +81,7 @@ class RedisCache(BaseCache):
         self.timeout = _positive(timeout)
         self._servers = _servers(connection, timeout, asynchronous=False)
         self._store = Store(prefix, clock)
-        self._crew = Crew(self._servers)
+        self._crew = Crew(self._servers, timeout)
 
     @classmethod
     def from_url(
@@ -213,7 +212,7 @@ class RedisCache(BaseCache):
 
     def _patiently(self, operation: Callable[[Line], Coroutine[Any, Any, T]]) -> T:
         self._check_open()
-        return self._crew.do(operation, self.timeout * _PATIENCE)
+        return self._crew.do(operation, self.timeout * PATIENCE)
 
 
 class AsyncRedisCache(AsyncBaseCache):
@@ -331,7 +330,7 @@ class AsyncRedisCache(AsyncBaseCache):
 
     async def _patiently(self, operation: Callable[[Line], Coroutine[Any, Any, T]]) -> T:
         self._check_open()
-        return await self._lines.do(operation, self.timeout * _PATIENCE)
+        return await self._lines.do(operation, self.timeout * PATIENCE)
 
 
 # Where bodies come from and go to.

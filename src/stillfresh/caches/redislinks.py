@@ -12,8 +12,12 @@ Everything that waits is a coroutine over a library's connection, blocking or no
 from __future__ import annotations
 
 import binascii
+import contextlib
 import importlib
 import inspect
+import math
+import socket
+import time
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from stillfresh.caches.breaker import Breaker
@@ -39,6 +43,8 @@ _SLOTS: Final = 16_384
 # A key that moves while it is asked for is asked for again at its new place: once when its slot
 # has moved, once more while it is on its way.
 _REDIRECTIONS: Final = 3
+# What nobody's request waits for, a page of a listing say, may take so many times longer.
+PATIENCE: Final = 20
 # Commands up to this size are put together for one write; what is longer isn't worth a copy.
 _TOGETHER: Final = 1 << 16
 # What the libraries' pools tell their connections, and ours can't be told.
@@ -154,15 +160,37 @@ class Servers:
         raise failures[min(failures)]
 
 
+class NotConnected(Exception):
+    """What was to be asked needs a connection that isn't open."""
+
+
 class Line:
-    """The connections of whoever speaks to the servers now, one operation at a time."""
+    """The connections of whoever speaks to the servers now, one operation at a time.
+
+    Attributes:
+        may_connect: whether the operation under way may open a connection.
+        hung_up: whether nobody waits for it any more.
+    """
 
     def __init__(self, servers: Servers) -> None:
         """Connect when something is asked."""
+        self.may_connect = True
+        self.hung_up = False
         self._servers = servers
         self._links: dict[Address, _Link] = {}
         self._asking: Address = None
-        self._hung_up = False
+        self._deadline = math.inf
+        self._limit = math.inf
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is an open connection."""
+        return bool(self._links)
+
+    def begin(self, deadline: float, limit: float) -> None:
+        """Begin an operation: it has `limit` seconds, which end at `deadline` (monotonic)."""
+        self._deadline = deadline
+        self._limit = limit
 
     async def ask(self, name: bytes, *commands: Command) -> list[Any]:
         """Send commands about keys with the hash part of `name`, and return the replies.
@@ -186,7 +214,7 @@ class Line:
         self._asking = address
         try:
             replies = await self._exchange(address, commands)
-        except CacheError:
+        except (CacheError, NotConnected):
             raise
         except Exception as error:
             self._servers.moved()
@@ -198,16 +226,20 @@ class Line:
         """Return every server that has keys."""
         return await self._servers.all(self)
 
-    def late(self, timeout: float) -> CacheUnavailable:
-        """Hear that it took too long, and return what is to be raised. It is not used any more."""
-        self._hung_up = True
+    def late(self) -> CacheUnavailable:
+        """Hear that the operation took too long, and return what is to be raised."""
         self._servers.moved()
-        reason = f"no answer from {self._servers.where} within {timeout:g} s"
-        return self._servers.breaker(self._asking).failed(reason)
+        return self._servers.breaker(self._asking).failed(str(self._no_answer()))
 
     def hang_up(self) -> None:
-        """Have what is under way end at its next step: nobody waits for it."""
-        self._hung_up = True
+        """Have what is under way end at its next step at the latest: nobody waits for it."""
+        self.hung_up = True
+        self.cut()
+
+    def cut(self) -> None:
+        """End the open connections, by which what waits for them fails. For another thread."""
+        for link in list(self._links.values()):
+            link.cut()
 
     async def close(self) -> None:
         """Close the connections."""
@@ -222,11 +254,13 @@ class Line:
             try:
                 return await self._over(address, link, data, len(commands))
             except Exception as error:
+                if time.monotonic() >= self._deadline:
+                    raise self._no_answer() from error
                 # A server may close what was idle, or have been started anew: that says nothing.
                 if _is_timeout(error):
                     raise
-        if self._hung_up:
-            raise _nobody_waits()
+        if not self.may_connect:
+            raise NotConnected
         link = _Link(self._servers.connection(address), self._servers.settle)
         self._links[address] = link
         return await self._over(address, link, data, len(commands))
@@ -234,8 +268,9 @@ class Line:
     async def _over(
         self, address: Address, link: _Link, data: list[bytes], count: int
     ) -> list[Any]:
-        if self._hung_up:
-            raise _nobody_waits()
+        if self.hung_up:
+            msg = "it took too long"
+            raise CacheUnavailable(msg)
         whole = False
         try:
             replies = await link.exchange(data, count)
@@ -246,6 +281,9 @@ class Line:
                 self._links.pop(address, None)
                 await link.close()
         return replies
+
+    def _no_answer(self) -> TimeoutError:
+        return TimeoutError(f"no answer from {self._servers.where} within {self._limit:g} s")
 
     async def _redirected(self, command: Command, reply: Any, asked: Address) -> Any:
         for _ in range(_REDIRECTIONS):
@@ -286,6 +324,15 @@ class _Link:
                     raise
                 replies.append(error)
         return replies
+
+    def cut(self) -> None:
+        """End it from another thread. Closing it is left to who uses it, who may be reading."""
+        # There is no public way to it that doesn't close it too.
+        raw = getattr(self._connection, "_sock", None)
+        if raw is not None:
+            with contextlib.suppress(OSError):
+                # The method of a TLS socket would take its state away as well.
+                socket.socket.shutdown(raw, socket.SHUT_RDWR)
 
     async def close(self) -> None:
         try:
@@ -335,7 +382,7 @@ def servers_of(
 def _bounded(connection_class: Any, given: dict[str, Any], timeout: float | None) -> dict[str, Any]:
     """Have a connection do one thing at a time, and give up on it in the end.
 
-    The limit that counts is the operation's; this one has a thread end that nobody waits for.
+    The limit that counts is the operation's; this has a thread end that nobody waits for.
     """
     options = {name: value for name, value in given.items() if not name.startswith(_OF_POOLS)}
     library = _library(connection_class)
@@ -348,7 +395,7 @@ def _bounded(connection_class: Any, given: dict[str, Any], timeout: float | None
         "retry": retry.Retry(backoff.NoBackoff(), 0),
         "retry_on_error": [],
         "retry_on_timeout": False,
-        "socket_timeout": timeout,
+        "socket_timeout": None if timeout is None else timeout * PATIENCE,
     }
     if "path" not in options:
         options["socket_connect_timeout"] = timeout
@@ -442,10 +489,6 @@ def _is_timeout(error: Exception) -> bool:
 
 def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
-
-
-def _nobody_waits() -> CacheUnavailable:
-    return CacheUnavailable("it took too long")
 
 
 def _text(host: Any) -> str:
