@@ -281,7 +281,10 @@ def test_a_failover_of_a_sentinels_master_is_followed(tmp_path: Path) -> None:
         with RedisCache.from_url(url) as cache, setup.sentinels[0].client() as client:
             answers_again(cache)
             before = setup.master_port()
-            client.execute_command("SENTINEL", "FAILOVER", setup.service)
+            wait_until(
+                lambda: client.execute_command("SENTINEL", "FAILOVER", setup.service),
+                "the replica to be good enough",
+            )
             wait_until(lambda: setup.master_port() != before, "the failover")
             answers_again(cache)
         with setup.replica.client() as client:
