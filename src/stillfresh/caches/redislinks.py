@@ -364,7 +364,8 @@ def servers_of(
             known = [(node.host, node.port) for node in nodes]
             pool = nodes[0]
             if not hasattr(pool, "connection_class"):
-                pool = client.get_redis_connection(pool).connection_pool
+                name = f"get_{_library(type(client))}_connection"
+                pool = getattr(client, name)(pool).connection_pool
         else:
             pool = client.connection_pool
         connection_class, options = pool.connection_class, pool.connection_kwargs
