@@ -12,17 +12,21 @@ from datetime import UTC, datetime, timedelta
 from textwrap import dedent
 from typing import Any
 
+import cachecontrol
 import cachecontrol.caches.redis_cache
 import pytest
 import redis
+import requests
 
 from stillfresh.caches import redisstore
 from stillfresh.caches.redis import RedisCache
 from stillfresh.caches.redislinks import hash_part
+from stillfresh.clients.requests import CachedSession
 from stillfresh.errors import BodyLost, ConfigError, CorruptEntry
 from stillfresh.testing import ManualClock
 from stillfresh.testing.conformance import CacheConformance
 from stillfresh.testing.conformance.tools import KEYS, content, load, opened, store
+from tests.origin import Document, Origin
 from tests.redis_servers import ClusterSetup, RedisServer, SentinelSetup, needs_redis, wait_until
 
 pytestmark = needs_redis
@@ -453,3 +457,39 @@ def test_a_cache_that_is_forgotten_leaves_no_connection(
 def test_a_limit_of_time_is_positive(client: Any, timeout: float) -> None:
     with pytest.raises(ConfigError, match="timeout"):
         RedisCache(client, timeout=timeout)
+
+
+# What the engine stores.
+
+
+def test_a_response_is_kept_as_long_as_it_is_of_use(
+    client: Any, clock: ManualClock, origin: Origin
+) -> None:
+    day = 86_400
+    clock.set(time.time())
+    plain = origin.on("/plain", Document(b"plain", etag=None))
+    tagged = origin.on("/tagged", Document(b"tagged"))
+    with RedisCache(client, timeout=PATIENT, clock=clock) as cache:
+        session = CachedSession(cache, clock=clock)
+        for url in (plain, tagged):
+            assert session.get(url).content == session.get(url).content
+        assert ttl(client, plain) == pytest.approx(60 + 60, abs=5)
+        assert ttl(client, tagged) == pytest.approx(60 + 7 * day, abs=5)
+        client.expire(tagged, 1000)
+        clock.advance(100)
+        # Confirmed by a 304, it is of use again as long.
+        assert session.get(tagged).content == b"tagged"
+        assert ttl(client, tagged) == pytest.approx(60 + 7 * day, abs=5)
+
+
+@pytest.mark.filterwarnings("ignore:Call to deprecated setex")
+def test_a_response_that_cachecontrol_has_stored_is_served(client: Any, origin: Origin) -> None:
+    url = origin.on("/page", Document(b"page"))
+    theirs = requests.Session()
+    their_cache = cachecontrol.caches.redis_cache.RedisCache(client)
+    theirs.mount("http://", cachecontrol.CacheControlAdapter(their_cache))
+    assert theirs.get(url).content == b"page"
+    with RedisCache(client, timeout=PATIENT) as cache:
+        found = CachedSession(cache).get(url)
+    assert (found.content, vars(found)["from_cache"]) == (b"page", True)
+    assert len(origin.received_for("/page")) == 1

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import redis.asyncio
 
+from stillfresh import MemoryCache
 from stillfresh.caches.redis import AsyncRedisCache, RedisCache
+from stillfresh.caches.urls import async_cache_of
 from stillfresh.engine.ports import AsyncCachePorts
 from stillfresh.errors import BodyLost, CacheClosed, ConfigError
 from stillfresh.testing import ManualClock
@@ -325,3 +327,25 @@ def test_a_piece_that_is_lost_ends_a_body(redis_server: RedisServer, prefix: str
                 await entry.read()
 
     asyncio.run(main())
+
+
+def test_many_tasks_share_a_few_connections(redis_server: RedisServer, prefix: str) -> None:
+    async def main() -> None:
+        url = f"{redis_server.url}?client_name=tasks"
+        async with AsyncRedisCache.from_url(url, prefix=prefix, timeout=PATIENT) as cache:
+            await asyncio.gather(*(cache.set(f"{number}", b"value") for number in range(300)))
+            found = await asyncio.gather(*(cache.get(f"{number}") for number in range(300)))
+            assert set(found) == {b"value"}
+            with redis_server.client() as client:
+                names = [one["name"] for one in client.client_list()]
+            assert 1 <= names.count("tasks") <= 64
+
+    asyncio.run(main())
+
+
+def test_a_url_of_redis_is_for_an_event_loop_awaited(redis_server: RedisServer) -> None:
+    made = async_cache_of(f"{redis_server.url}/1?prefix=p:&timeout=3")
+    assert isinstance(made, AsyncRedisCache)
+    assert (made.prefix, made.timeout) == ("p:", 3)
+    assert async_cache_of(made) is made
+    assert isinstance(async_cache_of("memory:"), MemoryCache)

@@ -21,7 +21,7 @@ from stillfresh import events
 from stillfresh.caches import breaker
 from stillfresh.caches.redis import AsyncRedisCache, RedisCache
 from stillfresh.clients.requests import CachedSession
-from stillfresh.errors import CacheFull, CacheUnavailable, StoreError
+from stillfresh.errors import BodyLost, CacheFull, CacheUnavailable, StoreError
 from stillfresh.events import StoreFailed
 from stillfresh.testing.conformance.tools import content, load, opened, store
 from tests.origin import Document, Origin
@@ -236,7 +236,10 @@ def test_what_a_server_evicts_is_a_miss(own_server: RedisServer) -> None:
             with contextlib.suppress(CacheUnavailable):
                 store(cache, f"key {number}", b"metadata", content(f"{number}", LONG))
         for number in range(10):
-            found = load(cache, f"key {number}")
+            found = None
+            # Or of what is just read.
+            with contextlib.suppress(BodyLost):
+                found = load(cache, f"key {number}")
             assert found in {None, (b"metadata", content(f"{number}", LONG))}
             lost += found is None
         assert lost >= 5

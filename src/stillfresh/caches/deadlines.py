@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import threading
 import time
@@ -35,6 +36,8 @@ T = TypeVar("T")
 
 # Lines that are kept open while nothing is asked: so many threads may ask at once.
 _KEPT: Final = 32
+# So many tasks of an event loop may; the others wait for their turn, within their time.
+_AT_ONCE: Final = 64
 # Seconds without any operation after which nobody watches any more.
 _IDLE: Final = 10.0
 
@@ -235,6 +238,7 @@ class Lines:
         self._servers = servers
         self._idle: list[Line] = []
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def do(self, operation: Callable[[Line], Coroutine[Any, Any, T]], limit: float) -> T:
         """Do it, and return or raise what it does.
@@ -245,20 +249,25 @@ class Lines:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             # Connections belong to the loop that they were made in.
-            self._loop, self._idle = loop, []
-        line = self._idle.pop() if self._idle else Line(self._servers)
-        line.begin(float("inf"), limit)
+            self._loop, self._idle, self._turns = loop, [], asyncio.Semaphore(_AT_ONCE)
         within = asyncio.timeout(limit)
+        line: Line | None = None
         try:
-            async with within:
+            async with within, self._turns:
+                line = self._idle.pop() if self._idle else Line(self._servers)
+                line.begin(math.inf, limit)
                 return await operation(line)
         except TimeoutError as error:
-            if within.expired():
-                raise line.late() from error
-            raise
+            if not within.expired():
+                raise
+            if line is None:
+                msg = f"no turn within {limit:g} s"
+                raise CacheUnavailable(msg) from error
+            raise line.late() from error
         finally:
             # What was cancelled has closed its connection.
-            self._idle.append(line)
+            if line is not None:
+                self._idle.append(line)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from stillfresh.caches.asynchronous import AsyncBaseCache, AsyncEntry, AsyncEntryWriter
 from stillfresh.caches.base import (
@@ -28,7 +28,7 @@ from stillfresh.caches.frames import new_version
 from stillfresh.caches.pruning import Bounds, DryRun, Progress, PruneReport, plan
 from stillfresh.caches.redislinks import PATIENCE, Servers, servers_of
 from stillfresh.caches.redisstore import Draft, Pieces, Store
-from stillfresh.caches.redisurls import read_url
+from stillfresh.caches.redisurls import TIMEOUT, read_url
 from stillfresh.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,12 +39,6 @@ if TYPE_CHECKING:
     from stillfresh.caches.redislinks import Address, Line
 
 T = TypeVar("T")
-
-# Seconds for one operation: what a user hardly notices, and a server on the same continent needs
-# a tenth of.
-TIMEOUT: Final = 0.25
-# Where nobody says whom else a database belongs to, other keys are left alone.
-URL_PREFIX: Final = "stillfresh:"
 
 
 class RedisCache(BaseCache):
@@ -88,16 +82,19 @@ class RedisCache(BaseCache):
         cls,
         url: str,
         *,
-        prefix: str = URL_PREFIX,
-        timeout: float = TIMEOUT,
+        prefix: str | None = None,
+        timeout: float | None = None,
         clock: Callable[[], float] = time.time,
     ) -> Self:
-        """Make a cache from a URL, as `stillfresh.caches.urls` describes them.
+        """Make a cache from a URL, as `redisurls.py` describes them.
+
+        The `prefix` is the URL's, or else `stillfresh:`, since a URL doesn't say whom else the
+        database belongs to.
 
         Raises:
             ConfigError: it can't be made sense of, or neither redis-py nor valkey-py is installed.
         """
-        servers = read_url(url, timeout, asynchronous=False)
+        servers, prefix, timeout = read_url(url, prefix, timeout, asynchronous=False)
         return cls(servers, prefix=prefix, timeout=timeout, clock=clock)
 
     def __repr__(self) -> str:
@@ -245,12 +242,12 @@ class AsyncRedisCache(AsyncBaseCache):
         cls,
         url: str,
         *,
-        prefix: str = URL_PREFIX,
-        timeout: float = TIMEOUT,
+        prefix: str | None = None,
+        timeout: float | None = None,
         clock: Callable[[], float] = time.time,
     ) -> Self:
         """Make a cache from a URL, as `RedisCache.from_url`."""
-        servers = read_url(url, timeout, asynchronous=True)
+        servers, prefix, timeout = read_url(url, prefix, timeout, asynchronous=True)
         return cls(servers, prefix=prefix, timeout=timeout, clock=clock)
 
     def __repr__(self) -> str:

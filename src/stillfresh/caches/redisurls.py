@@ -5,9 +5,10 @@ redis+sentinel://[[user]:password@]host[:port][,host[:port]...]/service[/databas
 redis+cluster://[[user]:password@]host[:port][,host[:port]...]
 unix://[[user]:password@]/path/to/socket[?db=database]
 
-With TLS the latter two are rediss+sentinel and rediss+cluster. For Valkey there are valkey and
-valkeys in the place of redis and rediss; both libraries speak to both servers, so that either will
-do. The password is the servers', and where Sentinels want one it is the same.
+With TLS the second and third are rediss+sentinel and rediss+cluster. For Valkey there are valkey
+and valkeys in the place of redis and rediss; both libraries speak to both servers, so that either
+will do. The password is the servers', and where Sentinels want one it is the same. In the query
+there may be prefix= (of all names), timeout= (seconds), and what a connection may be told beside.
 
 No error repeats any of a URL but its scheme: where a password isn't written as it should be, it may
 be anywhere.
@@ -17,16 +18,25 @@ from __future__ import annotations
 
 import importlib
 import re
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from stillfresh.caches.redislinks import Servers, servers_of
 from stillfresh.errors import ConfigError
 
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
+
 _SCHEME: Final = re.compile(r"(redis|valkey)(s?)(?:\+(cluster|sentinel))?\Z")
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]@/]+)(?::(\d{1,5}))?\Z", re.ASCII)
 _PORT: Final = 6379
 _SENTINEL_PORT: Final = 26_379
+# Where nobody says whom else a database belongs to, other keys are left alone.
+PREFIX: Final = "stillfresh:"
+# Seconds for one operation: what a user hardly notices, and a server on the same continent needs
+# a tenth of.
+TIMEOUT: Final = 0.25
+
 # What else a connection may be told, beside how it authenticates and where to.
 _OPTIONS: Final = frozenset(
     {
@@ -42,8 +52,18 @@ _OPTIONS: Final = frozenset(
 )
 
 
-def read_url(url: str, timeout: float, *, asynchronous: bool) -> Servers:
-    """Return the servers that a URL names. Nothing is asked yet.
+class Named(NamedTuple):
+    """What a URL names."""
+
+    servers: Servers
+    prefix: str
+    timeout: float
+
+
+def read_url(url: str, prefix: str | None, timeout: float | None, *, asynchronous: bool) -> Named:
+    """Return what a URL names; a prefix or a timeout that is given counts for the URL's.
+
+    Nothing is asked yet.
 
     Raises:
         ConfigError: it can't be made sense of, or no library for it is installed.
@@ -53,9 +73,24 @@ def read_url(url: str, timeout: float, *, asynchronous: bool) -> Servers:
     except ValueError:
         msg = "that is no URL: brackets belong around an IPv6 address only"
         raise ConfigError(msg) from None
+    given = dict(parse_qsl(parts.query, keep_blank_values=True))
+    own_prefix, own_timeout = given.pop("prefix", PREFIX), given.pop("timeout", None)
+    prefix = own_prefix if prefix is None else prefix
+    if timeout is None:
+        timeout = TIMEOUT if own_timeout is None else _seconds(own_timeout)
+    servers = _servers(parts, given, timeout, asynchronous=asynchronous)
+    return Named(servers, prefix, timeout)
+
+
+def _servers(
+    parts: SplitResult, given: dict[str, str], timeout: float, *, asynchronous: bool
+) -> Servers:
     credentials, _, hosts = parts.netloc.rpartition("@")
     options: dict[str, Any] = _credentials(credentials)
-    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+    if parts.fragment:
+        msg = "a '#' in a URL is written %23"
+        raise ConfigError(msg)
+    for name, value in given.items():
         if name not in _OPTIONS:
             there_are = ", ".join(sorted(_OPTIONS))
             msg = f"{parts.scheme}://: an unknown option; there are prefix, timeout, {there_are}"
@@ -148,6 +183,14 @@ def _database(text: str) -> int:
         msg = "a database is a number, as in /0"
         raise ConfigError(msg)
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        msg = f"timeout={text}: write a number of seconds"
+        raise ConfigError(msg) from None
 
 
 def _boolean(text: str) -> bool:

@@ -19,9 +19,10 @@ import os
 import re
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final, TypeAlias
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 from urllib.request import url2pathname
 
+from stillfresh.caches.asynchronous import AsyncBaseCache
 from stillfresh.caches.base import BaseCache
 from stillfresh.caches.file import FileCache, SeparateBodyFileCache
 from stillfresh.caches.foreign import ClassicCache, adapt
@@ -32,7 +33,6 @@ from stillfresh.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from urllib.parse import SplitResult
 
 CacheLike: TypeAlias = BaseCache | ClassicCache | str | os.PathLike[str]
 """A cache, an object to `adapt`, a URL, or the path of a folder."""
@@ -73,12 +73,34 @@ def cache_of(cache: CacheLike | None) -> BaseCache:
     return adapt(cache)
 
 
+def async_cache_of(cache: CacheLike | AsyncBaseCache | None) -> BaseCache | AsyncBaseCache:
+    """Make a cache for an event loop of whatever the user named.
+
+    That is one to be awaited where a URL names Redis. Others are used as they are: a local one
+    answers sooner than a loop turns.
+
+    Raises:
+        ConfigError: it can't be made sense of.
+    """
+    if isinstance(cache, AsyncBaseCache):
+        return cache
+    if isinstance(cache, str) and cache.partition(":")[0].lower() in _OF_REDIS:
+        from stillfresh.caches.redis import AsyncRedisCache
+
+        return AsyncRedisCache.from_url(cache)
+    return cache_of(cache)
+
+
 def cache_from_url(url: str) -> BaseCache:
     """Make a cache from a URL.
 
     Raises:
         ConfigError: the scheme, an option or its value is unknown.
     """
+    if url.partition(":")[0].lower() in _OF_REDIS:
+        from stillfresh.caches.redis import RedisCache
+
+        return RedisCache.from_url(url)
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -88,15 +110,13 @@ def cache_from_url(url: str) -> BaseCache:
         msg = f"{_without_password(url)!r}: a '#' in a path is written %23"
         raise ConfigError(msg)
     make = _SCHEMES.get(parts.scheme)
-    if make is None and parts.scheme not in _OF_REDIS:
+    if make is None:
         known = ", ".join(f"{scheme}:" for scheme in (*_SCHEMES, *_OF_REDIS))
         msg = f"{_without_password(url)!r} names no cache known here; there are {known}"
         if "://" not in url:
             msg += f" (for a folder: {_as_file_url(url)!r})"
         raise ConfigError(msg)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    if make is None:
-        return _redis(parts, options)
     cache = make(parts.netloc, parts.path, options)
     if options:
         msg = f"{_without_password(url)!r}: unknown option {next(iter(options))!r}"
@@ -110,7 +130,7 @@ def _sqlite(netloc: str, path: str, options: dict[str, str]) -> BaseCache:
     return SQLiteCache(
         folder,
         max_bytes=SQLITE_MAX_BYTES if size is None else parse_size(size),
-        max_age=None if age is None else _seconds("max_age", age),
+        max_age=None if age is None else _seconds(age),
     )
 
 
@@ -125,7 +145,7 @@ def _file(netloc: str, path: str, options: dict[str, str]) -> BaseCache:
     folder = _folder("file", netloc, path)
     size, age = options.pop("max_bytes", None), options.pop("max_age", None)
     max_bytes = None if size is None else parse_size(size)
-    max_age = None if age is None else _seconds("max_age", age)
+    max_age = None if age is None else _seconds(age)
     match options.pop("body", "apart"):
         case "apart":
             return SeparateBodyFileCache(folder, max_bytes=max_bytes, max_age=max_age)
@@ -136,11 +156,11 @@ def _file(netloc: str, path: str, options: dict[str, str]) -> BaseCache:
             raise ConfigError(msg)
 
 
-def _seconds(name: str, text: str) -> float:
+def _seconds(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        msg = f"{name}={text}: write a number of seconds"
+        msg = f"max_age={text}: write a number of seconds"
         raise ConfigError(msg) from None
 
 
@@ -151,18 +171,7 @@ def _memory(netloc: str, path: str, options: dict[str, str]) -> BaseCache:
     size, age = options.pop("max_bytes", None), options.pop("max_age", None)
     return MemoryCache(
         max_bytes=DEFAULT_MAX_BYTES if size is None else parse_size(size),
-        max_age=None if age is None else _seconds("max_age", age),
-    )
-
-
-def _redis(parts: SplitResult, options: dict[str, str]) -> BaseCache:
-    from stillfresh.caches.redis import TIMEOUT, URL_PREFIX, RedisCache
-
-    prefix, timeout = options.pop("prefix", URL_PREFIX), options.pop("timeout", None)
-    return RedisCache.from_url(
-        parts._replace(query=urlencode(options)).geturl(),
-        prefix=prefix,
-        timeout=TIMEOUT if timeout is None else _seconds("timeout", timeout),
+        max_age=None if age is None else _seconds(age),
     )
 
 
