@@ -24,7 +24,6 @@ import hashlib
 import math
 import re
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stillfresh.caches import frames
@@ -182,8 +181,7 @@ return found
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where one key's entry is."""
 
     key: str
@@ -215,7 +213,7 @@ class Names:
         """
         name = self._prefix + frames.encode_key(key)
         tag = hash_part(name)
-        if not tag or (b"}" in tag) or _IS_PIECE.search(name):
+        if not tag or b"}" in tag or (b":sf:" in name and _IS_PIECE.search(name)):
             name = self._prefix + b"sf:" + hashlib.sha256(name).hexdigest().encode()
             tag = hash_part(name)
         if self._has_tag:
