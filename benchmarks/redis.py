@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import select
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -211,29 +212,37 @@ def _clearing(server: RedisServer, count: int) -> Report:
         for number in range(1000):
             pipeline.set(f"others:{number}", b"value")
         pipeline.execute()
-    ended = threading.Event()
-    pings: list[float] = []
-
-    def ping() -> None:
-        asking = server.client()
-        while not ended.is_set():
-            before = time.perf_counter()
-            asking.ping()
-            pings.append(time.perf_counter() - before)
-
-    thread = threading.Thread(target=ping)
-    thread.start()
-    before = time.perf_counter()
-    cache.clear()
-    took = time.perf_counter() - before
-    ended.set()
-    thread.join()
+    # In a process of its own, which waits for no other's turn in the interpreter.
+    command = [sys.executable, "-m", "benchmarks.redis", "PING", str(server.port), "0"]
+    with subprocess.Popen(
+        command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as pinging:
+        assert pinging.stdin is not None
+        assert pinging.stdout is not None
+        pinging.stdout.readline()
+        before = time.perf_counter()
+        cache.clear()
+        took = time.perf_counter() - before
+        pinging.stdin.close()
+        slowest = json.loads(pinging.stdout.read())["slowest"]
     lost = 1000 - sum(1 for _ in client.scan_iter("others:*", count=1000))
     left = sum(1 for _ in client.scan_iter("many:*", count=1000))
-    report.add(_OURS, took, lost, left, max(pings) * 1000)
+    report.add(_OURS, took, lost, left, slowest * 1000)
     report.expect("no other key is lost, and none of its own is left", met=lost == left == 0)
-    report.expect("no PING takes 20 ms", met=max(pings) < 0.02)
+    report.expect("no PING takes 20 ms", met=slowest < 0.02)
     return report
+
+
+def _ping(port: int, _: int) -> dict[str, float]:
+    slowest = 0.0
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        print("ready", flush=True)
+        while not select.select([sys.stdin], [], [], 0)[0]:
+            before = time.perf_counter()
+            connection.sendall(b"PING\r\n")
+            connection.recv(100)
+            slowest = max(slowest, time.perf_counter() - before)
+    return {"slowest": slowest}
 
 
 # Where there is no answer.
@@ -269,7 +278,7 @@ def _misses(cache: RedisCache, count: int) -> list[float]:
 
 
 def _main(name: str, port: str, size: str) -> Mapping[str, float]:
-    found = _STREAMS[name](int(port), int(size))
+    found = (_STREAMS | {"PING": _ping})[name](int(port), int(size))
     return {**found, "peak": peak()}
 
 

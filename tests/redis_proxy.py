@@ -16,6 +16,7 @@ class Mood(Enum):
     PASSING = "passes it on"
     STALLING = "takes it, and answers nothing"
     DRIPPING = "passes on a byte of the answer now and then"
+    SLOW = "passes on four megabytes a second"
     CLOSING = "closes every connection at once"
 
 
@@ -78,6 +79,8 @@ class Proxy:
                         target.sendall(bytes([byte]))
                         time.sleep(0.15)
                     continue
+                if self.mood is Mood.SLOW:
+                    time.sleep(len(data) / (4 << 20))
                 while self.mood is Mood.STALLING and not self._ended.wait(0.005):
                     pass
                 target.sendall(data)

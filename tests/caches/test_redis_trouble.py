@@ -118,6 +118,14 @@ def test_a_server_that_does_not_answer_is_a_failure_in_time(
     answers_again(cache)
 
 
+def test_a_long_body_may_take_longer_than_one_operation(cache: RedisCache, proxy: Proxy) -> None:
+    # In both directions a megabyte takes as long as one operation may.
+    body = content("body", 3 << 20)
+    proxy.mood = Mood.SLOW
+    store(cache, "key", b"metadata", body)
+    assert load(cache, "key") == (b"metadata", body)
+
+
 def test_a_body_stops_in_time_when_the_server_does(cache: RedisCache, proxy: Proxy) -> None:
     store(cache, "key", b"metadata", content("body", LONG))
     with opened(cache, "key") as entry:

@@ -291,6 +291,7 @@ class Entry:
             BodyLost: it is not what was written.
             ValueError: the entry is closed, or reading has begun.
         """
+        self.check()
         run(self._reading.verify())
 
     def read(self, size: int = -1, /) -> bytes:

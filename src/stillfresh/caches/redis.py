@@ -375,7 +375,7 @@ class _Sink:
         self._draft = draft
 
     def write(self, chunk: memoryview, /) -> None:
-        if self._draft.take(chunk):
+        for _ in self._draft.take(chunk):
             self._cache._do(self._draft.send)  # noqa: SLF001 - the sink is the cache's own
 
     def publish(self, seal: Seal) -> None:
@@ -401,7 +401,7 @@ class _AsyncSink:
         self._draft = draft
 
     async def write(self, chunk: memoryview, /) -> None:
-        if self._draft.take(chunk):
+        for _ in self._draft.take(chunk):
             await self._cache._do(self._draft.send)  # noqa: SLF001 - the sink is the cache's own
 
     async def publish(self, seal: Seal) -> None:

@@ -33,7 +33,7 @@ from stillfresh.caches.redislinks import hash_part, lacks_script, refusal
 from stillfresh.errors import CacheUnavailable, ConfigError, CorruptEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from stillfresh.caches.entry import Seal
     from stillfresh.caches.redislinks import Address, Command, Line
@@ -43,8 +43,9 @@ INLINE_LIMIT: Final = 1 << 16
 # Of pieces: long enough that a round trip each doesn't count, short enough to come through in the
 # time that one operation has. It can't be changed, since nothing says how many there are.
 PIECE: Final = 1 << 18
-# As many pieces are fetched at once as make a body that is checked before it is handed out.
-_AT_ONCE: Final = 4
+# Pieces that are sent or fetched at once: two take hardly longer than one, on a network that has
+# the time of an operation for either.
+_AT_ONCE: Final = 2
 # Seconds. What is being written lives so long from each time that it is seen to.
 DRAFT: Final = 120
 # And what was replaced, from the last time that somebody read of it.
@@ -418,10 +419,12 @@ class Draft:
         self._count = 0
         self._seen_to = 0.0
 
-    def take(self, chunk: memoryview) -> bool:
-        """Take the next bytes; answers whether there are pieces to be sent."""
-        self._held += chunk
-        return len(self._held) >= PIECE
+    def take(self, chunk: memoryview) -> Iterator[None]:
+        """Take the next bytes, and stop as often as there are pieces to be sent."""
+        for at in range(0, len(chunk), PIECE * _AT_ONCE):
+            self._held += chunk[at : at + PIECE * _AT_ONCE]
+            if len(self._held) >= PIECE:
+                yield
 
     @property
     def is_begun(self) -> bool:
@@ -430,15 +433,14 @@ class Draft:
 
     async def send(self, line: Line) -> None:
         """Send the pieces that are whole."""
-        while len(self._held) >= PIECE:
-            await self._send(line, PIECE)
+        await self._send(line, len(self._held) // PIECE)
 
     async def publish(self, line: Line, seal: Seal) -> None:
         """Make the version visible."""
         place, flags, body = self._place, HAS_BODY if seal.has_body else 0, b""
         if self._count or len(self._held) > INLINE_LIMIT:
-            while self._held:
-                await self._send(line, PIECE)
+            if self._held:
+                await self._send(line, 1)
             flags |= BODY_ELSEWHERE
         else:
             body = bytes(self._held)
@@ -470,18 +472,19 @@ class Draft:
         """Let go of what is held here."""
         self._held = bytearray()
 
-    async def _send(self, line: Line, size: int) -> None:
-        name = self._piece(self._count)
-        with memoryview(self._held) as view:
-            data = bytes(view[:size])
-        (reply,) = await line.ask(self._place.name, (b"SET", name, data, b"EX", DRAFT))
-        _accepted(reply)
-        self._count += 1
-        del self._held[:size]
+    async def _send(self, line: Line, count: int) -> None:
+        commands: list[Command] = []
+        for at in range(count):
+            data = bytes(self._held[at * PIECE : (at + 1) * PIECE])
+            commands.append((b"SET", self._piece(self._count + at), data, b"EX", DRAFT))
+        for reply in await line.ask(self._place.name, *commands):
+            _accepted(reply)
         now = time.monotonic()
-        if self._count == 1:
+        if not self._count:
             self._seen_to = now
-        elif now - self._seen_to > DRAFT / _SEEN_TO:
+        self._count += count
+        del self._held[: count * PIECE]
+        if now - self._seen_to > DRAFT / _SEEN_TO:
             self._seen_to = now
             arguments = (self._place.stem, self._version.encode(), 0, self._count, DRAFT)
             await _HOLD.run(line, self._place.name, *arguments)
