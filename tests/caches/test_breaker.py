@@ -89,3 +89,18 @@ def test_who_tries_may_never_tell_how_it_went(breaker: Breaker, clock: ManualClo
     breaker.enter()
     clock.advance(2 * FIRST_PAUSE)
     assert not is_open(breaker)
+
+
+def test_who_comes_again_is_let_through_again(breaker: Breaker, clock: ManualClock) -> None:
+    breaker.failed("refused")
+    clock.advance(FIRST_PAUSE)
+    for _ in range(3):
+        breaker.enter()
+        breaker.left()
+    breaker.enter()
+    assert is_open(breaker)
+    clock.advance(2 * FIRST_PAUSE)
+    assert not is_open(breaker)
+    breaker.succeeded()
+    breaker.left()
+    assert not is_open(breaker)

@@ -23,7 +23,8 @@ from stillfresh.caches.redis import AsyncRedisCache, RedisCache
 from stillfresh.clients.requests import CachedSession
 from stillfresh.errors import BodyLost, CacheFull, CacheUnavailable, StoreError
 from stillfresh.events import StoreFailed
-from stillfresh.testing.conformance.tools import content, load, opened, store
+from stillfresh.testing import ManualClock
+from stillfresh.testing.conformance.tools import content, load, opened, store, together
 from tests.origin import Document, Origin
 from tests.redis_proxy import Mood, Proxy
 from tests.redis_servers import (
@@ -184,6 +185,22 @@ def test_an_idle_connection_that_was_closed_is_no_failure(cache: RedisCache, pro
     for _ in range(3):
         proxy.cut()
         assert load(cache, "key") == (b"metadata", b"body")
+
+
+def test_the_first_that_tries_again_ends_an_outage(
+    cache: RedisCache, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it has a connection to lose first."""
+    clock = ManualClock()
+    monkeypatch.setattr(breaker.Breaker.__init__, "__kwdefaults__", {"clock": clock})
+    together(*[partial(store, cache, "key", b"metadata", content("body", LONG))] * 4)
+    proxy.mood = Mood.CLOSING
+    proxy.cut()
+    with pytest.raises(CacheUnavailable):
+        cache.open("key")
+    proxy.mood = Mood.PASSING
+    clock.advance(breaker.FIRST_PAUSE)
+    assert load(cache, "key") == (b"metadata", content("body", LONG))
 
 
 @pytest.fixture

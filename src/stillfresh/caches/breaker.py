@@ -56,6 +56,14 @@ class Breaker:
             outage.pause = min(2 * outage.pause, LONGEST_PAUSE)
             outage.retry_at = now + outage.pause
 
+    def left(self) -> None:
+        """Hear that who was let through will come again, and hasn't asked yet."""
+        with self._lock:
+            outage = self._outage
+            if outage is not None:
+                outage.pause = max(outage.pause / 2, FIRST_PAUSE)
+                outage.retry_at = self._clock()
+
     def succeeded(self) -> None:
         """Hear that the server has answered."""
         if self._outage is not None:

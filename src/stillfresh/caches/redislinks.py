@@ -214,7 +214,10 @@ class Line:
         self._asking = address
         try:
             replies = await self._exchange(address, commands)
-        except (CacheError, NotConnected):
+        except CacheError:
+            raise
+        except NotConnected:
+            breaker.left()
             raise
         except Exception as error:
             self._servers.moved()
