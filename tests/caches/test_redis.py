@@ -19,6 +19,7 @@ import redis
 import requests
 
 from stillfresh.caches import redisstore
+from stillfresh.caches.pruning import Repair
 from stillfresh.caches.redis import RedisCache
 from stillfresh.caches.redislinks import hash_part
 from stillfresh.clients.requests import CachedSession
@@ -367,6 +368,9 @@ def test_a_flipped_bit_is_never_served(cache: RedisCache, client: Any, at: int) 
     if value.startswith(b"\x89sf"):
         with pytest.raises(CorruptEntry):
             cache.open("key")
+    cache.verify(repair=Repair.REMOVE)
+    cache.remove("key")
+    assert names(client) == set()
 
 
 def test_scripts_that_the_server_has_forgotten_are_sent_again(

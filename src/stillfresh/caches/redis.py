@@ -52,6 +52,7 @@ class RedisCache(BaseCache):
 
     No operation takes longer than `timeout` seconds; one that would fails with `CacheUnavailable`.
     After a failure the server is left alone for a second, and for longer if it goes on failing.
+    Reading a long body raises `CacheUnavailable` as well where the server fails meanwhile.
     Memory is the server's to bound (`maxmemory`, with `maxmemory-policy allkeys-lru`); entries
     expire there.
 

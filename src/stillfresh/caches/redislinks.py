@@ -332,7 +332,7 @@ class _Link:
         """End it from another thread. Closing it is left to who uses it, who may be reading."""
         # There is no public way to it that doesn't close it too.
         raw = getattr(self._connection, "_sock", None)
-        if raw is not None:
+        if isinstance(raw, socket.socket):
             with contextlib.suppress(OSError):
                 # The method of a TLS socket would take its state away as well.
                 socket.socket.shutdown(raw, socket.SHUT_RDWR)
