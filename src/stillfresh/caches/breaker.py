@@ -35,7 +35,8 @@ class Breaker:
 
     def renew(self) -> None:
         """Begin, in this process: a thread of its parent may have held the lock."""
-        self._lock = threading.Lock()
+        # Re-entrant, since a writer that is collected while it is held has something to remove.
+        self._lock = threading.RLock()
 
     def enter(self) -> None:
         """Go and ask the server.
