@@ -33,9 +33,11 @@ run: $(INSTALLED) ## the demo (URL=...)
 
 # Two at once, so that tests which wait for a disk or a process don't wait for each other.
 test: $(INSTALLED) ## the tests (ARGS=...)
+	@sh scripts/get-redis
 	$(PY) -m pytest -n 2 $(ARGS)
 
 soak: $(INSTALLED) ## every fault for minutes instead of seconds (ARGS=...)
+	@sh scripts/get-redis
 	$(PY) -m pytest -n 2 tests/faults tests/integrations --soak --timeout 600 $(ARGS)
 
 check: lint types test ## all that has to pass before a commit
@@ -64,10 +66,12 @@ compat: $(INSTALLED) ## CacheControl's own tests on our caches (ARGS=...)
 	$(PY) -m tests.compat $(ARGS)
 
 bench: $(INSTALLED) ## the benchmarks (ARGS=...)
+	@sh scripts/get-redis
 	$(PY) -m benchmarks $(ARGS)
 
 # In one process: the lines come from its children as well, and are combined here.
 coverage: $(INSTALLED) ## the tests, and which lines they leave out (ARGS=...)
+	@sh scripts/get-redis
 	$(PY) -m coverage erase
 	$(PY) -m coverage run -m pytest $(ARGS)
 	$(PY) -m coverage combine -q

@@ -25,6 +25,7 @@ NAMES = (
     "contention",
     "mutations",
     "scale",
+    "redis",
 )
 
 

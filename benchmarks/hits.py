@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _FLOOR = "requests over a no-op adapter"
 
 
-class _NoOpAdapter(HTTPAdapter):
+class NoOpAdapter(HTTPAdapter):
     def __init__(self, finished: requests.Response) -> None:
         super().__init__()
         self._finished = finished
@@ -40,7 +40,7 @@ def run(options: Options) -> list[Report]:
         url = f"{origin.url}/page/"
         finished = requests.get(url, timeout=10)
         floor = without_environment(requests.Session())
-        floor.mount("http://", _NoOpAdapter(finished))
+        floor.mount("http://", NoOpAdapter(finished))
         calls: dict[str, Call] = {_FLOOR: _getter(floor, url)}
         for name in (*OURS, *THEIRS):
             session = session_with(name, Path(place))

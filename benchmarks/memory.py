@@ -131,7 +131,7 @@ def _load(name: str, url: str, place: Path) -> dict[str, Any]:
             error = f"{type(failure).__name__}: {failure}"
     return {
         "digest": hasher.hexdigest(),
-        "peak": _peak(),
+        "peak": peak(),
         "from_cache": from_cache,
         "copied": copied,
         # Had the signal come too late, the origin would have given up.
@@ -154,7 +154,7 @@ def _bytes_in(folder: Path) -> int:
     return sum(sizes.values())
 
 
-def _peak() -> int:
+def peak() -> int:
     # What Linux answers for ru_maxrss starts with the peak of whoever started the process.
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():

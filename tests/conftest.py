@@ -1,10 +1,16 @@
 """What has to happen before the tests are imported, and what many of them ask for."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.origin import Origin
+
+if TYPE_CHECKING:
+    from tests.redis_servers import ClusterSetup, RedisServer, SentinelSetup
 
 pytest.register_assert_rewrite("stillfresh.testing.conformance")
 
@@ -20,3 +26,30 @@ def origin() -> Iterator[Origin]:
     """A server of the test's own, closed when it is over."""
     with Origin() as running:
         yield running
+
+
+# Redis is started when the first test asks for it, and that is when its client is imported.
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    from tests.redis_servers import RedisServer
+
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_sentinel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelSetup]:
+    from tests.redis_servers import SentinelSetup
+
+    with SentinelSetup(tmp_path_factory.mktemp("sentinel")) as setup:
+        yield setup
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterSetup]:
+    from tests.redis_servers import ClusterSetup
+
+    with ClusterSetup(tmp_path_factory.mktemp("cluster")) as setup:
+        yield setup

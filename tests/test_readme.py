@@ -59,6 +59,14 @@ def test_cachecontrol_takes_our_cache(
     session.close()
 
 
+def test_a_cache_on_redis_is_made_before_anybody_is_asked() -> None:
+    names: dict[str, object] = {}
+    exec(block_with("RedisCache(client"), names)  # noqa: S102
+    session = names["session"]
+    assert isinstance(session, CachedSession)
+    session.close()
+
+
 def test_the_policy_is_one() -> None:
     names: dict[str, object] = {}
     exec(block_with("stale_if_error"), names)  # noqa: S102

@@ -31,7 +31,14 @@ class CacheFull(StoreError):
 
 
 class CacheUnavailable(StoreError):
-    """The backend could not be reached or used at all."""
+    """The backend could not be reached or used at all.
+
+    Attributes:
+        outage: is the same in all errors of one outage, which is told of once; None where the
+            cache doesn't know.
+    """
+
+    outage: object = None
 
 
 class ConfigError(CacheError, ValueError):

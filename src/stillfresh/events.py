@@ -105,8 +105,8 @@ Hook: TypeAlias = Callable[[Event], None]
 class LoggingHook:
     """Logs decisions at DEBUG and failures at WARNING, the latter once for each cause.
 
-    A cause is the operation, the kind of error and its text without the key; when the same one
-    comes again it is logged at DEBUG.
+    A cause is an outage of the backend, or else the operation, the kind of error and its text
+    without the key; when the same one comes again it is logged at DEBUG.
     """
 
     _REMEMBERED = 256
@@ -114,7 +114,7 @@ class LoggingHook:
     def __init__(self, log: logging.Logger = logger) -> None:
         self._log = log
         self._lock = threading.Lock()
-        self._causes: set[tuple[str, str, str]] = set()
+        self._causes: set[object] = set()
 
     def __call__(self, event: Event) -> None:
         """Write one line about `event`."""
@@ -138,7 +138,7 @@ class LoggingHook:
             self._log.debug("%s %s %s: %s", name, event.method, event.url, event.why)
 
     def _is_news(self, event: StoreFailed) -> bool:
-        cause = (
+        cause: object = getattr(event.error, "outage", None) or (
             event.operation,
             type(event.error).__name__,
             repr(event.error.__cause__) if event.error.__cause__ is not None else "",

@@ -24,7 +24,7 @@ from stillfresh import Policy, SeparateBodyFileCache
 from stillfresh.caches.base import BaseCache, Claim
 from stillfresh.engine import records
 from stillfresh.engine.offload import OffloadedCachePorts
-from stillfresh.engine.ports import LocalCachePorts
+from stillfresh.engine.ports import LocalCachePorts, Useful
 from stillfresh.engine.waiting import ThreadSignal, task_signal
 from tests.engine.test_async import DOCUMENT, NEWER, begun, stored
 from tests.engine.test_exchange import tongue
@@ -75,14 +75,16 @@ class DiskWorld(World):
     async def write(self, writer: Any, chunk: bytes) -> None:
         await self.at.write(writer, chunk)
 
-    async def commit(self, writer: Any, metadata: bytes) -> str:
-        return await self.at.commit(writer, metadata)
+    async def commit(self, writer: Any, metadata: bytes, useful: Useful | None = None) -> str:
+        return await self.at.commit(writer, metadata, useful)
 
     async def abort(self, writer: Any) -> None:
         await self.at.abort(writer)
 
-    async def update(self, key: str, metadata: bytes, version: str) -> bool:
-        return await self.at.update(key, metadata, version)
+    async def update(
+        self, key: str, metadata: bytes, version: str, useful: Useful | None = None
+    ) -> bool:
+        return await self.at.update(key, metadata, version, useful)
 
     async def remove(self, key: str) -> bool:
         return await self.at.remove(key)

@@ -23,7 +23,7 @@ from stillfresh.engine.answers import Answer
 from stillfresh.engine.credentials import Vault
 from stillfresh.engine.exchange import exchange
 from stillfresh.engine.flights import Flights
-from stillfresh.engine.ports import run
+from stillfresh.engine.ports import Useful, run
 from stillfresh.engine.waiting import Signal, ThreadSignal
 from stillfresh.events import Event
 from stillfresh.rfc9111.fields import Fields
@@ -330,7 +330,9 @@ class World:
         writer.parts.append(chunk)
         self._after("write")
 
-    async def commit(self, writer: FakeWriter, metadata: bytes) -> str:
+    async def commit(
+        self, writer: FakeWriter, metadata: bytes, useful: Useful | None = None
+    ) -> str:
         assert writer.is_open
         await self._step("commit")
         writer.is_open = False
@@ -344,7 +346,9 @@ class World:
         writer.is_open = False
         await self._step("abort")
 
-    async def update(self, key: str, metadata: bytes, version: str) -> bool:
+    async def update(
+        self, key: str, metadata: bytes, version: str, useful: Useful | None = None
+    ) -> bool:
         await self._step("update")
         present = self.kept.get(key)
         if present is None or present[2] != version or version.startswith("foreign"):

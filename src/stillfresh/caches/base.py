@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from typing import IO, TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, ClassVar, Self
 
 from stillfresh import events
 from stillfresh.caches.claims import Claim
+from stillfresh.caches.coroutines import run
 from stillfresh.caches.entry import (
     CHECKED_AT_ONCE,
     BodySource,
@@ -60,6 +61,7 @@ __all__ = [
     "SeparateBodyBaseCache",
     "as_bytes",
     "moment",
+    "run",
 ]
 
 
@@ -70,9 +72,12 @@ class BaseCache(ABC):
 
     Attributes:
         hook: is given a `StoreFailed` when a method of the classic interface swallows an error.
+        expires_by_itself: whether what has expired makes room without anybody's doing. Then it is
+            worth saying for how long an entry can be of use.
     """
 
     hook: events.Hook = staticmethod(events.log_event)
+    expires_by_itself: ClassVar[bool] = False
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         """Take the time from `clock`, in seconds since the epoch."""

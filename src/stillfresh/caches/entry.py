@@ -2,7 +2,8 @@
 
 Both are finished here once for every cache: lengths, digests, the states a writer can be in and
 what happens to it after `fork()` or when it is forgotten. A cache brings only where the bytes come
-from (`BodySource`) and where they go (`EntrySink`).
+from (`BodySource`) and where they go (`EntrySink`). `Reading` and `Writing` are coroutines, so that
+caches which have to be waited for (`asynchronous.py`) have the very same.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, Self
 import xxhash
 
 from stillfresh.caches import frames
+from stillfresh.caches.coroutines import Settle, at_once, run
 from stillfresh.caches.expiry import Expires, moment
 from stillfresh.errors import BodyLost, StoreError
 
@@ -49,6 +51,16 @@ class BodySource(Protocol):
         """Let go of the bytes. May be called twice."""
 
 
+class AsyncBodySource(Protocol):
+    """A `BodySource` that is waited for."""
+
+    async def read_at(self, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes from `offset`; fewer only at the end. Raises `OSError`."""
+
+    def close(self) -> None:
+        """Let go of the bytes. May be called twice."""
+
+
 class InMemory:
     """A body that is already here."""
 
@@ -67,6 +79,159 @@ class InMemory:
         """Nothing to let go of."""
 
 
+class Reading:
+    """Reads one body to its end and checks it on the way, for `Entry` and `AsyncEntry`."""
+
+    __slots__ = ("_body", "_digest", "_hasher", "_offset", "_settle", "_size", "_source")
+
+    def __init__(
+        self, source: BodySource | AsyncBodySource, size: int, digest: bytes | None, settle: Settle
+    ) -> None:
+        """Read `size` bytes of `source`, whose answers `settle` makes bytes of."""
+        self._source: BodySource | AsyncBodySource | None = source
+        self._size = size
+        self._digest = digest
+        self._settle = settle
+        self._hasher: xxhash.xxh3_128 | None = None
+        self._offset = 0
+        # All of it, once that has been checked.
+        self._body: bytes | None = None
+
+    def is_here(self) -> bool:
+        """Tell whether all of the body is in memory, and has been checked, without any waiting."""
+        if self._body is not None:
+            return True
+        source = self._source
+        if type(source) is not InMemory or len(source.data) != self._size:
+            return False
+        if self._digest is not None:
+            if self._size > CHECKED_AT_ONCE:
+                return False
+            self._compare(source.data, self._digest)
+        self._body = source.data
+        return True
+
+    def take(self, size: int) -> bytes:
+        """Return what `read` does, of a body that is here."""
+        body, start, end = self._body, self._offset, self._size
+        assert body is not None  # noqa: S101 - that is what is_here has said
+        self._offset = end if size < 0 else min(start + size, end)
+        return body[start : self._offset]
+
+    async def check(self) -> None:
+        """Check as much of the body as can be known to be right before it is read."""
+        if self.is_here():
+            return
+        self._require_open()
+        if self._digest is not None and self._size <= CHECKED_AT_ONCE:
+            body = await self._exactly(0, self._size)
+            self._compare(body, self._digest)
+            self._require_open().close()
+            self._body = body
+
+    async def verify(self) -> None:
+        """Check the whole body, whatever its size."""
+        await self.check()
+        if self._digest is None:
+            return
+        if self._offset:
+            msg = "the body has been read already"
+            raise ValueError(msg)
+        hasher = xxhash.xxh3_128()
+        for offset in range(0, self._size, _STEP):
+            hasher.update(await self._exactly(offset, min(_STEP, self._size - offset)))
+        if hasher.digest() != self._digest:
+            raise self._wrong()
+
+    async def read(self, size: int) -> bytes:
+        """Return the next `size` bytes of the body, all that are left if it is negative."""
+        await self.check()
+        if self._body is not None:
+            return self.take(size)
+        left = self._size - self._offset
+        wanted = left if size < 0 else min(size, left)
+        if wanted == 0:
+            return b""
+        if self._digest is None:
+            chunk = await self._exactly(self._offset, wanted)
+        else:
+            chunk = await self._checked_on_the_way(self._digest, wanted)
+        self._offset += len(chunk)
+        return chunk
+
+    async def seek(self, offset: int) -> None:
+        """Check the whole body, and go on reading at `offset`."""
+        if not 0 <= offset <= self._size:
+            msg = f"byte {offset} of {self._size}"
+            raise ValueError(msg)
+        if self._digest is not None:
+            here = self._offset, self._hasher
+            self._offset, self._hasher = 0, None
+            try:
+                await self.verify()
+            except BaseException:
+                self._offset, self._hasher = here
+                raise
+            self._digest = None
+        self._require_open()
+        self._offset = offset
+
+    def close(self) -> None:
+        """Let go of the source. May be called twice."""
+        source, self._source = self._source, None
+        self._body = None
+        if source is not None:
+            source.close()
+
+    def _require_open(self) -> BodySource | AsyncBodySource:
+        if self._source is None:
+            msg = "read of a closed entry"
+            raise ValueError(msg)
+        return self._source
+
+    async def _exactly(self, offset: int, size: int) -> bytes:
+        source = self._require_open()
+        parts = []
+        end = offset + size
+        while offset < end:
+            try:
+                part: bytes = await self._settle(source.read_at(offset, end - offset))
+            except OSError as error:
+                msg = f"the body can't be read at byte {offset} of {self._size}: {error}"
+                raise BodyLost(msg) from error
+            if not part:
+                msg = f"the body ends at byte {offset} of {self._size}"
+                raise BodyLost(msg)
+            parts.append(part)
+            offset += len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _compare(self, body: bytes, digest: bytes) -> None:
+        if frames.digest(body) != digest:
+            raise self._wrong()
+        # There is nothing to check after that.
+        self._digest = None
+
+    async def _checked_on_the_way(self, digest: bytes, wanted: int) -> bytes:
+        if self._hasher is None:
+            self._hasher = xxhash.xxh3_128()
+        parts = []
+        offset, end = self._offset, self._offset + wanted
+        while offset < end:
+            part = await self._exactly(offset, min(end - offset, _STEP))
+            self._hasher.update(part)
+            offset += len(part)
+            parts.append(part)
+        # Before the last byte goes out, not after it.
+        if end == self._size and self._hasher.digest() != digest:
+            raise self._wrong()
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _wrong(self) -> BodyLost:
+        self.close()
+        return BodyLost(f"the body of {self._size} bytes is not the one that was written")
+
+
 class Entry:
     """One committed version: metadata and body that belong together.
 
@@ -80,10 +245,7 @@ class Entry:
 
     __slots__ = (
         "__weakref__",
-        "_digest",
-        "_hasher",
-        "_offset",
-        "_source",
+        "_reading",
         "expires_at",
         "has_body",
         "metadata",
@@ -108,10 +270,7 @@ class Entry:
         self.size = size
         self.has_body = has_body
         self.expires_at = expires_at
-        self._source: BodySource | None = source
-        self._digest = digest
-        self._hasher: xxhash.xxh3_128 | None = None
-        self._offset = 0
+        self._reading = Reading(source, size, digest, at_once)
 
     def check(self) -> None:
         """Check as much of the body as can be known to be right before it is read.
@@ -122,9 +281,8 @@ class Entry:
             BodyLost: it is not what was written.
             ValueError: the entry is closed.
         """
-        source = self._open_source()
-        if self._digest is not None and self.size <= CHECKED_AT_ONCE:
-            self._checked(source, self._digest)
+        if not self._reading.is_here():
+            run(self._reading.check())
 
     def verify(self) -> None:
         """Check the whole body, whatever its size, in constant memory. It can be read after that.
@@ -134,16 +292,7 @@ class Entry:
             ValueError: the entry is closed, or reading has begun.
         """
         self.check()
-        if self._digest is None:
-            return
-        if self._offset:
-            msg = "the body has been read already"
-            raise ValueError(msg)
-        source, hasher = self._open_source(), xxhash.xxh3_128()
-        for offset in range(0, self.size, _STEP):
-            hasher.update(self._exactly(source, offset, min(_STEP, self.size - offset)))
-        if hasher.digest() != self._digest:
-            raise self._wrong()
+        run(self._reading.verify())
 
     def read(self, size: int = -1, /) -> bytes:
         """Return the next `size` bytes of the body, all that are left if it is negative.
@@ -154,24 +303,8 @@ class Entry:
             BodyLost: the body is not what was written, or can't be read to its end.
             ValueError: the entry is closed.
         """
-        source = self._source
-        if self._digest is None and type(source) is InMemory and len(source.data) == self.size:
-            start, end = self._offset, self.size
-            self._offset = end if size < 0 else min(start + size, end)
-            return source.data[start : self._offset]
-        left = self.size - self._offset
-        wanted = left if size < 0 else min(size, left)
-        source = self._open_source()
-        if self._digest is not None and self.size <= CHECKED_AT_ONCE:
-            source = self._checked(source, self._digest)
-        if wanted == 0:
-            return b""
-        if self._digest is None:
-            chunk = self._exactly(source, self._offset, wanted)
-        else:
-            chunk = self._checked_on_the_way(source, self._digest, wanted)
-        self._offset += len(chunk)
-        return chunk
+        reading = self._reading
+        return reading.take(size) if reading.is_here() else run(reading.read(size))
 
     def seek(self, offset: int, /) -> None:
         """Go on reading at `offset`, counted from the first byte.
@@ -182,20 +315,7 @@ class Entry:
             BodyLost: the body is not what was written.
             ValueError: the entry is closed, or there is no such byte.
         """
-        if not 0 <= offset <= self.size:
-            msg = f"byte {offset} of {self.size}"
-            raise ValueError(msg)
-        if self._digest is not None:
-            here = self._offset, self._hasher
-            self._offset, self._hasher = 0, None
-            try:
-                self.verify()
-            except BaseException:
-                self._offset, self._hasher = here
-                raise
-            self._digest = None
-        self._open_source()
-        self._offset = offset
+        run(self._reading.seek(offset))
 
     def readinto(self, buffer: Buffer, /) -> int:
         """Fill `buffer` from the body and return how many bytes were written.
@@ -210,9 +330,7 @@ class Entry:
 
     def close(self) -> None:
         """Let go of files and memory. May be called twice."""
-        source, self._source = self._source, None
-        if source is not None:
-            source.close()
+        self._reading.close()
 
     def __enter__(self) -> Self:
         """Close the entry at the end of the block."""
@@ -225,58 +343,6 @@ class Entry:
     def __repr__(self) -> str:
         """Name the version and its size."""
         return f"<Entry {self.version} of {self.size} bytes>"
-
-    def _open_source(self) -> BodySource:
-        if self._source is None:
-            msg = "read of a closed entry"
-            raise ValueError(msg)
-        return self._source
-
-    def _exactly(self, source: BodySource, offset: int, size: int) -> bytes:
-        parts = []
-        end = offset + size
-        while offset < end:
-            try:
-                part = source.read_at(offset, end - offset)
-            except OSError as error:
-                msg = f"the body can't be read at byte {offset} of {self.size}: {error}"
-                raise BodyLost(msg) from error
-            if not part:
-                msg = f"the body ends at byte {offset} of {self.size}"
-                raise BodyLost(msg)
-            parts.append(part)
-            offset += len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _checked(self, source: BodySource, digest: bytes) -> BodySource:
-        """Bring the whole body into memory and check it; there is nothing to check after that."""
-        body = self._exactly(source, 0, self.size)
-        if frames.digest(body) != digest:
-            raise self._wrong()
-        self._digest = None
-        if not isinstance(source, InMemory):
-            source.close()
-            source = self._source = InMemory(body)
-        return source
-
-    def _checked_on_the_way(self, source: BodySource, digest: bytes, wanted: int) -> bytes:
-        if self._hasher is None:
-            self._hasher = xxhash.xxh3_128()
-        parts = []
-        offset, end = self._offset, self._offset + wanted
-        while offset < end:
-            part = self._exactly(source, offset, min(end - offset, _STEP))
-            self._hasher.update(part)
-            offset += len(part)
-            parts.append(part)
-        # Before the last byte goes out, not after it.
-        if end == self.size and self._hasher.digest() != digest:
-            raise self._wrong()
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _wrong(self) -> BodyLost:
-        self.close()
-        return BodyLost(f"the body of {self.size} bytes is not the one that was written")
 
 
 class Seal(NamedTuple):
@@ -307,6 +373,127 @@ class EntrySink(Protocol):
         """Let go without removing anything: the entry is another process's. Never raises."""
 
 
+class AsyncEntrySink(Protocol):
+    """An `EntrySink` that is waited for."""
+
+    async def write(self, chunk: memoryview, /) -> None:
+        """Take the next bytes of the body, all of them."""
+
+    async def publish(self, seal: Seal) -> None:
+        """Make the entry visible, in one step."""
+
+    async def discard(self) -> None:
+        """Remove every trace. Never raises."""
+
+    def detach(self) -> None:
+        """Let go without removing anything: nobody can wait for that. Never raises."""
+
+
+class Writing:
+    """The states of one version that is being written, for `EntryWriter` and `AsyncEntryWriter`."""
+
+    __slots__ = (
+        "_clock",
+        "_hasher",
+        "_pid",
+        "_remove",
+        "_settle",
+        "_sink",
+        "_version",
+        "_wrote",
+        "size",
+    )
+
+    def __init__(
+        self,
+        sink: EntrySink | AsyncEntrySink,
+        version: str,
+        clock: Callable[[], float],
+        remove: Callable[[], object],
+        settle: Settle,
+    ) -> None:
+        """Write `version` to `sink`, whose answers `settle` waits for."""
+        self._sink: EntrySink | AsyncEntrySink | None = sink
+        self._version = version
+        self._clock = clock
+        self._remove = remove
+        self._settle = settle
+        self._hasher = xxhash.xxh3_128()
+        self._wrote = False
+        self._pid = os.getpid()
+        self.size = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has not ended."""
+        return self._sink is not None
+
+    async def write(self, chunk: Buffer) -> None:
+        """Append to the body. After an error the version is aborted."""
+        sink = await self._open_sink()
+        with memoryview(chunk).cast("B") as view:
+            try:
+                await self._settle(sink.write(view))
+            except BaseException:
+                await self.abort()
+                raise
+            self._hasher.update(view)
+            self.size += len(view)
+            self._wrote = True
+
+    async def commit(self, metadata: Buffer, expires: Expires) -> str:
+        """Publish metadata and body together and return the new version."""
+        sink = await self._open_sink()
+        now = self._clock()
+        try:
+            expires_at = moment(expires, now)
+            if expires_at is not None and expires_at <= now:
+                await self.abort()
+                await self._settle(self._remove())
+                return self._version
+            seal = Seal(
+                as_bytes(metadata),
+                self._wrote,
+                self.size,
+                self._hasher.digest(),
+                self._version,
+                now,
+                expires_at,
+            )
+            await self._settle(sink.publish(seal))
+        except BaseException:
+            await self.abort()
+            raise
+        self._sink = None
+        return self._version
+
+    async def abort(self) -> None:
+        """End without a trace. Does nothing when it has ended."""
+        sink, self._sink = self._sink, None
+        if sink is None:
+            return
+        if os.getpid() == self._pid:
+            await self._settle(sink.discard())
+        else:
+            sink.detach()
+
+    def detach(self) -> None:
+        """End where nothing can be waited for any more."""
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.detach()
+
+    async def _open_sink(self) -> EntrySink | AsyncEntrySink:
+        if self._sink is None:
+            msg = "the writer has ended"
+            raise ValueError(msg)
+        if os.getpid() != self._pid:
+            await self.abort()
+            msg = "the writer belongs to the process that made it"
+            raise StoreError(msg)
+        return self._sink
+
+
 class EntryWriter:
     """Writes one entry, which nobody sees before `commit()`.
 
@@ -314,17 +501,7 @@ class EntryWriter:
     thread at a time may use it, and only the process that made it.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_clock",
-        "_hasher",
-        "_pid",
-        "_remove",
-        "_sink",
-        "_size",
-        "_version",
-        "_wrote",
-    )
+    __slots__ = ("__weakref__", "_writing")
 
     def __init__(
         self,
@@ -335,19 +512,12 @@ class EntryWriter:
         remove: Callable[[], object],
     ) -> None:
         """Write `version` to `sink`; `remove` drops what is stored under the key now."""
-        self._sink: EntrySink | None = sink
-        self._version = version
-        self._clock = clock
-        self._remove = remove
-        self._hasher = xxhash.xxh3_128()
-        self._size = 0
-        self._wrote = False
-        self._pid = os.getpid()
+        self._writing = Writing(sink, version, clock, remove, at_once)
 
     @property
     def size(self) -> int:
         """The bytes of body written so far."""
-        return self._size
+        return self._writing.size
 
     def write(self, chunk: Buffer, /) -> None:
         """Append to the body. After an error the writer is aborted.
@@ -356,16 +526,7 @@ class EntryWriter:
             StoreError: the backend failed.
             ValueError: the writer has ended.
         """
-        sink = self._open_sink()
-        with memoryview(chunk).cast("B") as view:
-            try:
-                sink.write(view)
-            except BaseException:
-                self.abort()
-                raise
-            self._hasher.update(view)
-            self._size += len(view)
-            self._wrote = True
+        run(self._writing.write(chunk))
 
     def commit(self, metadata: Buffer, *, expires: Expires = None) -> str:
         """Publish metadata and body together and return the new version.
@@ -377,40 +538,12 @@ class EntryWriter:
             StoreError: the backend failed; nothing has changed.
             ValueError: the writer has ended.
         """
-        sink = self._open_sink()
-        now = self._clock()
-        try:
-            expires_at = moment(expires, now)
-            if expires_at is not None and expires_at <= now:
-                self.abort()
-                self._remove()
-                return self._version
-            sink.publish(
-                Seal(
-                    as_bytes(metadata),
-                    self._wrote,
-                    self._size,
-                    self._hasher.digest(),
-                    self._version,
-                    now,
-                    expires_at,
-                )
-            )
-        except BaseException:
-            self.abort()
-            raise
-        self._sink = None
-        return self._version
+        return run(self._writing.commit(metadata, expires))
 
     def abort(self) -> None:
         """End without a trace. Does nothing after `commit()` or another `abort()`."""
-        sink, self._sink = self._sink, None
-        if sink is None:
-            return
-        if os.getpid() == self._pid:
-            sink.discard()
-        else:
-            sink.detach()
+        if self._writing.is_open:
+            run(self._writing.abort())
 
     def __enter__(self) -> Self:
         """Abort at the end of the block unless it was committed."""
@@ -426,16 +559,6 @@ class EntryWriter:
             self.abort()
         except Exception:  # noqa: BLE001, S110 - at interpreter exit anything may be gone already
             pass
-
-    def _open_sink(self) -> EntrySink:
-        if self._sink is None:
-            msg = "the writer has ended"
-            raise ValueError(msg)
-        if os.getpid() != self._pid:
-            self.abort()
-            msg = "the writer belongs to the process that made it"
-            raise StoreError(msg)
-        return self._sink
 
 
 class EntryInfo(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 import time
-from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from stillfresh.caches import frames
 from stillfresh.caches.base import (
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from typing_extensions import Buffer
-
-_ENOUGH_OF_MAGIC: Final = 5
 
 
 @runtime_checkable
@@ -86,7 +84,7 @@ class AdaptedCache(BaseCache):
         if value is None:
             return None
         if not value.startswith(frames.MAGIC):
-            _refuse_damage(value)
+            frames.refuse_damaged(value)
             return Entry(
                 value,
                 version=f"foreign-{frames.digest(value).hex()}",
@@ -95,7 +93,7 @@ class AdaptedCache(BaseCache):
                 digest=None,
                 has_body=False,
             )
-        frame, body = _decoded(value, key)
+        frame, body = frames.decode_under(key, value)
         if _is_past(frame.expires_at, self._clock()):
             return None
         return Entry(
@@ -127,7 +125,7 @@ class AdaptedCache(BaseCache):
         value = self._get(key)
         if value is None or not value.startswith(frames.MAGIC):
             return False
-        frame, body = _decoded(value, key)
+        frame, body = frames.decode_under(key, value)
         if frame.version != version or _is_past(frame.expires_at, now):
             return False
         if _is_past(expires_at, now):
@@ -163,7 +161,7 @@ class AdaptedCache(BaseCache):
                 if found is None:
                     continue
                 value = found
-                frame, _ = _decoded(value, key)
+                frame, _ = frames.decode_under(key, value)
             except CorruptEntry:
                 # Nobody says when: then now, or it would be the first to go.
                 now = self._clock()
@@ -261,21 +259,6 @@ class _FrameSink:
 
 def _is_past(expires_at: float | None, now: float) -> bool:
     return expires_at is not None and expires_at <= now
-
-
-def _decoded(value: bytes, key: str) -> tuple[Frame, bytes]:
-    frame, body = frames.decode_whole(value)
-    if frame.key != key:
-        msg = "the entry of another key"
-        raise CorruptEntry(msg)
-    return frame, body
-
-
-def _refuse_damage(value: bytes) -> None:
-    common = sum(a == b for a, b in zip(value, frames.MAGIC, strict=False))
-    if value and common >= min(_ENOUGH_OF_MAGIC, len(value)):
-        msg = "a damaged entry"
-        raise CorruptEntry(msg)
 
 
 def _takes_expires(method: Callable[..., object]) -> bool:

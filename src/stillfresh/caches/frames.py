@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 # that another cache writes, and so that a transfer in text mode breaks it visibly.
 MAGIC: Final = b"\x89sfresh\n"
 FORMAT: Final = 1
+# So many of its bytes where they belong are no chance.
+_ENOUGH_OF_MAGIC: Final = 5
 
 _HEAD: Final = struct.Struct("<8s H H I Q Q 16s 8s d d Q")
 #              magic, format, flags, key, metadata, body, digest, version, stored, expires, checksum
@@ -289,6 +291,31 @@ def unwrap(data: bytes, key: bytes) -> tuple[bytes, bytes, int, int, bytes, str,
         version.hex(),
         None if expires_at == math.inf else expires_at,
     )
+
+
+def decode_under(key: str, data: bytes) -> tuple[Frame, bytes]:
+    """Read a frame that is entirely in memory and was found under `key`, with its body.
+
+    Raises:
+        CorruptEntry: the frame is truncated, overlong or damaged, or has strayed.
+    """
+    frame, body = decode_whole(data)
+    if frame.key != key:
+        msg = "the entry of another key"
+        raise CorruptEntry(msg)
+    return frame, body
+
+
+def refuse_damaged(value: bytes) -> None:
+    """Refuse what is no frame, but looks as if it had been one before it was damaged.
+
+    Raises:
+        CorruptEntry: it does.
+    """
+    common = sum(a == b for a, b in zip(value, MAGIC, strict=False))
+    if value and common >= min(_ENOUGH_OF_MAGIC, len(value)):
+        msg = "a damaged entry"
+        raise CorruptEntry(msg)
 
 
 def _checksum(head: bytes, tail: bytes) -> int:

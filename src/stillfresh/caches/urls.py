@@ -7,6 +7,10 @@ file:///path/to/folder                 SeparateBodyFileCache
 file:///path/to/folder?body=inside     FileCache
 memory:                                MemoryCache
 memory:?max_bytes=64M                  MemoryCache(max_bytes=64 * 1024**2)
+redis://host:6379/0                    RedisCache, with names that begin with "stillfresh:"
+redis://host?prefix=app:&timeout=0.1   RedisCache(..., prefix="app:", timeout=0.1)
+
+The other URLs of Redis and Valkey are in `redisurls.py`: TLS, Unix sockets, Sentinel, Cluster.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 from urllib.request import url2pathname
 
+from stillfresh.caches.asynchronous import AsyncBaseCache
 from stillfresh.caches.base import BaseCache
 from stillfresh.caches.file import FileCache, SeparateBodyFileCache
 from stillfresh.caches.foreign import ClassicCache, adapt
@@ -68,12 +73,34 @@ def cache_of(cache: CacheLike | None) -> BaseCache:
     return adapt(cache)
 
 
+def async_cache_of(cache: CacheLike | AsyncBaseCache | None) -> BaseCache | AsyncBaseCache:
+    """Make a cache for an event loop of whatever the user named.
+
+    That is one to be awaited where a URL names Redis. Others are used as they are: a local one
+    answers sooner than a loop turns.
+
+    Raises:
+        ConfigError: it can't be made sense of.
+    """
+    if isinstance(cache, AsyncBaseCache):
+        return cache
+    if isinstance(cache, str) and cache.partition(":")[0].lower() in _OF_REDIS:
+        from stillfresh.caches.redis import AsyncRedisCache
+
+        return AsyncRedisCache.from_url(cache)
+    return cache_of(cache)
+
+
 def cache_from_url(url: str) -> BaseCache:
     """Make a cache from a URL.
 
     Raises:
         ConfigError: the scheme, an option or its value is unknown.
     """
+    if url.partition(":")[0].lower() in _OF_REDIS:
+        from stillfresh.caches.redis import RedisCache
+
+        return RedisCache.from_url(url)
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -84,7 +111,7 @@ def cache_from_url(url: str) -> BaseCache:
         raise ConfigError(msg)
     make = _SCHEMES.get(parts.scheme)
     if make is None:
-        known = ", ".join(f"{scheme}:" for scheme in _SCHEMES)
+        known = ", ".join(f"{scheme}:" for scheme in (*_SCHEMES, *_OF_REDIS))
         msg = f"{_without_password(url)!r} names no cache known here; there are {known}"
         if "://" not in url:
             msg += f" (for a folder: {_as_file_url(url)!r})"
@@ -148,6 +175,15 @@ def _memory(netloc: str, path: str, options: dict[str, str]) -> BaseCache:
     )
 
 
+_OF_REDIS: Final = (
+    *(
+        f"{name}{tls}{kind}"
+        for name in ("redis", "valkey")
+        for tls in ("", "s")
+        for kind in ("", "+cluster", "+sentinel")
+    ),
+    "unix",
+)
 _SCHEMES: Final[dict[str, Callable[[str, str, dict[str, str]], BaseCache]]] = {
     "file": _file,
     "memory": _memory,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from stillfresh.caches.base import Entry
     from stillfresh.engine.guard import Guard
+    from stillfresh.engine.ports import Useful
     from stillfresh.rfc9111.decisions import Pieces, Why
 
 
@@ -49,6 +50,7 @@ class Recorder(Generic[E, W]):
         expected: int | None,
         limit: int | None,
         ended: Callable[[Why | None, int], None],
+        useful: Useful | None = None,
         cut_off: Callable[[int], bytes | None] | None = None,
         behind: bytes = b"",
         outdone: Callable[[int], Awaitable[bool]] | None = None,
@@ -57,7 +59,8 @@ class Recorder(Generic[E, W]):
 
         `limit` is the most there may be of them. A body that breaks off after so many bytes is
         kept as what it is with the metadata that `cut_off` makes of their number. What is `behind`
-        goes after the last one. `ended` is told why nothing was stored, or None, and the size.
+        goes after the last one. It is kept while it is `useful`. `ended` is told why nothing was
+        stored, or None, and the size.
         """
         self.stored = False
         self.complete = False
@@ -69,6 +72,7 @@ class Recorder(Generic[E, W]):
         self._expected = expected
         self._limit = limit
         self._ended = ended
+        self._useful = useful
         self._cut_off = cut_off
         self._behind = behind
         self._outdone = outdone
@@ -140,7 +144,7 @@ class Recorder(Generic[E, W]):
         try:
             # Closed meanwhile, that is: the request was right when it was made, so it goes on.
             with contextlib.suppress(CacheClosed):
-                version = await self._guard.commit(self._key, writer, metadata)
+                version = await self._guard.commit(self._key, writer, metadata, self._useful)
                 self.stored = version is not None
         except BaseException:
             # Cancelled, and nobody knows whether it is there.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic
 
 from stillfresh.caches.base import Claim
-from stillfresh.engine.ports import CachePorts, E, W
+from stillfresh.engine.ports import CachePorts, E, Useful, W
 from stillfresh.errors import CacheError, CacheUnavailable, StoreError
 from stillfresh.events import Event, StoreFailed
 
@@ -95,11 +95,13 @@ class Guard(Generic[E, W]):
                 await self._ports.abort(writer)
         return written
 
-    async def commit(self, key: str, writer: W, metadata: bytes) -> str | None:
+    async def commit(
+        self, key: str, writer: W, metadata: bytes, useful: Useful | None = None
+    ) -> str | None:
         """Publish a version and return its name, or None if that fails."""
         version = None
         try:
-            version = await self._ports.commit(writer, metadata)
+            version = await self._ports.commit(writer, metadata, useful)
         except Exception as error:  # noqa: BLE001 - `_swallow` sorts them
             self._swallow("commit", key, error)
         finally:
@@ -107,10 +109,12 @@ class Guard(Generic[E, W]):
                 await self._ports.abort(writer)
         return version
 
-    async def update(self, key: str, metadata: bytes, version: str) -> bool:
+    async def update(
+        self, key: str, metadata: bytes, version: str, useful: Useful | None = None
+    ) -> bool:
         """Swap metadata and tell whether that happened."""
         try:
-            return await self._ports.update(key, metadata, version)
+            return await self._ports.update(key, metadata, version, useful)
         except Exception as error:  # noqa: BLE001 - `_swallow` sorts them
             self._swallow("update", key, error)
             return False

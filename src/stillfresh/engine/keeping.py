@@ -22,6 +22,7 @@ from stillfresh.rfc9111.groups import group_key, invalidated_groups
 from stillfresh.rfc9111.keys import primary_key, search_key, selection_of, variant_key
 from stillfresh.rfc9111.messages import StoredResponse
 from stillfresh.rfc9111.ranges import is_strong
+from stillfresh.rfc9111.reuse import LONGEST_USE
 from stillfresh.rfc9111.search import reduced, search_variance
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from stillfresh.engine.flights import Lead
     from stillfresh.engine.guard import Guard
     from stillfresh.engine.lookup import Found, Lookup
-    from stillfresh.engine.ports import CachePorts
+    from stillfresh.engine.ports import CachePorts, Useful
     from stillfresh.rfc9111.decisions import Store
     from stillfresh.rfc9111.messages import Request, Response, Selection
     from stillfresh.rfc9111.policy import Policy
@@ -108,6 +109,7 @@ class Keeper(Generic[E, W]):
             expected=decision.length,
             limit=self._policy.max_body,
             ended=self._ending(decision, info, key),
+            useful=self._useful(stored),
             cut_off=self._cutting_off(decision, stored),
             behind=behind,
             outdone=self._outdoing(stored, key),
@@ -133,7 +135,7 @@ class Keeper(Generic[E, W]):
             return False
         stored = stored._replace(selection=selection)
         if not found.stored.legacy:
-            return await self._guard.update(found.key, records.encode(stored), found.version)
+            return await self._update(found, stored)
         if self._request.method != "GET":
             return False
         stored = stored._replace(legacy=False, generation=_new_generation())
@@ -172,7 +174,7 @@ class Keeper(Generic[E, W]):
         plain = self._request._replace(fields=self._request.fields.without({"range"}))
         decision = self._policy.on_response(plain, response, other.stored, at, at)
         if isinstance(decision, Refresh) and not other.stored.legacy:
-            await self._guard.update(other.key, records.encode(decision.stored), other.version)
+            await self._update(other, decision.stored)
             other.stored = decision.stored
 
     async def copy_variant(self, found: Found[E], stored: StoredResponse) -> bool | None:
@@ -319,12 +321,18 @@ class Keeper(Generic[E, W]):
         tag = stored.response.fields.get("etag")
         if credentials_of(selection, self._policy.concealed):
             tag = None
-        if not await self._remember(primary, tuple(sorted(names)), key, tag):
+        placed = _described(stored, lookup.primary_key, selection, known.generation)
+        if not await self._remember(primary, tuple(sorted(names)), key, tag, placed):
             return None
-        return key, _described(stored, lookup.primary_key, selection, known.generation)
+        return key, placed
 
     async def _remember(
-        self, primary: Found[E], names: tuple[str, ...], key: str, tag: str | None
+        self,
+        primary: Found[E],
+        names: tuple[str, ...],
+        key: str,
+        tag: str | None,
+        variant: StoredResponse,
     ) -> bool:
         """Have the primary record lead to a variant: to look for it, and to ask about it."""
         known = primary.stored
@@ -337,7 +345,7 @@ class Keeper(Generic[E, W]):
         if others == known.others and variants == known.variants:
             return True
         known = known._replace(others=others, variants=variants)
-        return await self._guard.update(primary.key, records.encode(known), primary.version)
+        return await self._update(primary, known, variant)
 
     async def _stand_for_all(self, stored: StoredResponse) -> None:
         """Store a response under the key that all URLs have which No-Vary-Search makes one."""
@@ -362,7 +370,21 @@ class Keeper(Generic[E, W]):
     async def _put(self, key: str, metadata: bytes) -> bool:
         """Store metadata without a body."""
         writer = await self._guard.writer(key)
-        return writer is not None and await self._guard.commit(key, writer, metadata) is not None
+        if writer is None:
+            return False
+        # It says something of responses, of any there may be.
+        version = await self._guard.commit(key, writer, metadata, lambda: LONGEST_USE)
+        return version is not None
+
+    async def _update(self, found: Found[E], *stored: StoredResponse) -> bool:
+        """Swap a record for the first of those that it is of use for."""
+        return await self._guard.update(
+            found.key, records.encode(stored[0]), found.version, self._useful(*stored)
+        )
+
+    def _useful(self, *stored: StoredResponse) -> Useful:
+        """Return what says for how long any of these is of use."""
+        return lambda: max(self._policy.useful_for(self._request, one) for one in stored)
 
     async def _copy(self, found: Found[E], key: str, stored: StoredResponse) -> bool | None:
         """Store the body of `found` with another record; None if the body can't be read on.
@@ -380,7 +402,8 @@ class Keeper(Generic[E, W]):
                 if not await guard.write(key, writer, chunk):
                     break
             if chunk == b"":
-                copied = await guard.commit(key, writer, records.encode(stored))
+                useful = self._useful(stored)
+                copied = await guard.commit(key, writer, records.encode(stored), useful)
         finally:
             if copied is None:
                 await self._ports.abort(writer)

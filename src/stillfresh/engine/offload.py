@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from stillfresh.caches.base import Claim
-from stillfresh.engine.ports import LocalCachePorts
+from stillfresh.engine.ports import LocalCachePorts, expiry_of
 from stillfresh.engine.waiting import task_signal
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
     from stillfresh.caches.base import BaseCache, Entry, EntryWriter
+    from stillfresh.engine.ports import Useful
 
 T = TypeVar("T")
 
@@ -67,17 +68,25 @@ class OffloadedCachePorts(LocalCachePorts):
         """Append to a body."""
         await self._call(partial(writer.write, chunk))
 
-    async def commit(self, writer: EntryWriter, metadata: bytes) -> str:
+    async def commit(
+        self, writer: EntryWriter, metadata: bytes, useful: Useful | None = None
+    ) -> str:
         """Publish a version; cancelled, it may be published all the same."""
-        return await self._call(partial(writer.commit, metadata))
+        expires = expiry_of(self._cache, useful)
+        return await self._call(partial(writer.commit, metadata, expires=expires))
 
     async def abort(self, writer: EntryWriter) -> None:
         """Give a version up."""
         await self._finish(writer.abort)
 
-    async def update(self, key: str, metadata: bytes, version: str) -> bool:
+    async def update(
+        self, key: str, metadata: bytes, version: str, useful: Useful | None = None
+    ) -> bool:
         """Swap the metadata of `version`."""
-        return await self._call(partial(self._cache.update, key, metadata, version=version))
+        expires = expiry_of(self._cache, useful)
+        return await self._call(
+            partial(self._cache.update, key, metadata, version=version, expires=expires)
+        )
 
     async def remove(self, key: str) -> bool:
         """Remove what is under `key`."""

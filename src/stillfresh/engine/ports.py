@@ -7,21 +7,40 @@ the one engine with a single `send(None)`.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
-from stillfresh.caches.base import BaseCache, Claim, Entry, EntryWriter, InMemory
+from stillfresh.caches.asynchronous import (
+    AsyncBaseCache,
+    AsyncEntry,
+    AsyncEntryWriter,
+)
+from stillfresh.caches.base import BaseCache, Claim, Entry, EntryWriter, InMemory, run
 from stillfresh.engine.flights import Flights, flights_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-    from typing import Any
+    from collections.abc import Callable
 
     from stillfresh.engine.credentials import Vault
     from stillfresh.engine.waiting import Signal
     from stillfresh.events import Event
     from stillfresh.rfc9111.messages import Request, Response
 
-T = TypeVar("T")
+__all__ = [
+    "AsyncCachePorts",
+    "CachePorts",
+    "E",
+    "LocalCachePorts",
+    "Ports",
+    "U",
+    "Upstream",
+    "Useful",
+    "W",
+    "run",
+]
+
+Useful: TypeAlias = "Callable[[], float]"
+"""Says for how many seconds an entry can be of use; asked by whom that concerns."""
+
 E = TypeVar("E")
 W = TypeVar("W")
 
@@ -67,14 +86,16 @@ class CachePorts(Protocol[E, W]):
     async def write(self, writer: W, chunk: bytes) -> None:
         """Append to a body."""
 
-    async def commit(self, writer: W, metadata: bytes) -> str:
-        """Publish a version."""
+    async def commit(self, writer: W, metadata: bytes, useful: Useful | None = None) -> str:
+        """Publish a version, which may be forgotten when it is of no use any more."""
 
     async def abort(self, writer: W) -> None:
         """Give a version up. Never raises."""
 
-    async def update(self, key: str, metadata: bytes, version: str) -> bool:
-        """Swap the metadata of `version`."""
+    async def update(
+        self, key: str, metadata: bytes, version: str, useful: Useful | None = None
+    ) -> bool:
+        """Swap the metadata of `version`, as `commit`."""
 
     async def remove(self, key: str) -> bool:
         """Remove what is under `key`."""
@@ -187,18 +208,23 @@ class LocalCachePorts:
         """Append to a body."""
         writer.write(chunk)
 
-    async def commit(self, writer: EntryWriter, metadata: bytes) -> str:
+    async def commit(
+        self, writer: EntryWriter, metadata: bytes, useful: Useful | None = None
+    ) -> str:
         """Publish a version."""
-        return writer.commit(metadata)
+        return writer.commit(metadata, expires=expiry_of(self._cache, useful))
 
     async def abort(self, writer: EntryWriter) -> None:
         """Give a version up."""
         with suppress(Exception):
             writer.abort()
 
-    async def update(self, key: str, metadata: bytes, version: str) -> bool:
+    async def update(
+        self, key: str, metadata: bytes, version: str, useful: Useful | None = None
+    ) -> bool:
         """Swap the metadata of `version`."""
-        return self._cache.update(key, metadata, version=version)
+        expires = expiry_of(self._cache, useful)
+        return self._cache.update(key, metadata, version=version, expires=expires)
 
     async def remove(self, key: str) -> bool:
         """Remove what is under `key`."""
@@ -213,17 +239,87 @@ class LocalCachePorts:
         return flights_for(self._cache)
 
 
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine whose ports never suspend.
+class AsyncCachePorts:
+    """The ports of a cache that has to be waited for."""
 
-    Raises:
-        RuntimeError: one did.
-    """
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        value: T = stop.value
-        return value
-    coroutine.close()
-    msg = "a port of a blocking client suspended"
-    raise RuntimeError(msg)
+    def __init__(self, cache: AsyncBaseCache) -> None:
+        """Use `cache`."""
+        self._cache = cache
+
+    async def open(self, key: str) -> AsyncEntry | None:
+        """Open the present version under `key`."""
+        return await self._cache.open(key)
+
+    def describe(self, entry: AsyncEntry) -> tuple[bytes, str, int, bool]:
+        """Return metadata, version, size of the body, and whether there is one."""
+        return entry.metadata, entry.version, entry.size, entry.has_body
+
+    def embed(self, entry: AsyncEntry, body: bytes) -> AsyncEntry:
+        """Return an entry like `entry` with `body` as its body."""
+        return AsyncEntry(
+            entry.metadata,
+            version=entry.version,
+            size=len(body),
+            source=InMemory(body),
+            digest=None,
+        )
+
+    async def prime(self, entry: AsyncEntry) -> None:
+        """Check a body that is checked as a whole."""
+        await entry.check()
+
+    async def seek(self, entry: AsyncEntry, offset: int) -> None:
+        """Check the whole body, and go on reading at `offset`."""
+        await entry.seek(offset)
+
+    async def read(self, entry: AsyncEntry, size: int) -> bytes:
+        """Read on in the body."""
+        return await entry.read(size)
+
+    async def close(self, entry: AsyncEntry) -> None:
+        """Close an entry."""
+        with suppress(Exception):
+            await entry.close()
+
+    async def writer(self, key: str) -> AsyncEntryWriter:
+        """Start a version under `key`."""
+        return self._cache.writer(key)
+
+    async def write(self, writer: AsyncEntryWriter, chunk: bytes) -> None:
+        """Append to a body."""
+        await writer.write(chunk)
+
+    async def commit(
+        self, writer: AsyncEntryWriter, metadata: bytes, useful: Useful | None = None
+    ) -> str:
+        """Publish a version."""
+        return await writer.commit(metadata, expires=expiry_of(self._cache, useful))
+
+    async def abort(self, writer: AsyncEntryWriter) -> None:
+        """Give a version up."""
+        with suppress(Exception):
+            await writer.abort()
+
+    async def update(
+        self, key: str, metadata: bytes, version: str, useful: Useful | None = None
+    ) -> bool:
+        """Swap the metadata of `version`."""
+        expires = expiry_of(self._cache, useful)
+        return await self._cache.update(key, metadata, version=version, expires=expires)
+
+    async def remove(self, key: str) -> bool:
+        """Remove what is under `key`."""
+        return await self._cache.remove(key)
+
+    async def claim(self, key: str, seconds: float) -> Claim | None:
+        """Claim to fetch what is under `key`."""
+        return await self._cache.claim(key, seconds)
+
+    def flights(self) -> Flights:
+        """Return the flights for the cache."""
+        return flights_for(self._cache)
+
+
+def expiry_of(cache: BaseCache | AsyncBaseCache, useful: Useful | None = None) -> float | None:
+    """Return when an entry is to expire: never, where it would make no room by that."""
+    return useful() if cache.expires_by_itself and useful is not None else None

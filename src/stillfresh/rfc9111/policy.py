@@ -294,6 +294,15 @@ class Policy:
         """Decide whether a 206 is the rest of a stored part (§3.4); None if it is not."""
         return reception.complete(self, request, response, stored, request_time, response_time)
 
+    def useful_for(self, request: Request, stored: StoredResponse) -> float:
+        """Tell for how many seconds from its arrival a response may be of use.
+
+        That is while it is fresh, while it may be served stale (RFC 5861), and for a while in
+        which the origin may well confirm it (§4.3): as long again as it was fresh, at least a week
+        and at most thirty days.
+        """
+        return reuse.useful_for(self, request, stored)
+
     def keys_content(self, request: Request) -> bool:
         """Tell whether the key of this request is made of its content too."""
         return bool(self.rules) and self._keys_content(keys.primary_key(request.url), request)

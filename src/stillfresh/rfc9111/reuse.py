@@ -34,6 +34,15 @@ if TYPE_CHECKING:
 
 # Fields by which a request may be one that only the origin can answer, and those by which it wants
 # another answer than all of a response.
+# For how many seconds a response is worth keeping beyond the time for which it is fresh: where it
+# can't be validated, in case that somebody takes it stale; where it can, as long again, but at
+# least a week and at most a month. And all told, a year, which is as long as any is fresh in
+# practice (RFC 9111 §5.3).
+_AT_LEAST: Final = 60.0
+_WORTH_ASKING: Final = 7 * 86_400.0
+_LONG_FORGOTTEN: Final = 30 * 86_400.0
+LONGEST_USE: Final = 366 * 86_400.0
+
 _FOR_ORIGIN: Final = validation.FOR_ORIGIN | {"content-length", "transfer-encoding"}
 _PROTECTING: Final = validation.FOR_ORIGIN | {"if-none-match"}
 # RFC 9110 §13.1.2, §13.1.3: the methods by which a caller asks for news.
@@ -144,6 +153,24 @@ def must_not_be_stale(said: ResponseDirectives, *, shared: bool) -> bool:
         return True
     # §5.2.2.10: s-maxage carries the meaning of proxy-revalidate.
     return shared and (said.proxy_revalidate or said.s_maxage is not None)
+
+
+def useful_for(policy: Policy, request: Request, stored: StoredResponse) -> float:
+    """Answer `Policy.useful_for`."""
+    response = stored.response
+    said = policy.said(request, response)
+    limit = policy.lifetime_of(request, response, said, stored.response_time).seconds
+    fresh = max(0.0, limit - freshness.current_age(stored, stored.response_time))
+    after = _AT_LEAST
+    if "etag" in response.fields or "last-modified" in response.fields:
+        after = min(max(limit, _WORTH_ASKING), _LONG_FORGOTTEN)
+    if not must_not_be_stale(said, shared=policy.shared):
+        for allowed, by_response in (
+            (policy.stale_while_revalidate, said.stale_while_revalidate),
+            (policy.stale_if_error, said.stale_if_error),
+        ):
+            after = max(after, (by_response or 0) if allowed is None else allowed)
+    return min(fresh + after, LONGEST_USE)
 
 
 def with_age(response: Response, age: float) -> Response:

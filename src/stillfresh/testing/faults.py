@@ -246,6 +246,9 @@ class _FaultyWriter(EntryWriter):
     def abort(self) -> None:
         self._inner.abort()
 
+    def __exit__(self, *exc: object) -> None:
+        self.abort()
+
     def _meet(self, operation: Operation, first: int = 0, end: int = 0) -> None:
         try:
             self._faults.meet(operation, first, end)

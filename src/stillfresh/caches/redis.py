@@ -1,0 +1,504 @@
+"""A cache on Redis or Valkey, for many machines: one server, Sentinel or Cluster.
+
+How entries lie there is in `redisstore.py`, whom to ask in `redislinks.py`, and the limit of time
+in `deadlines.py`; here are the two classes, one of which waits and one of which is awaited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from stillfresh.caches.asynchronous import AsyncBaseCache, AsyncEntry, AsyncEntryWriter
+from stillfresh.caches.base import (
+    BaseCache,
+    Entry,
+    EntryInfo,
+    EntryWriter,
+    Expires,
+    InMemory,
+    Seal,
+    as_bytes,
+    moment,
+    run,
+)
+from stillfresh.caches.claims import Claim
+from stillfresh.caches.deadlines import Crew, Lines
+from stillfresh.caches.frames import new_version
+from stillfresh.caches.pruning import Bounds, DryRun, Progress, PruneReport, plan
+from stillfresh.caches.redislinks import PATIENCE, Servers, servers_of
+from stillfresh.caches.redisstore import Draft, Pieces, Store
+from stillfresh.caches.redisurls import TIMEOUT, read_url
+from stillfresh.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+
+    from typing_extensions import Buffer
+
+    from stillfresh.caches.redislinks import Address, Line
+
+T = TypeVar("T")
+
+
+class RedisCache(BaseCache):
+    """Entries on Redis or Valkey, shared by all who use the same server and prefix.
+
+    `connection` is a client of redis-py (5 or newer) or valkey-py: for one server, of a Sentinel's
+    `master_for`, or for a Cluster. It says how to connect; its own connections aren't used, and it
+    isn't closed. `prefix` is what the names of all keys begin with. **With the empty one the whole
+    database is the cache**: that is what CacheControl's RedisCache does, whose values can be read
+    then, but `clear()` removes everything in it, and `prune()` may remove any string.
+
+    No operation takes longer than `timeout` seconds; one that would fails with `CacheUnavailable`.
+    After a failure the server is left alone for a second, and for longer if it goes on failing.
+    Reading a long body raises `CacheUnavailable` as well where the server fails meanwhile.
+    Memory is the server's to bound (`maxmemory`, with `maxmemory-policy allkeys-lru`); entries
+    expire there.
+
+    Raises:
+        ConfigError: it is no such client, or the prefix or the timeout makes no sense.
+    """
+
+    expires_by_itself = True
+
+    def __init__(
+        self,
+        connection: Any,
+        *,
+        prefix: str = "",
+        timeout: float = TIMEOUT,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Use the servers that `connection` uses. Nothing is asked yet."""
+        super().__init__(clock=clock)
+        self.prefix = prefix
+        self.timeout = _positive(timeout)
+        self._servers = _servers(connection, timeout, asynchronous=False)
+        self._store = Store(prefix, clock)
+        self._crew = Crew(self._servers, timeout)
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        prefix: str | None = None,
+        timeout: float | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> Self:
+        """Make a cache from a URL, as `redisurls.py` describes them.
+
+        The `prefix` is the URL's, or else `stillfresh:`, since a URL doesn't say whom else the
+        database belongs to.
+
+        Raises:
+            ConfigError: it can't be made sense of, or neither redis-py nor valkey-py is installed.
+        """
+        servers, prefix, timeout = read_url(url, prefix, timeout, asynchronous=False)
+        return cls(servers, prefix=prefix, timeout=timeout, clock=clock)
+
+    def __repr__(self) -> str:
+        """Name the servers, and no secret."""
+        return f"RedisCache({self._servers.where!r}, prefix={self.prefix!r})"
+
+    def open(self, key: str) -> Entry | None:
+        self._check_open()
+        found = self._do(lambda line: self._store.open(line, key))
+        if found is None:
+            return None
+        body = found.body
+        return Entry(
+            found.metadata,
+            version=found.version,
+            size=found.size,
+            source=InMemory(body) if isinstance(body, bytes) else _Source(self, body),
+            digest=found.digest,
+            has_body=found.has_body,
+            expires_at=found.expires_at,
+        )
+
+    def writer(self, key: str) -> EntryWriter:
+        self._check_open()
+        version = new_version()
+        return EntryWriter(
+            _Sink(self, self._store.draft(key, version)),
+            version=version,
+            clock=self._clock,
+            remove=lambda: self.remove(key),
+        )
+
+    def update(self, key: str, metadata: Buffer, *, version: str, expires: Expires = None) -> bool:
+        self._check_open()
+        given, expires_at = as_bytes(metadata), moment(expires, self._clock())
+        return self._do(lambda line: self._store.update(line, key, given, version, expires_at))
+
+    def remove(self, key: str) -> bool:
+        self._check_open()
+        return self._do(lambda line: self._store.remove(line, key))
+
+    def entries(self) -> Iterator[EntryInfo]:
+        self._check_open()
+        now = self._clock()
+        return (entry for entry in self._all_entries() if not _is_past(entry.expires_at, now))
+
+    def prune(
+        self,
+        *,
+        max_bytes: int | None = None,
+        max_age: float | None = None,
+        dry_run: DryRun = DryRun.NO,
+        progress: Progress | None = None,
+    ) -> PruneReport:
+        """Remove what is over the bounds, as `BaseCache.prune`.
+
+        When an entry was last used is what the server says, to whom a listing counts as use before
+        Redis 7.2. So there is only one here, which is kept in memory.
+        """
+        dry_run = DryRun(dry_run)
+        bounds = Bounds(max_bytes=max_bytes, max_age=max_age)
+        self._check_open()
+        listing = list(self._all_entries())
+        verdicts = plan(listing, bounds, self._clock()).carried_out()
+        report = PruneReport()
+        for done, entry in enumerate(listing, 1):
+            cause = verdicts.cause(entry)
+            if cause is None or entry.key is None:
+                report.keep(entry)
+            else:
+                if dry_run is DryRun.NO:
+                    self.remove(entry.key)
+                report.remove(entry, cause)
+            if progress is not None:
+                progress(done, len(listing))
+        return report
+
+    @property
+    def place(self) -> str:
+        return _place(self._servers, self.prefix)
+
+    def claim(self, key: str, seconds: float) -> Claim | None:
+        self._check_open()
+        holder = new_version()
+        if not self._do(lambda line: self._store.claim(line, key, holder, seconds)):
+            return None
+        return Claim(partial(self._release, key, holder), others=True)
+
+    def _release(self, key: str, holder: str) -> None:
+        # What can't be taken back ends by itself.
+        with suppress(Exception):
+            self._do(lambda line: self._store.release(line, key, holder))
+
+    def clear(self) -> None:
+        """Remove every key that begins with the prefix; with the empty one, **all there are**.
+
+        It is done in steps that don't keep others waiting. Those who are reading a long body get
+        it to its end.
+        """
+        self._check_open()
+        for address in self._patiently(lambda line: line.all()):
+            cursor = b"0"
+            while True:
+                cursor = self._patiently(_clearing(self._store, address, cursor))
+                if cursor == b"0":
+                    break
+
+    def close(self) -> None:
+        """Close the cache's connections; those of the client that it was given are not touched."""
+        was_closed = self._closed
+        super().close()
+        if not was_closed:
+            self._crew.close()
+            run(self._servers.close())
+
+    def _all_entries(self) -> Iterator[EntryInfo]:
+        seen: set[int] = set()
+        for address in self._patiently(lambda line: line.all()):
+            cursor = b"0"
+            while True:
+                cursor, entries = self._patiently(_listing(self._store, address, cursor))
+                yield from _unseen(entries, seen)
+                if cursor == b"0":
+                    break
+
+    def _do(self, operation: Callable[[Line], Coroutine[Any, Any, T]]) -> T:
+        return self._crew.do(operation, self.timeout)
+
+    def _patiently(self, operation: Callable[[Line], Coroutine[Any, Any, T]]) -> T:
+        self._check_open()
+        return self._crew.do(operation, self.timeout * PATIENCE)
+
+
+class AsyncRedisCache(AsyncBaseCache):
+    """A `RedisCache` for an event loop; `connection` is a client of `redis.asyncio`, or Valkey's.
+
+    What is said of `RedisCache` and its parameters holds here. To count, prune or verify what is
+    stored, make one of these at the same place.
+    """
+
+    expires_by_itself = True
+
+    def __init__(
+        self,
+        connection: Any,
+        *,
+        prefix: str = "",
+        timeout: float = TIMEOUT,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Use the servers that `connection` uses. Nothing is asked yet."""
+        super().__init__(clock=clock)
+        self.prefix = prefix
+        self.timeout = _positive(timeout)
+        self._servers = _servers(connection, timeout, asynchronous=True)
+        self._store = Store(prefix, clock)
+        self._lines = Lines(self._servers)
+        self._releasing: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        prefix: str | None = None,
+        timeout: float | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> Self:
+        """Make a cache from a URL, as `RedisCache.from_url`."""
+        servers, prefix, timeout = read_url(url, prefix, timeout, asynchronous=True)
+        return cls(servers, prefix=prefix, timeout=timeout, clock=clock)
+
+    def __repr__(self) -> str:
+        """Name the servers, and no secret."""
+        return f"AsyncRedisCache({self._servers.where!r}, prefix={self.prefix!r})"
+
+    async def open(self, key: str) -> AsyncEntry | None:
+        self._check_open()
+        found = await self._do(lambda line: self._store.open(line, key))
+        if found is None:
+            return None
+        body = found.body
+        return AsyncEntry(
+            found.metadata,
+            version=found.version,
+            size=found.size,
+            source=InMemory(body) if isinstance(body, bytes) else _AsyncSource(self, body),
+            digest=found.digest,
+            has_body=found.has_body,
+            expires_at=found.expires_at,
+        )
+
+    def writer(self, key: str) -> AsyncEntryWriter:
+        self._check_open()
+        version = new_version()
+        return AsyncEntryWriter(
+            _AsyncSink(self, self._store.draft(key, version)),
+            version=version,
+            clock=self._clock,
+            remove=lambda: self.remove(key),
+        )
+
+    async def update(
+        self, key: str, metadata: Buffer, *, version: str, expires: Expires = None
+    ) -> bool:
+        self._check_open()
+        given, expires_at = as_bytes(metadata), moment(expires, self._clock())
+        return await self._do(
+            lambda line: self._store.update(line, key, given, version, expires_at)
+        )
+
+    async def remove(self, key: str) -> bool:
+        self._check_open()
+        return await self._do(lambda line: self._store.remove(line, key))
+
+    async def entries(self) -> AsyncIterator[EntryInfo]:
+        now, seen = self._clock(), set[int]()
+        for address in await self._patiently(lambda line: line.all()):
+            cursor = b"0"
+            while True:
+                cursor, entries = await self._patiently(_listing(self._store, address, cursor))
+                for entry in _unseen(entries, seen):
+                    if not _is_past(entry.expires_at, now):
+                        yield entry
+                if cursor == b"0":
+                    break
+
+    @property
+    def place(self) -> str:
+        return _place(self._servers, self.prefix)
+
+    async def claim(self, key: str, seconds: float) -> Claim | None:
+        self._check_open()
+        holder = new_version()
+        if not await self._do(lambda line: self._store.claim(line, key, holder, seconds)):
+            return None
+        return Claim(partial(self._release, key, holder), others=True)
+
+    def _release(self, key: str, holder: str) -> None:
+        async def release() -> None:
+            with suppress(Exception):
+                await self._do(lambda line: self._store.release(line, key, holder))
+
+        # Without a loop it can't be taken back, and ends by itself.
+        with suppress(RuntimeError):
+            task = asyncio.get_running_loop().create_task(release())
+            self._releasing.add(task)
+            task.add_done_callback(self._releasing.discard)
+
+    async def clear(self) -> None:
+        """Remove every key that begins with the prefix; with the empty one, **all there are**."""
+        for address in await self._patiently(lambda line: line.all()):
+            cursor = b"0"
+            while True:
+                cursor = await self._patiently(_clearing(self._store, address, cursor))
+                if cursor == b"0":
+                    break
+
+    async def close(self) -> None:
+        """Close the cache's connections; those of the client that it was given are not touched."""
+        was_closed = self._closed
+        await super().close()
+        if not was_closed:
+            await asyncio.gather(*self._releasing)
+            await self._lines.close()
+            await self._servers.close()
+
+    async def _do(self, operation: Callable[[Line], Coroutine[Any, Any, T]]) -> T:
+        return await self._lines.do(operation, self.timeout)
+
+    async def _patiently(self, operation: Callable[[Line], Coroutine[Any, Any, T]]) -> T:
+        self._check_open()
+        return await self._lines.do(operation, self.timeout * PATIENCE)
+
+
+# Where bodies come from and go to.
+
+
+class _Source:
+    """Reads a long body."""
+
+    def __init__(self, cache: RedisCache, pieces: Pieces) -> None:
+        self._cache = cache
+        self._pieces = pieces
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        pieces = self._pieces
+        return pieces.here(offset, size) or self._cache._do(  # noqa: SLF001 - the cache's own
+            lambda line: pieces.fetch(line, offset, size)
+        )
+
+    def close(self) -> None:
+        self._pieces.forget()
+
+
+class _AsyncSource:
+    """Reads a long body."""
+
+    def __init__(self, cache: AsyncRedisCache, pieces: Pieces) -> None:
+        self._cache = cache
+        self._pieces = pieces
+
+    async def read_at(self, offset: int, size: int) -> bytes:
+        pieces = self._pieces
+        return pieces.here(offset, size) or await self._cache._do(  # noqa: SLF001 - its own
+            lambda line: pieces.fetch(line, offset, size)
+        )
+
+    def close(self) -> None:
+        self._pieces.forget()
+
+
+class _Sink:
+    """Writes one version."""
+
+    def __init__(self, cache: RedisCache, draft: Draft) -> None:
+        self._cache = cache
+        self._draft = draft
+
+    def write(self, chunk: memoryview, /) -> None:
+        for _ in self._draft.take(chunk):
+            self._cache._do(self._draft.send)  # noqa: SLF001 - the sink is the cache's own
+
+    def publish(self, seal: Seal) -> None:
+        self._cache._check_open()  # noqa: SLF001
+        self._cache._do(lambda line: self._draft.publish(line, seal))  # noqa: SLF001
+
+    def discard(self) -> None:
+        if self._draft.is_begun:
+            # What can't be removed expires.
+            with suppress(Exception):
+                self._cache._do(self._draft.discard)  # noqa: SLF001
+        self._draft.forget()
+
+    def detach(self) -> None:
+        self._draft.forget()
+
+
+class _AsyncSink:
+    """Writes one version."""
+
+    def __init__(self, cache: AsyncRedisCache, draft: Draft) -> None:
+        self._cache = cache
+        self._draft = draft
+
+    async def write(self, chunk: memoryview, /) -> None:
+        for _ in self._draft.take(chunk):
+            await self._cache._do(self._draft.send)  # noqa: SLF001 - the sink is the cache's own
+
+    async def publish(self, seal: Seal) -> None:
+        self._cache._check_open()  # noqa: SLF001
+        await self._cache._do(lambda line: self._draft.publish(line, seal))  # noqa: SLF001
+
+    async def discard(self) -> None:
+        if self._draft.is_begun:
+            with suppress(Exception):
+                await self._cache._do(self._draft.discard)  # noqa: SLF001
+        self._draft.forget()
+
+    def detach(self) -> None:
+        self._draft.forget()
+
+
+def _listing(
+    store: Store, address: Address, cursor: bytes
+) -> Callable[[Line], Coroutine[Any, Any, tuple[bytes, list[EntryInfo]]]]:
+    return lambda line: store.page(line, address, cursor)
+
+
+def _clearing(
+    store: Store, address: Address, cursor: bytes
+) -> Callable[[Line], Coroutine[Any, Any, bytes]]:
+    return lambda line: store.clear_page(line, address, cursor)
+
+
+def _unseen(entries: list[EntryInfo], seen: set[int]) -> Iterator[EntryInfo]:
+    """Leave out what a server names twice, as it may where keys come and go."""
+    for entry in entries:
+        name = hash(entry.name)
+        if name not in seen:
+            seen.add(name)
+            yield entry
+
+
+def _servers(connection: Any, timeout: float, *, asynchronous: bool) -> Servers:
+    if isinstance(connection, Servers):
+        return connection
+    return servers_of(connection, timeout, asynchronous=asynchronous)
+
+
+def _place(servers: Servers, prefix: str) -> str:
+    return f"redis {servers.where}/{servers.database} {prefix}"
+
+
+def _positive(timeout: float) -> float:
+    if not timeout > 0:
+        msg = f"timeout is a positive number of seconds, not {timeout!r}"
+        raise ConfigError(msg)
+    return timeout
+
+
+def _is_past(expires_at: float | None, now: float) -> bool:
+    return expires_at is not None and expires_at <= now

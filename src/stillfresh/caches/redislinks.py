@@ -1,0 +1,501 @@
+"""Connections to Redis and Valkey, and which server has which keys.
+
+The connections are redis-py's (or valkey-py's) own: TCP, TLS and Unix sockets, passwords,
+databases, Sentinel and the wire format are theirs. Their clients and pools are not used: these
+retry and wait by rules of their own, where here one limit holds for all that an operation does, and
+they take more than twice the time. So a caller's client is a recipe for connections, and its own
+are left alone.
+
+Everything that waits is a coroutine over a library's connection, blocking or not.
+"""
+
+from __future__ import annotations
+
+import binascii
+import contextlib
+import importlib
+import inspect
+import math
+import socket
+import time
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from stillfresh.caches.breaker import Breaker
+from stillfresh.caches.coroutines import Settle, at_once, awaited
+from stillfresh.errors import (
+    CacheError,
+    CacheFull,
+    CacheUnavailable,
+    ConfigError,
+    CorruptEntry,
+    StoreError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+Address: TypeAlias = "tuple[str, int] | None"
+"""A server of a Cluster; None is the only one there is."""
+
+Command: TypeAlias = "tuple[bytes | int, ...]"
+
+_SLOTS: Final = 16_384
+# A key that moves while it is asked for is asked for again at its new place: once when its slot
+# has moved, once more while it is on its way.
+_REDIRECTIONS: Final = 3
+# What nobody's request waits for, a page of a listing say, may take so many times longer.
+PATIENCE: Final = 20
+# Commands up to this size are put together for one write; what is longer isn't worth a copy.
+_TOGETHER: Final = 1 << 16
+# What the libraries' pools tell their connections, and ours can't be told.
+_OF_POOLS: Final = ("maint_notifications_", "oss_cluster_", "orig_", "himport_registry")
+
+
+def hash_part(name: bytes) -> bytes:
+    """Return the part of a key's name that decides on its slot: what is in its first braces."""
+    start = name.find(b"{")
+    end = name.find(b"}", start + 1) if start >= 0 else -1
+    return name[start + 1 : end] if end > start + 1 else name
+
+
+class Servers:
+    """One server, or those of a Cluster; shared by all that speak to them.
+
+    Attributes:
+        where: names them, without any secret.
+        database: which of a server's databases is meant.
+    """
+
+    def __init__(
+        self,
+        connection_class: Any,
+        options: dict[str, Any],
+        *,
+        known: Iterable[tuple[str, int]] = (),
+        owner: object = None,
+        helpers: Sequence[Any] = (),
+    ) -> None:
+        """Make connections of a class with `options`.
+
+        `known` are some servers of a Cluster, if it is one. The `owner` is kept alive: a Sentinel's
+        connections ask it for their address. The `helpers` are clients to be closed in the end.
+        """
+        self._class = connection_class
+        self._options = options
+        self._owner = owner
+        self._helpers = helpers
+        self._known = list(known)
+        self._slots: list[tuple[int, int, Address]] = []
+        self._breakers: dict[Address, Breaker] = {}
+        self.settle: Settle = awaited if _is_asynchronous(connection_class) else at_once
+        self.where = _where(options, self._known)
+        self.database: object = options.get("db") or 0
+
+    def renew(self) -> None:
+        """Begin anew after a fork."""
+        for breaker in self._breakers.values():
+            breaker.renew()
+
+    async def close(self) -> None:
+        """Close what was made for finding them."""
+        for helper in self._helpers:
+            # The asynchronous ones have had two names for it.
+            await self.settle(getattr(helper, "aclose", helper.close)())
+
+    def breaker(self, address: Address) -> Breaker:
+        """Return what knows whether a server is to be asked."""
+        found = self._breakers.get(address)
+        return found if found is not None else self._breakers.setdefault(address, Breaker())
+
+    def connection(self, address: Address) -> Any:
+        """Make a connection, which is not open yet."""
+        if address is None:
+            return self._class(**self._options)
+        return self._class(**{**self._options, "host": address[0], "port": address[1]})
+
+    async def of(self, name: bytes, line: Line) -> Address:
+        """Return the server that has a key."""
+        if not self._known:
+            return None
+        slot = binascii.crc_hqx(hash_part(name), 0) % _SLOTS
+        for first, last, address in self._slots or await self._map(line):
+            if first <= slot <= last:
+                return address
+        self._slots = []
+        msg = f"no server has slot {slot} of {self.where}"
+        raise CacheUnavailable(msg)
+
+    async def all(self, line: Line) -> list[Address]:
+        """Return every server that has keys."""
+        if not self._known:
+            return [None]
+        return list(dict.fromkeys(address for *_, address in self._slots or await self._map(line)))
+
+    def moved(self) -> None:
+        """Ask which server has what before the next command."""
+        self._slots = []
+
+    async def _map(self, line: Line) -> list[tuple[int, int, Address]]:
+        """Ask who has what: the first that answers."""
+        failures: dict[tuple[str, int], CacheUnavailable] = {}
+        for _ in range(len(self._known)):
+            # Whoever doesn't answer is the last to be asked the next time.
+            asked = self._known.pop(0)
+            self._known.append(asked)
+            try:
+                (reply,) = await line.ask_at(asked, (b"CLUSTER", b"SLOTS"))
+            except CacheUnavailable as error:
+                failures[asked] = error
+                continue
+            if isinstance(reply, Exception):
+                failures[asked] = CacheUnavailable(f"{asked[0]}:{asked[1]}: {reply}")
+                continue
+            slots: list[tuple[int, int, Address]] = [
+                (first, last, (_text(node[0]) or asked[0], node[1]))
+                for first, last, node, *_ in reply
+            ]
+            found = [address for *_, address in slots if address is not None]
+            self._known = [*dict.fromkeys([*found, *self._known])]
+            self._slots = slots
+            return slots
+        # Always the same one's, so that all of them down are one outage.
+        raise failures[min(failures)]
+
+
+class NotConnected(Exception):
+    """What was to be asked needs a connection that isn't open."""
+
+
+class Line:
+    """The connections of whoever speaks to the servers now, one operation at a time.
+
+    Attributes:
+        may_connect: whether the operation under way may open a connection.
+        hung_up: whether nobody waits for it any more.
+    """
+
+    def __init__(self, servers: Servers) -> None:
+        """Connect when something is asked."""
+        self.may_connect = True
+        self.hung_up = False
+        self._servers = servers
+        self._links: dict[Address, _Link] = {}
+        self._asking: Address = None
+        self._deadline = math.inf
+        self._limit = math.inf
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is an open connection."""
+        return bool(self._links)
+
+    def begin(self, deadline: float, limit: float) -> None:
+        """Begin an operation: it has `limit` seconds, which end at `deadline` (monotonic)."""
+        self._deadline = deadline
+        self._limit = limit
+
+    async def ask(self, name: bytes, *commands: Command) -> list[Any]:
+        """Send commands about keys with the hash part of `name`, and return the replies.
+
+        One that is an error is an exception in the list.
+
+        Raises:
+            CacheUnavailable: the server can't be reached, or is left alone for now.
+        """
+        address = await self._servers.of(name, self)
+        replies = await self.ask_at(address, *commands)
+        for at, reply in enumerate(replies):
+            if isinstance(reply, Exception) and _is_redirection(reply):
+                replies[at] = await self._redirected(commands[at], reply, address)
+        return replies
+
+    async def ask_at(self, address: Address, *commands: Command) -> list[Any]:
+        """Send commands to one server, as `ask`; nobody is asked elsewhere."""
+        breaker = self._servers.breaker(address)
+        breaker.enter()
+        self._asking = address
+        try:
+            replies = await self._exchange(address, commands)
+        except CacheError:
+            raise
+        except NotConnected:
+            breaker.left()
+            raise
+        except Exception as error:
+            self._servers.moved()
+            raise breaker.failed(_told(error)) from error
+        breaker.succeeded()
+        return replies
+
+    async def all(self) -> list[Address]:
+        """Return every server that has keys."""
+        return await self._servers.all(self)
+
+    def late(self) -> CacheUnavailable:
+        """Hear that the operation took too long, and return what is to be raised."""
+        self._servers.moved()
+        return self._servers.breaker(self._asking).failed(str(self._no_answer()))
+
+    def hang_up(self) -> None:
+        """Have what is under way end at its next step at the latest: nobody waits for it."""
+        self.hung_up = True
+        self.cut()
+
+    def cut(self) -> None:
+        """End the open connections, by which what waits for them fails. For another thread."""
+        for link in list(self._links.values()):
+            link.cut()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        links, self._links = self._links, {}
+        for link in links.values():
+            await link.close()
+
+    async def _exchange(self, address: Address, commands: Sequence[Command]) -> list[Any]:
+        data = _packed(commands)
+        link = self._links.get(address)
+        if link is not None:
+            try:
+                return await self._over(address, link, data, len(commands))
+            except Exception as error:
+                if time.monotonic() >= self._deadline:
+                    raise self._no_answer() from error
+                # A server may close what was idle, or have been started anew: that says nothing.
+                if _is_timeout(error):
+                    raise
+        if not self.may_connect:
+            raise NotConnected
+        link = _Link(self._servers.connection(address), self._servers.settle)
+        self._links[address] = link
+        return await self._over(address, link, data, len(commands))
+
+    async def _over(
+        self, address: Address, link: _Link, data: list[bytes], count: int
+    ) -> list[Any]:
+        if self.hung_up:
+            msg = "it took too long"
+            raise CacheUnavailable(msg)
+        whole = False
+        try:
+            replies = await link.exchange(data, count)
+            whole = True
+        finally:
+            if not whole:
+                # There may be replies on it that nobody reads.
+                self._links.pop(address, None)
+                await link.close()
+        return replies
+
+    def _no_answer(self) -> TimeoutError:
+        return TimeoutError(f"no answer from {self._servers.where} within {self._limit:g} s")
+
+    async def _redirected(self, command: Command, reply: Any, asked: Address) -> Any:
+        for _ in range(_REDIRECTIONS):
+            if not (isinstance(reply, Exception) and _is_redirection(reply)):
+                return reply
+            told: Any = reply
+            address = (told.host or (asked[0] if asked else ""), int(told.port))
+            if "MovedError" in _kinds(reply):
+                self._servers.moved()
+                (reply,) = await self.ask_at(address, command)
+            else:
+                _, reply = await self.ask_at(address, (b"ASKING",), command)
+        return reply
+
+
+class _Link:
+    """One connection."""
+
+    __slots__ = ("_connection", "_is_open", "_settle")
+
+    def __init__(self, connection: Any, settle: Settle) -> None:
+        self._connection = connection
+        self._settle = settle
+        self._is_open = False
+
+    async def exchange(self, data: list[bytes], count: int) -> list[Any]:
+        connection, settle = self._connection, self._settle
+        if not self._is_open:
+            await settle(connection.connect())
+            self._is_open = True
+        await settle(connection.send_packed_command(data, False))
+        replies: list[Any] = []
+        for _ in range(count):
+            try:
+                replies.append(await settle(connection.read_response()))
+            except Exception as error:
+                if not _is_reply(error):
+                    raise
+                replies.append(error)
+        return replies
+
+    def cut(self) -> None:
+        """End it from another thread. Closing it is left to who uses it, who may be reading."""
+        # There is no public way to it that doesn't close it too.
+        raw = getattr(self._connection, "_sock", None)
+        if isinstance(raw, socket.socket):
+            with contextlib.suppress(OSError):
+                # The method of a TLS socket would take its state away as well.
+                socket.socket.shutdown(raw, socket.SHUT_RDWR)
+
+    async def close(self) -> None:
+        try:
+            # Asynchronous ones take this as "don't wait".
+            await self._settle(self._connection.disconnect(True))
+        except Exception:  # noqa: BLE001, S110 - it is gone, whatever was wrong with it
+            pass
+
+
+def servers_of(
+    client: Any,
+    timeout: float,
+    *,
+    asynchronous: bool,
+    known: Sequence[tuple[str, int]] = (),
+    helpers: Sequence[Any] = (),
+) -> Servers:
+    """Take a client of redis-py or valkey-py as a recipe for connections.
+
+    Where some servers of a Cluster are `known`, it is the recipe for one of them. The `helpers` are
+    clients that it needs, and that are closed with the rest.
+
+    Raises:
+        ConfigError: it is no such client.
+    """
+    try:
+        if hasattr(client, "get_nodes"):
+            nodes = list(client.get_nodes()) or list(client.nodes_manager.startup_nodes.values())
+            known = [(node.host, node.port) for node in nodes]
+            pool = nodes[0]
+            if not hasattr(pool, "connection_class"):
+                name = f"get_{_library(type(client))}_connection"
+                pool = getattr(client, name)(pool).connection_pool
+        else:
+            pool = client.connection_pool
+        connection_class, options = pool.connection_class, pool.connection_kwargs
+    except (AttributeError, IndexError) as error:
+        msg = f"a client of redis-py or valkey-py is needed, not a {type(client).__name__}"
+        raise ConfigError(msg) from error
+    if _is_asynchronous(connection_class) is not asynchronous:
+        kind = "redis.asyncio" if asynchronous else "blocking"
+        msg = f"a {kind} client is needed, not {type(client).__module__}.{type(client).__name__}"
+        raise ConfigError(msg)
+    options = _bounded(connection_class, options, None if asynchronous else timeout)
+    return Servers(connection_class, options, known=known, owner=client, helpers=helpers)
+
+
+def _bounded(connection_class: Any, given: dict[str, Any], timeout: float | None) -> dict[str, Any]:
+    """Have a connection do one thing at a time, and give up on it in the end.
+
+    The limit that counts is the operation's; this has a thread end that nobody waits for.
+    """
+    options = {name: value for name, value in given.items() if not name.startswith(_OF_POOLS)}
+    library = _library(connection_class)
+    inside = ".asyncio" if _is_asynchronous(connection_class) else ""
+    retry = importlib.import_module(f"{library}{inside}.retry")
+    backoff = importlib.import_module(f"{library}.backoff")
+    options |= {
+        "decode_responses": False,
+        "health_check_interval": 0,
+        "retry": retry.Retry(backoff.NoBackoff(), 0),
+        "retry_on_error": [],
+        "retry_on_timeout": False,
+        "socket_timeout": None if timeout is None else timeout * PATIENCE,
+    }
+    if "path" not in options:
+        options["socket_connect_timeout"] = timeout
+    return options
+
+
+def _library(connection_class: type) -> str:
+    for parent in connection_class.__mro__:
+        root = parent.__module__.partition(".")[0]
+        if root in {"redis", "valkey"}:
+            return root
+    msg = f"{connection_class.__module__}.{connection_class.__name__} is no connection to Redis"
+    raise ConfigError(msg)
+
+
+def _is_asynchronous(connection_class: Any) -> bool:
+    return inspect.iscoroutinefunction(connection_class.connect)
+
+
+def _where(options: dict[str, Any], known: list[tuple[str, int]]) -> str:
+    if known:
+        return ", ".join(f"{host}:{port}" for host, port in known)
+    pool = options.get("connection_pool")
+    if pool is not None:
+        return f"the master of {pool.service_name}"
+    if "path" in options:
+        return str(options["path"])
+    return f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+
+
+def _packed(commands: Iterable[Command]) -> list[bytes]:
+    """Write commands as the protocol has them (RESP), for one write or a few."""
+    pieces: list[bytes] = []
+    size = 0
+    for command in commands:
+        pieces.append(b"*%d\r\n" % len(command))
+        for argument in command:
+            data = b"%d" % argument if isinstance(argument, int) else argument
+            size += len(data)
+            pieces += (b"$%d\r\n" % len(data), data, b"\r\n")
+    if size <= _TOGETHER:
+        return [b"".join(pieces)]
+    batches: list[bytes] = []
+    together: list[bytes] = []
+    for piece in pieces:
+        if len(piece) > _TOGETHER:
+            batches += (b"".join(together), piece)
+            together = []
+        else:
+            together.append(piece)
+    return [*batches, b"".join(together)]
+
+
+# What an error is, by the names that both libraries have for it.
+
+
+def refusal(error: Exception) -> StoreError:
+    """Turn a reply that is an error into what a cache raises."""
+    kinds = _kinds(error)
+    if "OutOfMemoryError" in kinds:
+        raised: StoreError = CacheFull(f"the server is full: {error}")
+    elif str(error).startswith("WRONGTYPE"):
+        raised = CorruptEntry("somebody else's: it is no string")
+    else:
+        raised = CacheUnavailable(f"the server refuses: {error}")
+    raised.__cause__ = error
+    return raised
+
+
+def lacks_script(reply: object) -> bool:
+    """Tell whether a reply says that a script has to be sent in full."""
+    return isinstance(reply, Exception) and "NoScriptError" in _kinds(reply)
+
+
+def _kinds(error: BaseException) -> set[str]:
+    return {kind.__name__ for kind in type(error).__mro__}
+
+
+def _is_reply(error: Exception) -> bool:
+    """Tell whether it is what the server has answered, and the connection is good."""
+    return "ResponseError" in _kinds(error)
+
+
+def _is_redirection(error: Exception) -> bool:
+    return "AskError" in _kinds(error)
+
+
+def _is_timeout(error: Exception) -> bool:
+    return "TimeoutError" in _kinds(error)
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _text(host: Any) -> str:
+    return host.decode() if isinstance(host, bytes) else host or ""
