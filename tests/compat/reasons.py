@@ -15,8 +15,14 @@ _OBJECTS: Final = (
     "the test keeps a response object or a mock where its controller would keep bytes; a cache "
     "that copies, counts and checks what it is given takes bytes only"
 )
+_COMMANDS: Final = (
+    "the test demands the command SETEX of a mock that is no client, for a value that is no bytes; "
+    "ours writes in its own form, with a connection of its own"
+)
 _CONTROLLER: Final = "test_cache_control.py::TestCacheControllerResponse::"
 _REQUEST: Final = "test_cache_control.py::TestCacheControlRequest::"
+
+_REDIS: Final = "test_storage_redis.py::TestRedisCache::"
 
 REASONS: Final[Mapping[str, Mapping[str, str]]] = {
     "caches": {
@@ -26,6 +32,9 @@ REASONS: Final[Mapping[str, Mapping[str, str]]] = {
             "also demands that a short body have a file of its own: ours rides along in the entry "
             "file up to 16 KiB, since a second file costs more than it holds"
         ),
+        f"{_REDIS}test_set_expiration_datetime": _COMMANDS,
+        f"{_REDIS}test_set_expiration_datetime_aware": _COMMANDS,
+        f"{_REDIS}test_set_expiration_int": _COMMANDS,
     },
     "DictCache": {
         f"{_CONTROLLER}test_cache_response_no_store": _OBJECTS,

@@ -14,10 +14,12 @@ import cachecontrol.caches.file_cache as theirs
 import filelock
 import msgpack
 import pytest
+import redis
 import requests
 from cachecontrol import CacheControl, CacheController
 from cachecontrol.cache import BaseCache, SeparateBodyBaseCache
 from cachecontrol.cache import DictCache as TheirDictCache
+from cachecontrol.caches import RedisCache as TheirRedisCache
 from cachecontrol.serialize import Serializer
 from urllib3 import HTTPResponse
 
@@ -29,6 +31,7 @@ from stillfresh.events import Event, StoreFailed
 from stillfresh.integrations.cachecontrol import (
     DictCache,
     FileCache,
+    RedisCache,
     SeparateBodyFileCache,
     url_to_file_path,
 )
@@ -39,6 +42,7 @@ from stillfresh.testing.conformance.tools import content, elsewhere, load_pair, 
 from tests.caches.helpers import files_below
 from tests.faults.children import in_child, mount_small_disk, needs_fork, small_disk
 from tests.origin import Framing, Origin, Received, Reply
+from tests.redis_servers import RedisServer, free_port, needs_redis
 
 __all__ = ["small_disk"]
 
@@ -663,3 +667,44 @@ def test_theirs_in_memory_starts_ours(origin: Origin, visit: Callable[..., Any])
     visit(other, url)
     answer = visit(DictCache(other.data), url)
     assert (answer.content, answer.from_cache) == (BODY, True)
+
+
+# On Redis.
+
+
+@pytest.fixture
+def client(redis_server: RedisServer) -> Iterator[Any]:
+    with redis_server.client() as made:
+        made.flushall()
+        yield made
+
+
+@needs_redis
+@pytest.mark.filterwarnings("ignore:.*setex:DeprecationWarning")
+def test_what_cachecontrol_left_on_redis_is_warm(
+    origin: Origin, visit: Callable[..., Any], client: Any
+) -> None:
+    url = origin.on("/", Reply(headers=headers(), body=BODY))
+    visit(TheirRedisCache(client), url)
+    cache = RedisCache(client)
+    assert isinstance(cache, BaseCache)
+    assert cache.conn is client
+    assert visit(cache, url).from_cache
+    cache.delete(url)
+    assert visit(cache, url).content == BODY
+    cache.close()
+    answer = visit(RedisCache(client), url)
+    assert (answer.content, answer.from_cache) == (BODY, True)
+    assert len(origin.received) == 2
+
+
+@needs_redis
+def test_a_redis_that_is_down_breaks_no_request(
+    origin: Origin, visit: Callable[..., Any], tmp_path: Path
+) -> None:
+    url = origin.on("/", Reply(headers=headers(), body=BODY))
+    with redis.Redis(port=free_port()) as client:
+        cache = RedisCache(client)
+        cache.hook = lambda event: None
+        for _ in range(2):
+            assert visit(cache, url).content == BODY

@@ -25,7 +25,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import msgpack
 
-from stillfresh.caches import file, memory
+from stillfresh.caches import file, memory, redis
 from stillfresh.caches.base import BaseCache, Entry, Expires, as_bytes
 from stillfresh.caches.directory import Directory
 from stillfresh.caches.entryfiles import FOREIGN, file_name
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-__all__ = ["DictCache", "FileCache", "SeparateBodyFileCache", "url_to_file_path"]
+__all__ = ["DictCache", "FileCache", "RedisCache", "SeparateBodyFileCache", "url_to_file_path"]
 
 # How a record begins; a msgpack map follows.
 _RECORD: Final = b"cc=4,"
@@ -194,6 +194,22 @@ class DictCache(_Alone, memory.MemoryCache, classic.BaseCache):  # type: ignore[
 
     The arguments are those of `stillfresh.MemoryCache`. Values are bytes; `init_dict` is copied.
     """
+
+
+class RedisCache(_Alone, redis.RedisCache, classic.BaseCache):  # type: ignore[misc]
+    """In the place of `cachecontrol.caches.RedisCache`: what that has stored can be read.
+
+    The arguments are those of `stillfresh.RedisCache`; the first is CacheControl's. As there,
+    without a `prefix` the whole database is the cache, and `clear()` empties it.
+
+    Attributes:
+        conn: the client that was given.
+    """
+
+    def __init__(self, conn: Any, **options: Any) -> None:
+        """Use the server of a client of redis-py or valkey-py, which is never closed."""
+        super().__init__(conn, **options)
+        self.conn = conn
 
 
 def url_to_file_path(url: str, filecache: FileCache | SeparateBodyFileCache) -> str:
