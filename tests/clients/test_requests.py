@@ -65,6 +65,8 @@ LONG = bytes(range(256)) * 6000
 
 
 class TestInMemory(ClientBehaviours):
+    driver = RequestsDriver
+
     def make_client(
         self,
         cache: BaseCache,
@@ -77,6 +79,7 @@ class TestInMemory(ClientBehaviours):
 
 
 class TestOnFiles(StorageBehaviours):
+    driver = RequestsDriver
     make_client = TestInMemory.make_client
 
     def make_cache(self, place: Path, clock: ManualClock) -> BaseCache:
@@ -86,6 +89,7 @@ class TestOnFiles(StorageBehaviours):
 class TestInOneFile(PartBehaviours):
     """Header and body in one file, or in two: it matters where a body is read from its middle."""
 
+    driver = RequestsDriver
     make_client = TestInMemory.make_client
 
     def make_cache(self, place: Path, clock: ManualClock) -> BaseCache:
