@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 Line = tuple[str, str]
 
 
+class UnverifiedError(Exception):
+    """A response came over TLS from a server whose certificate nobody has looked at."""
+
+
 class CacheSide:
     """The side of a client that its library knows nothing of; it can be pickled.
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, Self,
 from stillfresh.clients._base import (
     CacheSide,
     ClientPorts,
+    UnverifiedError,
     credential,
     decoded,
     encoded,
@@ -123,10 +124,6 @@ class Connections:
     verified: bool = True
 
 
-class _UnverifiedError(Exception):
-    """A response came over TLS from a server whose certificate nobody has looked at."""
-
-
 class _Upstream(Generic[A]):
     """A response of the origin's."""
 
@@ -217,7 +214,7 @@ class _Ports(ClientPorts, LocalCachePorts, Generic[Q, A]):
             self._kept = message
         else:
             await self._transport.chunks_of(message).close()
-        raise _UnverifiedError
+        raise UnverifiedError
 
 
 class _Transport(Generic[Q, A]):
@@ -282,7 +279,7 @@ class _Transport(Generic[Q, A]):
         except ConfigError:
             # The library knows best what is wrong with a URL.
             return await self.forward(request)
-        except _UnverifiedError:
+        except UnverifiedError:
             answer = await exchange(ports.request, policy, ports, bypass=ports.bypass)
         upstream = answer.upstream
         if upstream is None or answer.info.from_cache:
@@ -663,11 +660,12 @@ class AsyncClient(_Client):
 class _BlockingChunks:
     """The body of a response, from a blocking transport."""
 
-    __slots__ = ("_iterator", "_stream")
+    __slots__ = ("_iterator", "_stream", "resumable")
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
         self._iterator: Any = None
+        self.resumable = False
 
     async def next(self) -> bytes:
         if self._iterator is None:
@@ -687,11 +685,12 @@ class _BlockingChunks:
 class _AsyncChunks:
     """The body of a response, from an async transport."""
 
-    __slots__ = ("_iterator", "_stream")
+    __slots__ = ("_iterator", "_stream", "resumable")
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
         self._iterator: Any = None
+        self.resumable = False
 
     async def next(self) -> bytes:
         if self._iterator is None:

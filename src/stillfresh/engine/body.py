@@ -397,7 +397,13 @@ class Following:
 
 
 class Chunks(Protocol):
-    """The body of a response from the origin, as a client hands it out."""
+    """The body of a response from the origin, as a client hands it out.
+
+    Attributes:
+        resumable: whether a `next` that was cancelled has lost nothing, and may be called again.
+    """
+
+    resumable: bool
 
     async def next(self) -> bytes:
         """Return the next bytes, as soon as they are there; nothing at the end."""
@@ -409,8 +415,8 @@ class Chunks(Protocol):
 class Delivery(Generic[E, W]):
     """The body of an answer, chunk by chunk: what is stored of it, then what the origin sends.
 
-    What is to be recorded is recorded before it is handed out. An error, a cancellation too, ends
-    the delivery, and leaves nothing open.
+    What is to be recorded is recorded before it is handed out. An error ends the delivery, and
+    leaves nothing open; so does a cancellation, but for one at a place where it can be resumed.
 
     Attributes:
         closed: whether nothing more will come.
@@ -420,6 +426,7 @@ class Delivery(Generic[E, W]):
         "_entry",
         "_left",
         "_lost",
+        "_may_resume",
         "_origin",
         "_pieces",
         "_ports",
@@ -436,6 +443,7 @@ class Delivery(Generic[E, W]):
     ) -> None:
         """Read the answer's entry by `ports`, then `origin`, wherever there is one."""
         self.closed = False
+        self._may_resume = False
         self._ports = ports
         self._entry = entry = answer.entry
         self._lost = answer.lost
@@ -474,7 +482,8 @@ class Delivery(Generic[E, W]):
             if not chunk or (self._entry is None and self._origin is None):
                 await self.close()
         except BaseException:
-            await self.close()
+            if not self._may_resume:
+                await self.close()
             raise
         return chunk
 
@@ -522,7 +531,13 @@ class Delivery(Generic[E, W]):
         return chunk
 
     async def _of_origin(self, origin: Chunks) -> bytes:
-        chunk = await origin.next()
+        self._may_resume = origin.resumable
+        try:
+            chunk = await origin.next()
+        except Exception:
+            self._may_resume = False
+            raise
+        self._may_resume = False
         if self._rest is None:
             return chunk
         if not chunk and self._rest:
