@@ -12,6 +12,7 @@ from tests.clients.behaviours import ClientBehaviours
 
 
 class TestInMemory(ClientBehaviours):
+    sampled = True
     driver = AiohttpDriver
 
     def make_client(

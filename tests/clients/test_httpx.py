@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 
 import httpx
@@ -16,7 +17,12 @@ from tests.clients.behaviours import ClientBehaviours, Driver
 from tests.clients.httpx_driver import AsyncHttpxDriver, HttpxDriver
 
 
+# Made once: what it loads takes longer than most of the tests.
+TLS = ssl.create_default_context()
+
+
 class OfHttpx(ClientBehaviours):
+    sampled = True
     driver = HttpxDriver
     library = httpx
     clients = stillfresh.clients.httpx
@@ -30,12 +36,13 @@ class OfHttpx(ClientBehaviours):
         clock: Callable[[], float],
     ) -> Driver:
         client = self.clients.CachedClient(
-            cache, policy=policy, hook=hook, clock=clock, trust_env=False
+            cache, policy=policy, hook=hook, clock=clock, trust_env=False, verify=TLS
         )
         return HttpxDriver(self.library, client)
 
 
 class OfAsyncHttpx(ClientBehaviours):
+    sampled = True
     driver = AsyncHttpxDriver
     library = httpx
     clients = stillfresh.clients.httpx
@@ -50,7 +57,7 @@ class OfAsyncHttpx(ClientBehaviours):
         clock: Callable[[], float],
     ) -> Driver:
         client = self.clients.AsyncCachedClient(
-            cache, policy=policy, hook=hook, clock=clock, trust_env=False
+            cache, policy=policy, hook=hook, clock=clock, trust_env=False, verify=TLS
         )
         return AsyncHttpxDriver(self.library, client, self.loop)
 

@@ -12,6 +12,7 @@ from tests.clients.urllib3_driver import Urllib3Driver
 
 
 class TestInMemory(ClientBehaviours):
+    sampled = True
     driver = Urllib3Driver
 
     def make_client(
