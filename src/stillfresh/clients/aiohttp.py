@@ -316,8 +316,9 @@ class _Ports(ClientPorts, LocalCachePorts):
                 headers.update(line for line in request.fields if line not in known)
                 sent = _with_headers(given, headers.items())
             kept = await self._asked(sent)
-            # A fingerprint is looked at instead of a certificate.
-            if kept.is_unverified and self.bypass is None and isinstance(given.ssl, bool):
+            # A fingerprint may be looked at instead of a certificate.
+            looked_at = isinstance(given.ssl, aiohttp.Fingerprint)
+            if kept.is_unverified and self.bypass is None and not looked_at:
                 self.bypass = unverified()
                 if sent is given:
                     self._kept = kept
@@ -492,6 +493,7 @@ def _fabricated(
     if rest is not None and upstream is not None:
         response._connection = upstream.message.connection  # noqa: SLF001
     response.deliver(None if answer.entry is None else Delivery(ports, answer, rest))
+    response.content.on_eof(response._response_eof)  # noqa: SLF001
     return response
 
 

@@ -34,6 +34,7 @@ __all__ = [
     "Answer",
     "ClientBehaviours",
     "Driver",
+    "FlowBehaviours",
     "Head",
     "PartBehaviours",
     "StorageBehaviours",
@@ -75,6 +76,10 @@ class ClientBehaviours(
 
 class PartBehaviours(Ranges, Resuming):
     """Those that read stored bodies in parts."""
+
+
+class FlowBehaviours(Bodies, BrokenBodies, Uploads, Refreshing):
+    """Those in which it may matter what brings the bytes: a loop, for one."""
 
 
 class StorageBehaviours(
