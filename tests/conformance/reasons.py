@@ -56,3 +56,11 @@ REASONS: Final[Mapping[str, str]] = {
         "than the date that is asked about: 200 is right"
     ),
 }
+
+# What only one of the clients can't do, beside what none of them can.
+OF_A_CLIENT: Final[Mapping[str, Mapping[str, str]]] = {}
+
+
+def reasons_for(client: str) -> Mapping[str, str]:
+    """Return the reasons that hold for a client."""
+    return {**REASONS, **OF_A_CLIENT.get(client, {})}

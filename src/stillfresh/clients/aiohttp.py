@@ -121,10 +121,10 @@ class CachedResponse(ClientResponse):
             protocol.set_response_params(**own)
         return await super().start(connection)
 
-    def deliver(self, delivery: Delivery[Any, Any] | None) -> None:
-        """Hand out what `delivery` brings; None is nothing at all."""
+    def deliver(self, delivery: Delivery[Any, Any] | None, coding: str | None) -> None:
+        """Hand out what `delivery` brings without its `coding`; None is nothing at all."""
         self._delivery = delivery
-        self.content = _Content(delivery, _coding(self), self._loop)
+        self.content = _Content(delivery, coding, self._loop)
 
     def close(self) -> None:
         self._let_go()
@@ -449,7 +449,8 @@ async def _response(
         await answer.recorder.abort()
     _describe(message, answer.response.fields.lines, info)
     if upstream.chunks.are_as_sent:
-        message.deliver(Delivery(ports, answer, upstream.chunks))
+        delivery = Delivery(ports, answer, upstream.chunks)
+        message.deliver(delivery, _coding(request, message))
         if message.status in _REDIRECTS and isinstance(message.content, _Content):
             await message.content.fill(_MOST_OF_A_REDIRECT)
     return message
@@ -492,7 +493,8 @@ def _fabricated(
         response._raw_cookie_headers = tuple(heard) or None  # noqa: SLF001
     if rest is not None and upstream is not None:
         response._connection = upstream.message.connection  # noqa: SLF001
-    response.deliver(None if answer.entry is None else Delivery(ports, answer, rest))
+    delivery = None if answer.entry is None else Delivery(ports, answer, rest)
+    response.deliver(delivery, _coding(request, response))
     response.content.on_eof(response._response_eof)  # noqa: SLF001
     return response
 
@@ -512,13 +514,12 @@ def _describe(response: CachedResponse, lines: Iterable[Line], info: CacheInfo) 
     response.cache = info
 
 
-def _coding(response: CachedResponse) -> str | None:
+def _coding(request: ClientRequest, response: ClientResponse) -> str | None:
     """Return the content coding to take off, as aiohttp's parser would."""
-    session = response._session  # noqa: SLF001
-    if session is not None and not session.auto_decompress:
+    if not request.session.auto_decompress or request.method == hdrs.METH_HEAD:
         return None
     coding = response.headers.get(hdrs.CONTENT_ENCODING, "").lower()
-    return coding if coding in _CODINGS and response.method != hdrs.METH_HEAD else None
+    return coding if coding in _CODINGS else None
 
 
 _KINDS: Final[dict[type, type[CachedResponse]]] = {ClientResponse: CachedResponse}

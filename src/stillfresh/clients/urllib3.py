@@ -32,6 +32,7 @@ try:
         SSLError,
         TimeoutError,  # noqa: A004 - its own
     )
+    from urllib3.util import SKIP_HEADER
     from urllib3.util.ssl_ import resolve_cert_reqs
 except ImportError as error:
     msg = "stillfresh.clients.urllib3 needs urllib3: pip install 'stillfresh[urllib3]'"
@@ -285,7 +286,8 @@ class _Ports(ClientPorts, LocalCachePorts):
         self._lines = _lines(sent["headers"], cast("HTTPConnectionPool", pool))
         own = [] if pool.identity is None else [credential(pool.identity)]
         content = _content(sent["body"]) if side.wants_content(method, target) else None
-        fields = Fields([*self._lines, *_framing(sent["body"]), *own])
+        said = [line for line in self._lines if line[1] != SKIP_HEADER]
+        fields = Fields([*said, *_framing(sent["body"]), *own])
         request = Request(method, target, fields, content)
         ClientPorts.__init__(self, side, request)
         LocalCachePorts.__init__(self, side.cache)
