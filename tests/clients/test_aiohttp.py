@@ -27,6 +27,7 @@ from stillfresh import (
     Reason,
     Rule,
     SeparateBodyFileCache,
+    SQLiteCache,
 )
 from stillfresh.clients.aiohttp import CachedResponse, CacheMiddleware, StoredBodyLost
 from stillfresh.events import Event, Hook, NotStored, RefreshFailed, Stored
@@ -425,7 +426,7 @@ def test_without_a_cache_it_is_the_platforms(
     async def main() -> BaseCache:
         async with CacheMiddleware() as middleware:
             mine = middleware.cache
-            assert isinstance(mine, SeparateBodyFileCache)
+            assert isinstance(mine, SQLiteCache)
             assert Path(mine.directory).is_relative_to(tmp_path / "mine")
         return mine
 

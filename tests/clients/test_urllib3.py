@@ -23,6 +23,7 @@ from stillfresh import (
     Policy,
     Reason,
     SeparateBodyFileCache,
+    SQLiteCache,
 )
 from stillfresh.clients.urllib3 import CachedPoolManager, CachedProxyManager, StoredBodyLost
 from stillfresh.events import Event, Hook, NotStored, Stored
@@ -284,7 +285,7 @@ def test_without_a_cache_it_is_the_platforms(
     url = origin.on("/", Reply(headers=FRESH))
     with CachedPoolManager() as manager:
         mine = manager.cache
-        assert isinstance(mine, SeparateBodyFileCache)
+        assert isinstance(mine, SQLiteCache)
         assert Path(mine.directory).is_relative_to(tmp_path / "mine")
         manager.request("GET", url)
     with pytest.raises(CacheClosed):
