@@ -151,7 +151,7 @@ class _Urllib3(Client):
             redirect=False,
             preload_content=False,
             decode_content=False,
-            timeout=urllib3.Timeout(*_PATIENCE),
+            timeout=urllib3.Timeout(connect=_PATIENCE[0], read=_PATIENCE[1]),
         )
 
         def close() -> None:
@@ -171,6 +171,10 @@ class _Urllib3(Client):
         self._manager.clear()
 
 
+# httpx may send by a connection that the origin has just closed, and doesn't send again then.
+_LIMITS: Final = {"max_connections": None, "max_keepalive_connections": 0}
+
+
 def _timeouts() -> dict[str, dict[str, float]]:
     connect, read = _PATIENCE
     return {"timeout": {"connect": connect, "read": read, "write": read, "pool": read}}
@@ -188,7 +192,7 @@ class _Httpx(Client):
     errors = (httpx.TransportError,)
 
     def __init__(self, cache: BaseCache, policy: Policy) -> None:
-        limits = httpx.Limits(max_connections=None)
+        limits = httpx.Limits(**_LIMITS)
         inner = httpx.HTTPTransport(limits=limits)
         self._transport = stillfresh.clients.httpx.CacheTransport(inner, cache, policy=policy)
 
@@ -229,7 +233,7 @@ class _AsyncHttpx2(_Looped):
 
     def __init__(self, cache: BaseCache, policy: Policy) -> None:
         super().__init__()
-        limits = httpx2.Limits(max_connections=None)
+        limits = httpx2.Limits(**_LIMITS)
         inner = httpx2.AsyncHTTPTransport(limits=limits)
         self._transport = stillfresh.clients.httpx2.AsyncCacheTransport(inner, cache, policy=policy)
 

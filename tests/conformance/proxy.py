@@ -151,7 +151,9 @@ class _Connection(BaseHTTPRequestHandler):
             return
         length = _length(self.headers.items())
         body = None if length is None else self.rfile.read(length)
-        lines = _end_to_end(self.headers.items(), _HOST)
+        # What stands around a value is no part of it, and h11 refuses to send it.
+        given = [(name, value.strip()) for name, value in self.headers.items()]
+        lines = _end_to_end(given, _HOST)
         url = self.server.origin + self.path
         try:
             response = self.server.client.send(self.command, url, lines, body)
