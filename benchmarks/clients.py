@@ -2,14 +2,14 @@
 
 A contestant's *added* time is the median of what it took more than its control in the same round.
 
-For a hit the control is the client's floor, the client with a no-op in the place of the network: a
-transport that makes a response of bytes (httpx, httpx2), a middleware or pool that returns one that
-is finished (aiohttp, urllib3). For a store and a revalidation (304) it is the client alone, to the
+For a hit the control is the client's floor, with a no-op in the place of the network: a
+transport that makes the same response of what it has (httpx, httpx2), a middleware or pool that
+returns one that is finished (aiohttp, urllib3). For a store and a revalidation (304) it is the client alone, to the
 same origin in another process.
 
 Peers: hishel by RFC 9111 (`rfc=True`) in its SQLite, for httpx and httpx2, blocking and async;
-aiohttp-client-cache in SQLite and in memory, as it is by default: it keeps everything for as long
-as it was told, whatever the response says. urllib3 has no peer.
+aiohttp-client-cache in SQLite and in files, as it is by default: it keeps everything for as long as
+it was told, whatever the response says. urllib3 has no peer.
 
 Goals: a hit adds at most 0.5 of hishel's blocking, 0.1 of its async, and 0.3 of the best of
 aiohttp-client-cache's; a store and a 304 add at most half of hishel's.
@@ -57,12 +57,6 @@ CACHES: Final[dict[str, Callable[[Path], BaseCache]]] = {
 _FLOOR: Final = "floor"
 _ALONE: Final = "alone"
 _CONDITION: Final = {"If-None-Match": '"5f2b-1a"'}
-_HEAD: Final = [
-    (b"Content-Type", b"text/html; charset=utf-8"),
-    (b"Content-Length", b"4096"),
-    (b"Cache-Control", b"max-age=86400"),
-    (b"ETag", b'"5f2b-1a"'),
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +164,13 @@ def _blocking(library: ModuleType, ours: Any, theirs: str) -> Callable[..., Fiel
         peer = __import__(f"hishel.{theirs}", fromlist=["x"])
 
         class NoOp(library.BaseTransport):  # type: ignore[misc, name-defined]
+            head: Any = None
+
             def handle_request(self, request: Any) -> Any:
-                return library.Response(200, headers=_HEAD, stream=library.ByteStream(PAGE))
+                if self.head is None:
+                    with library.Client(trust_env=False) as once:
+                        self.head = once.get(request.url).headers.raw
+                return library.Response(200, headers=self.head, stream=library.ByteStream(PAGE))
 
         def client(transport: Any) -> Any:
             return stack.enter_context(library.Client(transport=transport, trust_env=False))
@@ -203,8 +202,13 @@ def _async(library: ModuleType, ours: Any, theirs: str) -> Callable[..., Field]:
         wait = loop.run_until_complete
 
         class NoOp(library.AsyncBaseTransport):  # type: ignore[misc, name-defined]
+            head: Any = None
+
             async def handle_async_request(self, request: Any) -> Any:
-                return library.Response(200, headers=_HEAD, stream=library.ByteStream(PAGE))
+                if self.head is None:
+                    with library.Client(trust_env=False) as once:
+                        self.head = once.get(request.url).headers.raw
+                return library.Response(200, headers=self.head, stream=library.ByteStream(PAGE))
 
         def client(transport: Any) -> Any:
             made = library.AsyncClient(transport=transport, trust_env=False)
@@ -241,7 +245,7 @@ def _async(library: ModuleType, ours: Any, theirs: str) -> Callable[..., Field]:
 
 
 def _aiohttp(place: Path, loop: asyncio.AbstractEventLoop, stack: ExitStack) -> Field:
-    from aiohttp_client_cache.backends.base import CacheBackend
+    from aiohttp_client_cache.backends.filesystem import FileBackend
     from aiohttp_client_cache.backends.sqlite import SQLiteBackend
     from aiohttp_client_cache.session import CachedSession
 
@@ -268,12 +272,12 @@ def _aiohttp(place: Path, loop: asyncio.AbstractEventLoop, stack: ExitStack) -> 
     def sqlite() -> object:
         return CachedSession(cache=SQLiteBackend(str(place / "theirs.db")))
 
-    def memory() -> object:
-        return CachedSession(cache=CacheBackend())
+    def files() -> object:
+        return CachedSession(cache=FileBackend(str(place / "theirs")))
 
     cached = {name: getter(session(ours(cache(place / name)))) for name, cache in CACHES.items()}
     cached["aiohttp-client-cache SQLite"] = getter(session(sqlite))
-    cached["aiohttp-client-cache memory"] = getter(session(memory))
+    cached["aiohttp-client-cache files"] = getter(session(files))
 
     kept: dict[str, CachedResponse] = {}
 
@@ -303,9 +307,7 @@ def _urllib3(place: Path, _: asyncio.AbstractEventLoop, stack: ExitStack) -> Fie
         def urlopen(self, *_: Any, **__: Any) -> Any:
             return finished
 
-    finished = urllib3.HTTPResponse(
-        PAGE, {name.decode(): value.decode() for name, value in _HEAD}, 200
-    )
+    finished = urllib3.HTTPResponse(PAGE, status=200)
     floor = stack.enter_context(urllib3.PoolManager())
     floor.pool_classes_by_scheme = {"http": NoOpPool}
     alone = stack.enter_context(urllib3.PoolManager())

@@ -139,6 +139,15 @@ def encoded(text: str) -> bytes:
         return text.encode("utf-8", "replace")
 
 
+def encoded_lines(lines: Iterable[Line]) -> list[tuple[bytes, bytes]]:
+    """Return field lines as they stood on the wire."""
+    lines = tuple(lines)
+    try:
+        return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in lines]
+    except UnicodeEncodeError:
+        return [(encoded(name), encoded(value)) for name, value in lines]
+
+
 def decoded(raw: Iterable[tuple[bytes, bytes]]) -> Fields:
     """Read field lines as they came; a field's value is latin-1 where it is not ASCII."""
     return Fields([(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw])

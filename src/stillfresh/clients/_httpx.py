@@ -23,6 +23,7 @@ from stillfresh.clients._base import (
     credential,
     decoded,
     encoded,
+    encoded_lines,
     for_cache,
     unverified,
 )
@@ -98,6 +99,7 @@ class Library(Generic[Q, A]):
             nothing to deliver.
         replayable: streams that can be read twice.
         unreachable: the errors that say that an origin can't be reached.
+        lost: the error that says that a stored body is damaged.
     """
 
     request: Callable[..., Q]
@@ -109,6 +111,7 @@ class Library(Generic[Q, A]):
     async_stream: Callable[[Delivery[Any, Any]], Any]
     replayable: type[Any]
     unreachable: tuple[type[Exception], ...]
+    lost: type[BodyLost]
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,9 +286,9 @@ class _Transport(Generic[Q, A]):
             answer = await exchange(ports.request, policy, ports, bypass=ports.bypass)
         upstream = answer.upstream
         if upstream is None or answer.info.from_cache:
-            return self._stored(ports, answer, None)
+            return await self._stored(ports, answer, None)
         if answer.entry is not None:
-            return self._stored(ports, answer, upstream.chunks)
+            return await self._stored(ports, answer, upstream.chunks)
         return await self._passed_on(ports, answer, upstream)
 
     async def _passed_on(
@@ -307,11 +310,15 @@ class _Transport(Generic[Q, A]):
             message.headers = self.library.headers(lines)
             message.extensions = extensions
             return message
-        return self._made(
-            message.status_code, lines, Delivery(ports, answer, upstream.chunks), extensions
+        made: A = self.library.response(
+            message.status_code,
+            headers=lines,
+            stream=self.stream_of(Delivery(ports, answer, upstream.chunks)),
+            extensions=extensions,
         )
+        return made
 
-    def _stored(
+    async def _stored(
         self,
         ports: _Ports[Q, A],
         answer: Answer[Entry, EntryWriter, _Upstream[A]],
@@ -321,11 +328,11 @@ class _Transport(Generic[Q, A]):
         head, upstream = answer.response, answer.upstream
         # The client takes cookies from what it sees in the head. What is stored has been heard
         # once, and setting it again could undo what came after.
-        lines = [
-            (encoded(name), encoded(value))
-            for name, value in head.fields.lines
-            if len(name) != 10 or name.lower() != "set-cookie"
-        ]
+        lines = encoded_lines(
+            line
+            for line in head.fields.lines
+            if len(line[0]) != 10 or line[0].lower() != "set-cookie"
+        )
         if upstream is not None:
             heard = upstream.response.fields.get_all("set-cookie")
             lines += [(b"Set-Cookie", encoded(value)) for value in heard]
@@ -334,19 +341,17 @@ class _Transport(Generic[Q, A]):
             extensions["http_version"] = _VERSIONS[head.version]
         if head.reason or head.version < 20:
             extensions["reason_phrase"] = encoded(head.reason)
-        delivery = None if answer.entry is None else Delivery(ports, answer, rest)
-        return self._made(head.status, lines, delivery, extensions)
-
-    def _made(
-        self,
-        status: int,
-        lines: list[tuple[bytes, bytes]],
-        delivery: Delivery[Any, Any] | None,
-        extensions: Mapping[str, Any],
-    ) -> A:
         library = self.library
-        stream = library.replayable(b"") if delivery is None else self.stream_of(delivery)
-        made: A = library.response(status, headers=lines, stream=stream, extensions=extensions)
+        if answer.entry is None:
+            stream = library.replayable(b"")
+        else:
+            delivery = Delivery(ports, answer, rest)
+            try:
+                short = await delivery.at_once()
+            except BodyLost as lost:
+                raise library.lost(str(lost)) from lost
+            stream = self.stream_of(delivery) if short is None else library.replayable(short)
+        made: A = library.response(head.status, headers=lines, stream=stream, extensions=extensions)
         return made
 
     def _is_there(self, message: A) -> bool:

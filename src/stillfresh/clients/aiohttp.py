@@ -44,6 +44,7 @@ from stillfresh.clients._base import (
     credential,
     decoded,
     encoded,
+    encoded_lines,
     for_cache,
     unverified,
 )
@@ -387,20 +388,9 @@ class _Content(StreamReader):
         if delivery is None:
             self.feed_eof()
 
-    async def fill(self, size: int) -> None:
-        """Fetch the body, but for what is left of it after `size` bytes."""
-        while not self.is_eof() and self.total_bytes < size:
-            await self._wait("fill")
-
-    async def _wait(self, func_name: str) -> None:
-        """Fetch what comes next; every way of reading calls this when it has nothing."""
-        delivery = self._delivery
-        assert delivery is not None  # noqa: S101 - or the end would have been there
+    async def _fetch(self, delivery: Delivery[Any, Any]) -> bytes:
         try:
-            if self._has_more:
-                self._take(b"")
-                return
-            chunk = await delivery.next()
+            return await delivery.next()
         except BodyLost as error:
             lost = StoredBodyLost(str(error))
             self.set_exception(lost)
@@ -411,7 +401,24 @@ class _Content(StreamReader):
                 broken = aiohttp.ClientConnectionError("Connection closed")
                 self.set_exception(error if isinstance(error, Exception) else broken)
             raise
+
+    async def fill(self, size: int) -> None:
+        """Fetch the body, but for what is left of it after `size` bytes."""
+        while not self.is_eof() and self.total_bytes < size:
+            await self._wait("fill")
+
+    async def _wait(self, func_name: str) -> None:
+        """Fetch what comes next; every way of reading calls this when it has nothing."""
+        delivery = self._delivery
+        assert delivery is not None  # noqa: S101 - or the end would have been there
+        if self._has_more:
+            self._take(b"")
+            return
+        chunk = await self._fetch(delivery)
         self._take(chunk)
+        if chunk and delivery.closed and not self._has_more:
+            # That was all of it, as one sees who gets it from a connection.
+            self._take(b"")
         self._since += len(chunk)
         if self._since >= _TURN:
             self._since = 0
@@ -439,7 +446,13 @@ async def _response(
     """Make of an answer what a session returns."""
     upstream, info = answer.upstream, answer.info
     if upstream is None or info.from_cache:
-        return _fabricated(ports, request, answer, None)
+        response = _fabricated(ports, request, answer, None)
+        if answer.entry is not None and isinstance(response.content, _Content):
+            # A short body is there at once, as it is where it has come with its head. What is
+            # wrong with it is told to whoever reads it.
+            with suppress(ClientPayloadError):
+                await response.content.fill(1)
+        return response
     if answer.entry is not None:
         return _fabricated(ports, request, answer, upstream.chunks)
     message = upstream.message
@@ -501,10 +514,11 @@ def _fabricated(
 
 def _describe(response: CachedResponse, lines: Iterable[Line], info: CacheInfo) -> None:
     """Give a response its head, and what the cache has to say."""
-    raw = tuple((encoded(name), encoded(value)) for name, value in lines)
+    lines = tuple(lines)
+    raw = tuple(encoded_lines(lines))
     headers = CIMultiDict(
-        (name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape"))
-        for name, value in raw
+        (name, value if value.isascii() else encoded(value).decode("utf-8", "surrogateescape"))
+        for name, value in lines
     )
     response._raw_headers = raw  # noqa: SLF001 - as `ClientResponse.start` does
     response._headers = CIMultiDictProxy(headers)  # noqa: SLF001

@@ -53,6 +53,7 @@ _LIBRARY = _httpx.Library(
         httpx.RemoteProtocolError,
         httpx.TimeoutException,
     ),
+    lost=StoredBodyLost,
 )
 
 

@@ -53,6 +53,7 @@ _LIBRARY = _httpx.Library(
         httpx2.RemoteProtocolError,
         httpx2.TimeoutException,
     ),
+    lost=StoredBodyLost,
 )
 
 

@@ -487,6 +487,18 @@ class Delivery(Generic[E, W]):
             raise
         return chunk
 
+    async def at_once(self) -> bytes | None:
+        """Return all of a short stored body; None where it isn't short, or not all stored.
+
+        Raises:
+            BodyLost: as `next`.
+        """
+        if self._origin is not None or self._pieces is not None or self._left > _STEP:
+            return None
+        body = await self.next()
+        await self.close()
+        return body
+
     async def close(self) -> None:
         """Stop; a body that has not come to its end is not stored."""
         if self.closed:
