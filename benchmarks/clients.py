@@ -2,10 +2,10 @@
 
 A contestant's *added* time is the median of what it took more than its control in the same round.
 
-For a hit the control is the client's floor, with a no-op in the place of the network: a
-transport that makes the same response of what it has (httpx, httpx2), a middleware or pool that
-returns one that is finished (aiohttp, urllib3). For a store and a revalidation (304) it is the client alone, to the
-same origin in another process.
+For a hit the control is the client's floor, with a no-op in the place of the network: a transport
+that makes the same response of what it has (httpx, httpx2), a middleware or pool that returns one
+that is finished (aiohttp, urllib3). For a store and a revalidation (304) it is the client alone, to
+the same origin in another process.
 
 Peers: hishel by RFC 9111 (`rfc=True`) in its SQLite, for httpx and httpx2, blocking and async;
 aiohttp-client-cache in SQLite and in files, as it is by default: it keeps everything for as long as
