@@ -6,6 +6,7 @@ import gc
 import gzip
 import pickle
 import ssl
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -13,6 +14,7 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import httpx
 import httpx2
 import pytest
@@ -104,7 +106,14 @@ THEIRS = (
     "ignore:Exception ignored in. .async_generator object {}"
     ":pytest.PytestUnraisableExceptionWarning"
 )
-OF_HTTPX = ("PoolByteStream", "AsyncResponseStream", "BoundAsyncStream", "Response")
+OF_HTTPX = (
+    "AsyncHTTP11Connection",
+    "AsyncResponseStream",
+    "BoundAsyncStream",
+    "HTTP11ConnectionByteStream",
+    "PoolByteStream",
+    "Response",
+)
 
 
 @pytest.mark.filterwarnings(*map(THEIRS.format, OF_HTTPX))
@@ -555,9 +564,10 @@ def test_a_refresh_outlives_neither_its_loop_nor_its_task(
     origin: Origin, ours: Any, cache: MemoryCache, clock: ManualClock
 ) -> None:
     """A client that nobody closes keeps nothing running."""
-    gate = origin.gate()
+    gate, asked = origin.gate(), threading.Event()
 
     def held(_: Received) -> Reply:
+        asked.set()
         gate.wait(10)
         return Reply(headers=FRESH)
 
@@ -573,6 +583,7 @@ def test_a_refresh_outlives_neither_its_loop_nor_its_task(
         await kept.client.get(url)
         clock.advance(70)
         assert (await kept.client.get(url)).content == b"old"
+        assert await anyio.to_thread.run_sync(asked.wait, 10)
 
     anyio.run(main, backend="asyncio")
     gate.set()
