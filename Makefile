@@ -35,8 +35,8 @@ run: $(INSTALLED) ## the demo (URL=...)
 test: $(INSTALLED) ## the tests (ARGS=...)
 	$(PY) -m pytest -n 2 $(ARGS)
 
-soak: $(INSTALLED) ## every fault for minutes instead of seconds (ARGS=...)
-	$(PY) -m pytest -n 2 tests/faults tests/integrations --soak --timeout 600 $(ARGS)
+soak: $(INSTALLED) ## every fault for minutes instead of seconds, all of it by all clients (ARGS=...)
+	$(PY) -m pytest -n 2 tests/faults tests/integrations tests/clients --soak --timeout 600 $(ARGS)
 
 check: lint types test ## all that has to pass before a commit
 

@@ -15,7 +15,7 @@ from stillfresh.rfc9111.fields import Fields
 from stillfresh.rfc9111.policy import Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from stillfresh.caches.base import BaseCache
     from stillfresh.caches.urls import CacheLike
@@ -139,9 +139,8 @@ def encoded(text: str) -> bytes:
         return text.encode("utf-8", "replace")
 
 
-def encoded_lines(lines: Iterable[Line]) -> list[tuple[bytes, bytes]]:
+def encoded_lines(lines: Sequence[Line]) -> list[tuple[bytes, bytes]]:
     """Return field lines as they stood on the wire."""
-    lines = tuple(lines)
     try:
         return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in lines]
     except UnicodeEncodeError:

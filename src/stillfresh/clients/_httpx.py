@@ -328,11 +328,9 @@ class _Transport(Generic[Q, A]):
         head, upstream = answer.response, answer.upstream
         # The client takes cookies from what it sees in the head. What is stored has been heard
         # once, and setting it again could undo what came after.
-        lines = encoded_lines(
-            line
-            for line in head.fields.lines
-            if len(line[0]) != 10 or line[0].lower() != "set-cookie"
-        )
+        lines = encoded_lines(head.fields.lines)
+        if "set-cookie" in head.fields:
+            lines = [line for line in lines if line[0].lower() != b"set-cookie"]
         if upstream is not None:
             heard = upstream.response.fields.get_all("set-cookie")
             lines += [(b"Set-Cookie", encoded(value)) for value in heard]

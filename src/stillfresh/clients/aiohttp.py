@@ -58,7 +58,7 @@ from stillfresh.rfc9111.messages import Request, Response
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from aiohttp import ClientHandlerType, ClientRequest
     from aiohttp.connector import Connection
@@ -512,9 +512,8 @@ def _fabricated(
     return response
 
 
-def _describe(response: CachedResponse, lines: Iterable[Line], info: CacheInfo) -> None:
+def _describe(response: CachedResponse, lines: Sequence[Line], info: CacheInfo) -> None:
     """Give a response its head, and what the cache has to say."""
-    lines = tuple(lines)
     raw = tuple(encoded_lines(lines))
     headers = CIMultiDict(
         (name, value if value.isascii() else encoded(value).decode("utf-8", "surrogateescape"))
