@@ -385,6 +385,35 @@ def test_other_middlewares_stay_in_the_chain(
     assert {asked.header("X-Signed") for asked in origin.received} == {"yes"}
 
 
+def test_an_answer_of_a_middlewares_own_is_not_stored(
+    origin: Origin, cache: MemoryCache, clock: ManualClock
+) -> None:
+    """aiohttp has decoded it before we get to see it."""
+    packed = Reply(headers=FRESH | {"Content-Encoding": "gzip"}, body=gzip.compress(TEXT))
+    url = origin.on("/other", packed)
+
+    async def main() -> None:
+        async with aiohttp.ClientSession() as another:
+
+            async def answering(
+                request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+            ) -> ClientResponse:
+                return await another.get(url)
+
+            async with (
+                CacheMiddleware(cache, clock=clock) as caching,
+                aiohttp.ClientSession(middlewares=[caching, answering]) as session,
+            ):
+                for _ in range(2):
+                    async with session.get(origin.url("/")) as response:
+                        assert await response.read() == TEXT
+                        assert vars(response)["from_cache"] is False
+                        assert not vars(response)["cache"].stored
+
+    run(main)
+    assert len(origin.received) == 2
+
+
 def test_an_upgrade_is_let_through(cache: MemoryCache, clock: ManualClock, origin: Origin) -> None:
     url = origin.on("/", Reply(200, FRESH))
 

@@ -244,7 +244,7 @@ class _Upstream:
 
     __slots__ = ("chunks", "message", "response")
 
-    def __init__(self, message: CachedResponse) -> None:
+    def __init__(self, message: ClientResponse) -> None:
         self.message = message
         self.chunks = _Chunks(message)
         version = message.version or HttpVersion(0, 0)
@@ -261,7 +261,7 @@ class _Chunks:
 
     __slots__ = ("_message", "_payload", "resumable")
 
-    def __init__(self, message: CachedResponse) -> None:
+    def __init__(self, message: ClientResponse) -> None:
         self._message = message
         self._payload = message.content
         self.resumable = True
@@ -277,7 +277,9 @@ class _Chunks:
 
     @property
     def are_as_sent(self) -> bool:
-        return getattr(self._payload, "total_compressed_bytes", None) is None
+        """Whether no coding has been taken off them."""
+        ours = isinstance(self._message, CachedResponse)
+        return ours and getattr(self._payload, "total_compressed_bytes", None) is None
 
 
 class _Ports(ClientPorts, LocalCachePorts):
@@ -303,7 +305,7 @@ class _Ports(ClientPorts, LocalCachePorts):
         self._middleware = middleware
         self._given = request
         self._handler = handler
-        self._kept: CachedResponse | None = None
+        self._kept: ClientResponse | None = None
         self.bypass = unverified() if request.is_ssl() and request.ssl is False else None
 
     async def send(self, request: Request) -> _Upstream:
@@ -319,7 +321,8 @@ class _Ports(ClientPorts, LocalCachePorts):
             kept = await self._asked(sent)
             # A fingerprint may be looked at instead of a certificate.
             looked_at = isinstance(given.ssl, aiohttp.Fingerprint)
-            if kept.is_unverified and self.bypass is None and not looked_at:
+            careless = isinstance(kept, CachedResponse) and kept.is_unverified
+            if careless and self.bypass is None and not looked_at:
                 self.bypass = unverified()
                 if sent is given:
                     self._kept = kept
@@ -345,20 +348,17 @@ class _Ports(ClientPorts, LocalCachePorts):
     def refresh(self, key: str) -> None:
         self._middleware.refresh_behind(key, self._given, self._handler)
 
-    async def _asked(self, request: ClientRequest) -> CachedResponse:
-        """Send a request on, and have a response of ours made of the answer."""
+    async def _asked(self, request: ClientRequest) -> ClientResponse:
+        """Send a request on, and have a response of ours made of the answer.
+
+        It is another where a middleware behind this one has an answer of its own.
+        """
         kind = request.response_class
         request.response_class = _kind(kind)
         try:
-            message = await self._handler(request)
+            return await self._handler(request)
         finally:
             request.response_class = kind
-        if not isinstance(message, CachedResponse):
-            # A middleware between us and the connection has made its own.
-            message.close()
-            msg = f"a middleware behind the cache answered with {type(message).__name__}"
-            raise TypeError(msg)
-        return message
 
 
 class _Unpaused(BaseProtocol):
@@ -442,7 +442,7 @@ async def _response(
     ports: _Ports,
     request: ClientRequest,
     answer: Answer[Entry, EntryWriter, _Upstream],
-) -> CachedResponse:
+) -> ClientResponse:
     """Make of an answer what a session returns."""
     upstream, info = answer.upstream, answer.info
     if upstream is None or info.from_cache:
@@ -458,10 +458,12 @@ async def _response(
     message = upstream.message
     if message.status == 101:
         return message
-    if not upstream.chunks.are_as_sent and answer.recorder is not None:
-        await answer.recorder.abort()
     _describe(message, answer.response.fields.lines, info)
-    if upstream.chunks.are_as_sent:
+    if not upstream.chunks.are_as_sent or not isinstance(message, CachedResponse):
+        # The bytes that came are gone, so there is nothing to be stored.
+        if answer.recorder is not None:
+            await answer.recorder.abort()
+    else:
         delivery = Delivery(ports, answer, upstream.chunks)
         message.deliver(delivery, _coding(request, message))
         if message.status in _REDIRECTS and isinstance(message.content, _Content):
@@ -512,7 +514,7 @@ def _fabricated(
     return response
 
 
-def _describe(response: CachedResponse, lines: Sequence[Line], info: CacheInfo) -> None:
+def _describe(response: ClientResponse, lines: Sequence[Line], info: CacheInfo) -> None:
     """Give a response its head, and what the cache has to say."""
     raw = tuple(encoded_lines(lines))
     headers = CIMultiDict(
@@ -523,8 +525,7 @@ def _describe(response: CachedResponse, lines: Sequence[Line], info: CacheInfo) 
     response._headers = CIMultiDictProxy(headers)  # noqa: SLF001
     # What has been looked at is remembered.
     response._cache.clear()  # noqa: SLF001
-    response.from_cache = info.from_cache
-    response.cache = info
+    vars(response).update(from_cache=info.from_cache, cache=info)
 
 
 def _coding(request: ClientRequest, response: ClientResponse) -> str | None:
