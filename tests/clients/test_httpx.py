@@ -410,6 +410,15 @@ def test_a_transport_inside_is_entered_and_left(
     assert called == ["enter", "close"]
 
 
+def test_an_upgrade_is_let_through(origin: Origin, client: Any) -> None:
+    """What is stored of a page is no answer to who wants a connection."""
+    url = origin.on("/", Reply(headers=FRESH, body=b"a page"))
+    client.get(url)
+    asked = {"Connection": "Upgrade", "Upgrade": "websocket"}
+    assert "cache" not in client.get(url, headers=asked).extensions
+    assert len(origin.received) == 2
+
+
 def test_an_identity_keeps_users_apart_and_is_never_sent(
     origin: Origin, ours: Any, library: Any, cache: MemoryCache, clock: ManualClock
 ) -> None:

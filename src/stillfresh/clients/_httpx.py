@@ -55,6 +55,7 @@ _NUMBERS: Final = {name: number for number, name in _VERSIONS.items()}
 
 
 class _Headers(Protocol):
+    def __contains__(self, name: Any, /) -> bool: ...
     @property
     def raw(self) -> list[tuple[bytes, bytes]]: ...
 
@@ -276,6 +277,9 @@ class _Transport(Generic[Q, A]):
 
     async def respond(self, request: Q, policy: Policy) -> A:
         """Answer `request` from the cache, from the origin, or from both."""
+        if "upgrade" in request.headers or request.method == "CONNECT":
+            # What is asked for is a connection.
+            return await self.forward(request)
         ports: _Ports[Q, A] = _Ports(self, request)
         try:
             answer = await exchange(ports.request, policy, ports, bypass=ports.bypass)
