@@ -12,12 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from stillfresh import BaseCache, Reason
+from stillfresh import BaseCache, Outcome, Reason
 from stillfresh.events import NotStored, Stored
 from stillfresh.rfc9111.dates import format_date
+from stillfresh.testing import ManualClock
 from stillfresh.testing.clock import START
 from tests.clients.behaviours.suite import Driver, Heard, NewClient, Suite, fresh
-from tests.origin import Cut, Framing, Origin, Raw, Received, Reply
+from tests.origin import Cut, Document, Framing, Origin, Raw, Received, Reply
 
 FRESH = {"Date": format_date(START), "Cache-Control": "max-age=60"}
 PAGE = b"".join(b"line %d of a page\n" % number for number in range(5000))
@@ -153,6 +154,20 @@ class Bodies(Suite):
             assert tracemalloc.get_traced_memory()[1] < 8 << 20
         finally:
             tracemalloc.stop()
+
+    def test_a_connection_is_used_again(
+        self, origin: Origin, client: Driver, clock: ManualClock
+    ) -> None:
+        """Also after a body of unknown length, a 304, and an answer without a body."""
+        pages = [origin.on("/length", fresh(NOISE)), origin.on("/chunked", fresh([NOISE] * 2))]
+        url = origin.on("/", Document(b"document"))
+        for _ in range(2):
+            for page in (*pages, url):
+                client.get(page, {"Cache-Control": "no-cache"})
+            client.head(url, {"Cache-Control": "no-cache"})
+            clock.advance(61)
+            assert client.get(url).info.outcome is Outcome.REVALIDATED
+        assert {request.connection for request in origin.received} == {1}
 
 
 class BrokenBodies(Suite):
