@@ -6,139 +6,70 @@
 
 Middlewares stand between a session and the connection: redirects and cookies are followed and kept
 in front of the cache, and each hop is stored for itself.
-
-Two things here lean on what aiohttp doesn't promise, and a test pins each. `_fabricated` makes a
-response of aiohttp's kind without a connection. And bodies are stored as they came: aiohttp takes
-content codings off while it reads, before anybody sees the body, so `CachedResponse.start` has the
-connection's parser leave them on, and `_Content` takes them off for the caller.
 """
 
 from __future__ import annotations
 
 import copy
-import inspect
-import ssl
 import time
 from contextlib import suppress
 from dataclasses import replace
-from functools import lru_cache
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 try:
     import aiohttp
-    from aiohttp import ClientPayloadError, ClientResponse, HttpVersion, StreamReader, hdrs
-    from aiohttp.base_protocol import BaseProtocol
-    from aiohttp.http_exceptions import ContentEncodingError
-    from aiohttp.http_parser import DeflateBuffer
+    from aiohttp import ClientPayloadError, ClientResponse, HttpVersion, hdrs
     from aiohttp.payload import BytesPayload
-    from multidict import CIMultiDict, CIMultiDictProxy
+    from multidict import CIMultiDict
 except ImportError as error:
     msg = "stillfresh.clients.aiohttp needs aiohttp 3.12: pip install 'stillfresh[aiohttp]'"
     raise ImportError(msg) from error
 
+from stillfresh.clients._aiohttp import (
+    STEP,
+    CachedResponse,
+    Content,
+    StoredBodyLost,
+    coding_of,
+    describe,
+    fabricated,
+    kind_of,
+    on_the_wire,
+)
 from stillfresh.clients._base import (
     CacheSide,
     ClientPorts,
     UnverifiedError,
     credential,
     decoded,
-    encoded,
-    encoded_lines,
     for_cache,
     unverified,
 )
-from stillfresh.clients._tasks import TasksBehind, checkpoint
+from stillfresh.clients._tasks import TasksBehind
 from stillfresh.engine.body import Delivery
 from stillfresh.engine.exchange import exchange
-from stillfresh.engine.ports import LocalCachePorts, run
-from stillfresh.errors import BodyLost, ConfigError
+from stillfresh.engine.ports import LocalCachePorts
+from stillfresh.errors import ConfigError
 from stillfresh.rfc9111.fields import Fields
 from stillfresh.rfc9111.messages import Request, Response
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from aiohttp import ClientHandlerType, ClientRequest
-    from aiohttp.connector import Connection
 
     from stillfresh import events
     from stillfresh.caches.base import BaseCache, Entry, EntryWriter
     from stillfresh.caches.urls import CacheLike
     from stillfresh.clients._base import Line
-    from stillfresh.engine.answers import Answer, CacheInfo
+    from stillfresh.engine.answers import Answer
     from stillfresh.rfc9111.policy import Policy
 
 __all__ = ["CacheMiddleware", "CachedResponse", "StoredBodyLost"]
 
-# The codings that aiohttp takes off, and only where there is no other.
-_CODINGS: Final = frozenset({"br", "deflate", "gzip", "zstd"})
 # A session lets go of a redirect without reading it. So much of one is read before, to be stored.
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MOST_OF_A_REDIRECT: Final = 1 << 16
-# How much of a body that has come is taken at once.
-_STEP: Final = 1 << 16
-# How much of a stored body is handed out before other tasks have their turn.
-_TURN: Final = 1 << 20
-
-
-class StoredBodyLost(ClientPayloadError, BodyLost):
-    """A stored body broke off or turned out to be wrong while it was being read."""
-
-
-class CachedResponse(ClientResponse):
-    """An `aiohttp.ClientResponse` that knows what the cache did.
-
-    Attributes:
-        from_cache: whether the body came out of the cache.
-        cache: what happened, and why.
-    """
-
-    from_cache: bool
-    cache: CacheInfo
-    is_unverified = False
-    _delivery: Delivery[Any, Any] | None = None
-
-    async def start(self, connection: Connection) -> ClientResponse:
-        """Have the body read as it is sent.
-
-        The request has been written, and nothing of the answer been read: aiohttp has not waited
-        since it made the parser that is made anew here.
-        """
-        transport, protocol = connection.transport, connection.protocol
-        context = None if transport is None else transport.get_extra_info("sslcontext")
-        self.is_unverified = context is not None and context.verify_mode is ssl.CERT_NONE
-        if protocol is not None:
-            own: dict[str, Any] = {
-                "timer": self._timer,
-                "read_until_eof": True,
-                "auto_decompress": False,
-            }
-            for name in _parameters(type(protocol).set_response_params) - own.keys():
-                # What this request was sent with, or the session says for all.
-                given = protocol if hasattr(protocol, f"_{name}") else self._session
-                own[name] = getattr(given, f"_{name}")
-            protocol.set_response_params(**own)
-        return await super().start(connection)
-
-    def deliver(self, delivery: Delivery[Any, Any] | None, coding: str | None) -> None:
-        """Hand out what `delivery` brings without its `coding`; None is nothing at all."""
-        self._delivery = delivery
-        self.content = _Content(delivery, coding, self._loop)
-
-    def close(self) -> None:
-        self._let_go()
-        super().close()
-
-    def release(self) -> Any:
-        self._let_go()
-        return super().release()
-
-    def _let_go(self) -> None:
-        delivery, self._delivery = self._delivery, None
-        if delivery is not None:
-            run(delivery.close())
 
 
 class CacheMiddleware:
@@ -251,7 +182,7 @@ class _Upstream:
         self.response = Response(
             message.status,
             decoded(message.raw_headers),
-            _on_the_wire(message.reason or "").decode("latin-1"),
+            on_the_wire(message.reason or "").decode("latin-1"),
             version.major * 10 + version.minor,
         )
 
@@ -267,7 +198,7 @@ class _Chunks:
         self.resumable = True
 
     async def next(self) -> bytes:
-        return await self._payload.read(_STEP)
+        return await self._payload.read(STEP)
 
     async def close(self) -> None:
         # At the end aiohttp has released it.
@@ -294,7 +225,7 @@ class _Ports(ClientPorts, LocalCachePorts):
     ) -> None:
         side, identity = middleware.side, middleware.identity
         lines = [
-            (name, value if value.isascii() else _on_the_wire(value).decode("latin-1"))
+            (name, value if value.isascii() else on_the_wire(value).decode("latin-1"))
             for name, value in request.headers.items()
         ]
         if identity is not None:
@@ -354,88 +285,11 @@ class _Ports(ClientPorts, LocalCachePorts):
         It is another where a middleware behind this one has an answer of its own.
         """
         kind = request.response_class
-        request.response_class = _kind(kind)
+        request.response_class = kind_of(kind)
         try:
             return await self._handler(request)
         finally:
             request.response_class = kind
-
-
-class _Unpaused(BaseProtocol):
-    """Stands where a reader has its connection: there is nothing to pause, as it isn't pushed."""
-
-    def pause_reading(self) -> None:
-        pass
-
-    def resume_reading(self, resume_parser: bool = True) -> None:
-        pass
-
-
-class _Content(StreamReader):
-    """A body that is fetched when its reader waits for it, without its content coding."""
-
-    def __init__(
-        self,
-        delivery: Delivery[Any, Any] | None,
-        coding: str | None,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        super().__init__(_Unpaused(loop), _STEP, loop=loop)
-        self._delivery = delivery
-        self._since = 0
-        self._has_more = False
-        self._decoder = None if coding is None else DeflateBuffer(self, coding)
-        if delivery is None:
-            self.feed_eof()
-
-    async def _fetch(self, delivery: Delivery[Any, Any]) -> bytes:
-        try:
-            return await delivery.next()
-        except BodyLost as error:
-            lost = StoredBodyLost(str(error))
-            self.set_exception(lost)
-            raise lost from error
-        except BaseException as error:
-            if delivery.closed:
-                # Who reads on is not to take this for the end.
-                broken = aiohttp.ClientConnectionError("Connection closed")
-                self.set_exception(error if isinstance(error, Exception) else broken)
-            raise
-
-    async def fill(self, size: int) -> None:
-        """Fetch the body, but for what is left of it after `size` bytes."""
-        while not self.is_eof() and self.total_bytes < size:
-            await self._wait("fill")
-
-    async def _wait(self, func_name: str) -> None:
-        """Fetch what comes next; every way of reading calls this when it has nothing."""
-        delivery = self._delivery
-        assert delivery is not None  # noqa: S101 - or the end would have been there
-        if self._has_more:
-            self._take(b"")
-            return
-        chunk = await self._fetch(delivery)
-        self._take(chunk)
-        if chunk and delivery.closed and not self._has_more:
-            # That was all of it, as one sees who gets it from a connection.
-            self._take(b"")
-        self._since += len(chunk)
-        if self._since >= _TURN:
-            self._since = 0
-            await checkpoint()
-
-    def _take(self, chunk: bytes) -> None:
-        try:
-            if not chunk and not self._has_more:
-                (self._decoder or self).feed_eof()
-            elif self._decoder is None:
-                self.feed_data(chunk)
-            else:
-                self._has_more = bool(self._decoder.feed_data(chunk, len(chunk)))
-        except ContentEncodingError as error:
-            broken = ClientPayloadError(f"{error.code}, message={error.message!r}")
-            self.set_exception(broken)
-            raise broken from error
 
 
 async def _response(
@@ -445,113 +299,33 @@ async def _response(
 ) -> ClientResponse:
     """Make of an answer what a session returns."""
     upstream, info = answer.upstream, answer.info
-    if upstream is None or info.from_cache:
-        response = _fabricated(ports, request, answer, None)
-        if answer.entry is not None and isinstance(response.content, _Content):
+    head = answer.response
+    if upstream is None or info.from_cache or answer.entry is not None:
+        heard = None if upstream is None else upstream.message
+        rest = None if upstream is None or info.from_cache else upstream.chunks
+        response = fabricated(request, head, info, heard)
+        delivery = None if answer.entry is None else Delivery(ports, answer, rest)
+        response.deliver(delivery, coding_of(request, response))
+        if rest is None and isinstance(response.content, Content):
             # A short body is there at once, as it is where it has come with its head. What is
             # wrong with it is told to whoever reads it.
             with suppress(ClientPayloadError):
                 await response.content.fill(1)
         return response
-    if answer.entry is not None:
-        return _fabricated(ports, request, answer, upstream.chunks)
     message = upstream.message
     if message.status == 101:
         return message
-    _describe(message, answer.response.fields.lines, info)
+    describe(message, head.fields.lines, info)
     if not upstream.chunks.are_as_sent or not isinstance(message, CachedResponse):
         # The bytes that came are gone, so there is nothing to be stored.
         if answer.recorder is not None:
             await answer.recorder.abort()
     else:
         delivery = Delivery(ports, answer, upstream.chunks)
-        message.deliver(delivery, _coding(request, message))
-        if message.status in _REDIRECTS and isinstance(message.content, _Content):
+        message.deliver(delivery, coding_of(request, message))
+        if message.status in _REDIRECTS and isinstance(message.content, Content):
             await message.content.fill(_MOST_OF_A_REDIRECT)
     return message
-
-
-def _fabricated(
-    ports: _Ports,
-    request: ClientRequest,
-    answer: Answer[Entry, EntryWriter, _Upstream],
-    rest: _Chunks | None,
-) -> CachedResponse:
-    """Make a response without a connection, or with one that brings the end of its body."""
-    head, upstream = answer.response, answer.upstream
-    kind = _kind(request.response_class)
-    given: dict[str, Any] = {
-        "writer": None,
-        "continue100": None,
-        "timer": request._timer,  # noqa: SLF001 - as `ClientRequest.send` has it
-        "request_info": request.request_info,
-        "traces": request._traces,  # noqa: SLF001
-        "loop": request.loop,
-        "session": request.session,
-        "stream_writer": SimpleNamespace(output_size=0),
-    }
-    known = _parameters(kind.__init__)
-    response = kind(
-        request.method,
-        request.original_url,
-        **{name: value for name, value in given.items() if name in known},
-    )
-    response.version = HttpVersion(*divmod(head.version, 10))
-    response.status = head.status
-    response.reason = encoded(head.reason).decode("utf-8", "surrogateescape")
-    response._closed = False  # noqa: SLF001 - these are what `ClientResponse.start` sets
-    _describe(response, head.fields.lines, answer.info)
-    if upstream is not None:
-        # A session takes cookies from here. A Set-Cookie that was stored has been heard once, and
-        # setting it again could undo what came after.
-        heard = upstream.message.headers.getall(hdrs.SET_COOKIE, ())
-        response._raw_cookie_headers = tuple(heard) or None  # noqa: SLF001
-    if rest is not None and upstream is not None:
-        response._connection = upstream.message.connection  # noqa: SLF001
-    delivery = None if answer.entry is None else Delivery(ports, answer, rest)
-    response.deliver(delivery, _coding(request, response))
-    response.content.on_eof(response._response_eof)  # noqa: SLF001
-    return response
-
-
-def _describe(response: ClientResponse, lines: Sequence[Line], info: CacheInfo) -> None:
-    """Give a response its head, and what the cache has to say."""
-    raw = tuple(encoded_lines(lines))
-    headers = CIMultiDict(
-        (name, value if value.isascii() else encoded(value).decode("utf-8", "surrogateescape"))
-        for name, value in lines
-    )
-    response._raw_headers = raw  # noqa: SLF001 - as `ClientResponse.start` does
-    response._headers = CIMultiDictProxy(headers)  # noqa: SLF001
-    # What has been looked at is remembered.
-    response._cache.clear()  # noqa: SLF001
-    vars(response).update(from_cache=info.from_cache, cache=info)
-
-
-def _coding(request: ClientRequest, response: ClientResponse) -> str | None:
-    """Return the content coding to take off, as aiohttp's parser would."""
-    if not request.session.auto_decompress or request.method == hdrs.METH_HEAD:
-        return None
-    coding = response.headers.get(hdrs.CONTENT_ENCODING, "").lower()
-    return coding if coding in _CODINGS else None
-
-
-_KINDS: Final[dict[type, type[CachedResponse]]] = {ClientResponse: CachedResponse}
-
-
-def _kind(given: type[ClientResponse]) -> type[CachedResponse]:
-    """Return the class of response that a session wants, as one of ours."""
-    if issubclass(given, CachedResponse):
-        return given
-    if given not in _KINDS:
-        _KINDS[given] = type(given.__name__, (CachedResponse, given), {})
-    return _KINDS[given]
-
-
-@lru_cache(maxsize=16)
-def _parameters(function: Callable[..., object]) -> frozenset[str]:
-    """Return the names of what a function takes: newer versions of aiohttp take more."""
-    return frozenset(inspect.signature(function).parameters) - {"self"}
 
 
 def _with_headers(request: ClientRequest, lines: Iterable[Line]) -> ClientRequest:
@@ -570,8 +344,3 @@ async def _content(request: ClientRequest) -> bytes | None:
         if isinstance(body, BytesPayload):
             return await body.as_bytes()
     return None
-
-
-def _on_the_wire(text: str) -> bytes:
-    """Return the bytes that aiohttp reads as `text`, or writes for it."""
-    return text.encode("utf-8", "surrogateescape")
