@@ -27,7 +27,9 @@ CLIENTS = {
     "requests": {"requests", "urllib3"},
     "urllib3": {"urllib3"},
 }
-OPTIONAL = sorted({"cachecontrol", "click", "filelock", "redis", "rich"}.union(*CLIENTS.values()))
+OPTIONAL = sorted(
+    {"cachecontrol", "click", "filelock", "redis", "rich", "trio"}.union(*CLIENTS.values())
+)
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:

@@ -7,7 +7,7 @@ import pytest
 import requests
 
 from stillfresh import Policy
-from stillfresh.clients.requests import CacheAdapter, CachedSession
+from stillfresh.clients.requests import CacheAdapter
 from tests.origin import Document, Origin, Reply
 
 README = Path(__file__).parent.parent / "README.md"
