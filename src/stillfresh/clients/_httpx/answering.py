@@ -17,9 +17,9 @@ from stillfresh.clients._base import (
     decoded,
     encoded,
     encoded_lines,
-    for_cache,
     unverified,
 )
+from stillfresh.engine.behind import LEFT_OUT
 from stillfresh.engine.body import Delivery
 from stillfresh.engine.exchange import exchange
 from stillfresh.engine.ports import LocalCachePorts
@@ -85,9 +85,10 @@ class Library(Generic[Q, A]):
     """What is made of a library's, and known by it.
 
     Attributes:
-        stream: makes the library's kind of stream of a delivery, and may be told that there is
-            nothing to deliver.
-        replayable: streams that can be read twice.
+        headers: makes the library's mapping of header lines.
+        blocking_transport, async_transport: make the library's own, with its defaults.
+        blocking_stream, async_stream: make a stream of a delivery.
+        replayable: a stream of bytes, which can be read twice.
         unreachable: the errors that say that an origin can't be reached.
         lost: the error that says that a stored body is damaged.
     """
@@ -309,11 +310,10 @@ class Transport(Generic[Q, A]):
 
     def again(self, given: Q) -> Q:
         """Return a request for the cache of what somebody has asked for."""
-        lines = [(name.decode("latin-1"), value) for name, value in given.headers.raw]
-        kept = {name for name, _ in for_cache((name, "") for name, _ in lines)}
-        request = self.like(
-            given, [(encoded(name), value) for name, value in lines if name in kept]
-        )
+        lines = [
+            line for line in given.headers.raw if line[0].decode("latin-1").lower() not in LEFT_OUT
+        ]
+        request = self.like(given, lines)
         request.extensions = {k: v for k, v in given.extensions.items() if k != WHOLE}
         return request
 
