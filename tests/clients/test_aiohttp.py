@@ -623,6 +623,32 @@ def test_a_read_that_timed_out_may_be_gone_on_with(
     run(main)
 
 
+def test_what_came_before_a_connection_broke_is_not_lost(
+    origin: Origin, cache: MemoryCache, clock: ManualClock
+) -> None:
+    """This pins how what aiohttp has in hand then is taken from it."""
+    document = Document(LONG, cuts=[50_000])
+    url = origin.on("/", document)
+
+    async def main() -> None:
+        async with session_with(cache, clock=clock) as session:
+            response = ours(await session.get(url))
+            assert response.connection is not None
+            protocol = response.connection.protocol
+            assert protocol is not None
+            async with asyncio.timeout(10):
+                while protocol.connected:  # noqa: ASYNC110 - nothing tells of its end
+                    await asyncio.sleep(0)
+            assert await response.content.read(50_000) == LONG[:50_000]
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await response.content.read(1)
+            response.close()
+            assert await (await session.get(url)).read() == LONG
+
+    run(main)
+    assert document.sent == [(200, len(LONG)), (206, len(LONG) - 50_000)]
+
+
 @pytest.mark.parametrize("stale", [False, True])
 def test_cancelled_at_any_suspension_nothing_is_left(
     origin: Origin, clock: ManualClock, tmp_path: Path, stale: bool

@@ -198,7 +198,12 @@ class _Chunks:
         self.resumable = True
 
     async def next(self) -> bytes:
-        return await self._payload.read(STEP)
+        payload = self._payload
+        if payload.exception() is not None and payload._buffer:  # noqa: SLF001
+            # What has come before a connection broke is worth having; `read` would say first that
+            # it broke.
+            return payload._read_nowait(STEP)  # noqa: SLF001
+        return await payload.read(STEP)
 
     async def close(self) -> None:
         # At the end aiohttp has released it.
