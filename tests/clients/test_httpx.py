@@ -34,7 +34,13 @@ from stillfresh import (
 )
 from stillfresh.events import Event, Hook, NotStored, RefreshFailed, Stored
 from stillfresh.testing import ManualClock
-from tests.clients.behaviours import ClientBehaviours, Driver, FlowBehaviours, StorageBehaviours
+from tests.clients.behaviours import (
+    ClientBehaviours,
+    Driver,
+    FlowBehaviours,
+    OneThread,
+    StorageBehaviours,
+)
 from tests.clients.httpx_driver import AsyncHttpxDriver, HttpxDriver
 from tests.origin import Document, Origin, Raw, Received, Reply
 
@@ -73,7 +79,7 @@ def make_async_client(
     return AsyncHttpxDriver(self.library, client, self.loop)
 
 
-class TestHttpx(ClientBehaviours):
+class TestHttpx(ClientBehaviours, OneThread):
     sampled = True
     driver = HttpxDriver
     library = httpx

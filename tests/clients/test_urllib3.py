@@ -28,12 +28,12 @@ from stillfresh import (
 from stillfresh.clients.urllib3 import CachedPoolManager, CachedProxyManager, StoredBodyLost
 from stillfresh.events import Event, Hook, NotStored, Stored
 from stillfresh.testing import ManualClock
-from tests.clients.behaviours import ClientBehaviours
+from tests.clients.behaviours import ClientBehaviours, OneThread
 from tests.clients.urllib3_driver import Urllib3Driver
 from tests.origin import Origin, Reply
 
 
-class TestInMemory(ClientBehaviours):
+class TestInMemory(ClientBehaviours, OneThread):
     sampled = True
     driver = Urllib3Driver
 

@@ -49,6 +49,7 @@ from stillfresh.clients._tasks import TasksBehind
 from stillfresh.engine.body import Delivery
 from stillfresh.engine.exchange import exchange
 from stillfresh.engine.ports import LocalCachePorts
+from stillfresh.engine.waiting import task_signal
 from stillfresh.errors import ConfigError
 from stillfresh.rfc9111.fields import Fields
 from stillfresh.rfc9111.messages import Request, Response
@@ -220,6 +221,8 @@ class _Chunks:
 
 class _Ports(ClientPorts, LocalCachePorts):
     """What one exchange needs."""
+
+    signal = staticmethod(task_signal)
 
     def __init__(
         self,

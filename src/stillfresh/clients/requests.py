@@ -36,6 +36,7 @@ from stillfresh.clients._urllib3 import CHUNK, Sent, Upstream
 from stillfresh.engine.behind import LEFT_OUT, Behind
 from stillfresh.engine.exchange import exchange
 from stillfresh.engine.ports import LocalCachePorts, run
+from stillfresh.engine.waiting import ThreadSignal
 from stillfresh.errors import BodyLost, ConfigError
 from stillfresh.rfc9111.fields import Fields
 from stillfresh.rfc9111.messages import Request
@@ -271,6 +272,8 @@ class CachedSession(requests.Session):
 
 class _Ports(ClientPorts, LocalCachePorts):
     """What one exchange needs."""
+
+    signal = ThreadSignal
 
     def __init__(
         self,

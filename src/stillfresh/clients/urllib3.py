@@ -44,6 +44,7 @@ from stillfresh.clients._urllib3 import CHUNK, Sent, Upstream
 from stillfresh.engine.behind import Behind
 from stillfresh.engine.exchange import exchange
 from stillfresh.engine.ports import LocalCachePorts, run
+from stillfresh.engine.waiting import ThreadSignal
 from stillfresh.errors import BodyLost, ConfigError
 from stillfresh.rfc9111.fields import Fields
 from stillfresh.rfc9111.messages import Request
@@ -279,6 +280,8 @@ class _HTTPSPool(_Pool, HTTPSConnectionPool):  # type: ignore[misc]
 
 class _Ports(ClientPorts, LocalCachePorts):
     """What one exchange needs."""
+
+    signal = ThreadSignal
 
     def __init__(self, pool: _Pool, method: str, url: str, sent: Mapping[str, Any]) -> None:
         side = pool.side

@@ -9,13 +9,15 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from stillfresh.caches.base import BaseCache, Entry, EntryWriter, InMemory
+from stillfresh.caches.base import BaseCache, Claim, Entry, EntryWriter, InMemory
+from stillfresh.engine.flights import Flights, flights_for
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
     from typing import Any
 
     from stillfresh.engine.credentials import Vault
+    from stillfresh.engine.waiting import Signal
     from stillfresh.events import Event
     from stillfresh.rfc9111.messages import Request, Response
 
@@ -77,6 +79,16 @@ class CachePorts(Protocol[E, W]):
     async def remove(self, key: str) -> bool:
         """Remove what is under `key`."""
 
+    async def claim(self, key: str, seconds: float) -> Claim | None:
+        """Claim to fetch what is under `key`; None while another process does.
+
+        Nobody waits for it longer than so many `seconds`. It is released without waiting, in
+        whatever thread forgets it.
+        """
+
+    def flights(self) -> Flights:
+        """Return what is being fetched for this cache in this process."""
+
 
 class Ports(CachePorts[E, W], Protocol[E, W, U]):
     """A cache, a clock, an ear for events, and the way to the origin."""
@@ -87,6 +99,10 @@ class Ports(CachePorts[E, W], Protocol[E, W, U]):
 
     def now(self) -> float:
         """Return the time in seconds since the epoch."""
+
+    @property
+    def signal(self) -> Callable[[], Signal] | None:
+        """What makes signals to wait for; None is never to wait for anybody."""
 
     @property
     def listening(self) -> bool:
@@ -115,7 +131,12 @@ class LocalCachePorts:
     """The ports of a cache on this machine: called inline, from blocking and async code alike.
 
     A hit costs tens of microseconds, a hop to another thread a hundred.
+
+    Attributes:
+        signal: how its client waits for others that fetch the same; not at all unless it says so.
     """
+
+    signal: Callable[[], Signal] | None = None
 
     def __init__(self, cache: BaseCache) -> None:
         """Use `cache`."""
@@ -182,6 +203,14 @@ class LocalCachePorts:
     async def remove(self, key: str) -> bool:
         """Remove what is under `key`."""
         return self._cache.remove(key)
+
+    async def claim(self, key: str, seconds: float) -> Claim | None:
+        """Claim to fetch what is under `key`."""
+        return self._cache.claim(key, seconds)
+
+    def flights(self) -> Flights:
+        """Return the flights for the cache."""
+        return flights_for(self._cache)
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -149,6 +149,7 @@ class _Ports(ClientPorts, LocalCachePorts, Generic[Q, A]):
         content = _content(request) if transport.side.wants_content(method, url) else None
         ClientPorts.__init__(self, transport.side, Request(method, url, headers, content))
         LocalCachePorts.__init__(self, transport.side.cache)
+        self.signal = transport.signal
         self._transport = transport
         self._given = request
         self._whole = bool(request.extensions.get(WHOLE))
@@ -214,6 +215,7 @@ class Transport(Generic[Q, A]):
     Attributes:
         library: what is made, and of what.
         behind: keeps the refreshes behind callers' backs.
+        signal: makes what is waited for where somebody else asks for the same.
         inner: the transport that what has to go to the origin goes through.
         side: the cache's side.
         connections: what is known of `inner`.
@@ -221,6 +223,7 @@ class Transport(Generic[Q, A]):
 
     library: ClassVar[Library[Any, Any]]
     behind: ClassVar[type[Any]]
+    signal: ClassVar[Any]
     inner: Any
     side: CacheSide
     connections: Connections

@@ -10,6 +10,7 @@ from stillfresh.clients._httpx.bodies import AsyncChunks, BlockingChunks
 from stillfresh.clients._tasks import TasksBehind
 from stillfresh.engine.behind import Behind
 from stillfresh.engine.ports import run
+from stillfresh.engine.waiting import ThreadSignal, task_signal
 
 if TYPE_CHECKING:
     from stillfresh.engine.body import Chunks, Delivery
@@ -19,6 +20,7 @@ class BlockingTransport(Transport[Q, A]):
     """A `CacheTransport`, but for the class of its library."""
 
     behind = Behind
+    signal = ThreadSignal
 
     def handle_request(self, request: Q) -> A:
         """Answer `request` from the cache, from the origin, or from both."""
@@ -86,6 +88,7 @@ class AsyncTransport(Transport[Q, A]):
     """An `AsyncCacheTransport`, but for the class of its library."""
 
     behind = TasksBehind
+    signal = staticmethod(task_signal)
 
     async def handle_async_request(self, request: Q) -> A:
         """Answer `request` from the cache, from the origin, or from both."""
