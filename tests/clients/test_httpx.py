@@ -39,7 +39,6 @@ from tests.clients.behaviours import (
     Driver,
     FlowBehaviours,
     OneThread,
-    StorageBehaviours,
 )
 from tests.clients.httpx_driver import AsyncHttpxDriver, HttpxDriver
 from tests.origin import Document, Origin, Raw, Received, Reply
@@ -92,7 +91,7 @@ class TestHttpx2(TestHttpx):
     clients = stillfresh.clients.httpx2
 
 
-class TestAsyncio(ClientBehaviours):
+class TestAsyncio(FlowBehaviours):
     sampled = True
     driver = AsyncHttpxDriver
     library = httpx
@@ -101,9 +100,13 @@ class TestAsyncio(ClientBehaviours):
     make_client = make_async_client
 
 
-class TestAsyncio2(TestAsyncio):
+class TestAsyncio2(ClientBehaviours):
+    sampled = True
+    driver = AsyncHttpxDriver
     library = httpx2
     clients = stillfresh.clients.httpx2
+    loop = "asyncio"
+    make_client = make_async_client
 
 
 # The libraries leave generators of theirs to the garbage collector where a body isn't read to its
@@ -137,7 +140,7 @@ class TestTrio2(TestAsyncio2):
     loop = "trio"
 
 
-class TestOnFiles(StorageBehaviours):
+class TestOnFiles(FlowBehaviours):
     sampled = True
     driver = AsyncHttpxDriver
     library = httpx2
