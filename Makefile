@@ -36,9 +36,9 @@ test: $(INSTALLED) ## the tests (ARGS=...)
 	@sh scripts/get-redis
 	$(PY) -m pytest -n 2 $(ARGS)
 
-soak: $(INSTALLED) ## every fault for minutes instead of seconds (ARGS=...)
+soak: $(INSTALLED) ## every fault for minutes instead of seconds, all of it by all clients (ARGS=...)
 	@sh scripts/get-redis
-	$(PY) -m pytest -n 2 tests/faults tests/integrations --soak --timeout 600 $(ARGS)
+	$(PY) -m pytest -n 2 tests/faults tests/integrations tests/clients --soak --timeout 600 $(ARGS)
 
 check: lint types test ## all that has to pass before a commit
 

@@ -18,6 +18,7 @@ from benchmarks.report import SEED, Options, Report
 NAMES = (
     "hits",
     "stores",
+    "clients",
     "caches",
     "sqlite",
     "decisions",

@@ -1,7 +1,8 @@
 """What a long body costs in memory, and how soon its first bytes are there.
 
-Each load is a process of its own, through `CachedSession.get(stream=True)` in steps of 64 KiB; the
-origin, in another, makes the body as it sends it. Measured and checked:
+Each load is a process of its own, through `CachedSession.get(stream=True)` in steps of 64 KiB, and
+through the other clients as they stream; the origin, in another, makes the body as it sends it.
+Measured and checked:
 
     peak   resident memory at its highest, above that of a process that loads 1 KiB in the same
            way. Goal: at most 32 MiB for 1 GiB, on a miss and on a hit
@@ -17,6 +18,7 @@ CacheControl's SeparateBodyFileCache as well.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -26,14 +28,19 @@ import sys
 import tempfile
 import uuid
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-import requests
+import urllib3
 import xxhash
 
 from benchmarks.contestants import OURS, THEIRS, session_with
 from benchmarks.origin import Origin, blocks
 from benchmarks.report import Options, Report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+Reading: TypeAlias = "tuple[bool, Iterator[bytes]]"
 
 _KIB: Final = 1 << 10
 _MIB: Final = 1 << 20
@@ -45,7 +52,7 @@ _ROOT: Final = Path(__file__).parents[1]
 
 def run(options: Options) -> list[Report]:
     sizes = (64 * _MIB, 80 * _MIB) if options.quick else (_GIB, 22 * _GIB // 10)
-    names = [name for name in OURS if "File" in name]
+    names = [*(name for name in OURS if "File" in name), *READERS]
     if options.peer:
         names.append(THEIRS[1])
     report = Report(
@@ -81,7 +88,7 @@ def _add(
     )
     if long["error"] is not None:
         report.notes.append(f"{name}, {kind} of {size // _MIB} MiB: {long['error']}")
-    if name not in OURS:
+    if name not in OURS and name not in READERS:
         return
     what = f"{name}, {kind} of {size // _MIB} MiB"
     met = (
@@ -114,20 +121,18 @@ def _load(name: str, url: str, place: Path) -> dict[str, Any]:
     """Read the body of `url`; this is the process that is measured."""
     go = url.replace(f"/wait/{url.split('/')[-2]}/", "/go/") if "/wait/" in url else None
     hasher = xxhash.xxh3_128()
-    size, copied, from_cache, error = 0, 0, False, None
-    with session_with(name, place) as session:
+    size, copied, error = 0, 0, None
+    with READERS.get(name, _by_requests)(name, place, url) as (from_cache, chunks):
         try:
-            response = session.get(url, stream=True, timeout=60)
-            from_cache = vars(response)["from_cache"]
-            for chunk in response.iter_content(_STEP):
+            for chunk in chunks:
                 hasher.update(chunk)
                 if go is not None and not size and not from_cache:
-                    requests.get(go, timeout=10)
+                    urllib3.request("GET", go, timeout=10)
                 before, size = size, size + len(chunk)
                 # Now and then: looking takes longer than reading.
                 if before // (8 * _MIB) != size // (8 * _MIB):
                     copied = max(copied, _bytes_in(Path(tempfile.gettempdir())))
-        except (requests.RequestException, OSError) as failure:
+        except Exception as failure:  # noqa: BLE001 - of whatever library it is
             error = f"{type(failure).__name__}: {failure}"
     return {
         "digest": hasher.hexdigest(),
@@ -137,6 +142,80 @@ def _load(name: str, url: str, place: Path) -> dict[str, Any]:
         # Had the signal come too late, the origin would have given up.
         "error": error,
     }
+
+
+# The clients: whether the body comes from the cache, and its chunks.
+
+
+@contextlib.contextmanager
+def _by_requests(name: str, place: Path, url: str) -> Iterator[Reading]:
+    with session_with(name, place) as session:
+        response = session.get(url, stream=True, timeout=60)
+        yield vars(response)["from_cache"], response.iter_content(_STEP)
+
+
+@contextlib.contextmanager
+def _by_urllib3(_: str, place: Path, url: str) -> Iterator[Reading]:
+    from stillfresh.clients.urllib3 import CachedPoolManager
+
+    with CachedPoolManager(cache=place / "cache") as manager:
+        response = manager.request("GET", url, preload_content=False)
+        yield vars(response)["from_cache"], response.stream(_STEP)
+
+
+@contextlib.contextmanager
+def _by_httpx(_: str, place: Path, url: str) -> Iterator[Reading]:
+    from stillfresh.clients.httpx import CachedClient
+
+    with CachedClient(place / "cache", trust_env=False) as client, client.stream("GET", url) as got:
+        yield got.extensions["cache"].from_cache, got.iter_bytes()
+
+
+@contextlib.contextmanager
+def _by_async_httpx2(_: str, place: Path, url: str) -> Iterator[Reading]:
+    from stillfresh.clients.httpx2 import AsyncCachedClient
+
+    with asyncio.Runner() as runner:
+
+        async def begin() -> Any:
+            client = AsyncCachedClient(place / "cache", trust_env=False)
+            return client, await client.send(client.build_request("GET", url), stream=True)
+
+        client, response = runner.run(begin())
+        chunks = response.aiter_bytes()
+
+        async def pull() -> bytes:
+            return await anext(chunks, b"")
+
+        pulled = iter(lambda: runner.run(pull()), b"")
+        yield response.extensions["cache"].from_cache, pulled
+        runner.run(client.aclose())
+
+
+@contextlib.contextmanager
+def _by_aiohttp(_: str, place: Path, url: str) -> Iterator[Reading]:
+    import aiohttp
+
+    from stillfresh.clients.aiohttp import CacheMiddleware
+
+    with asyncio.Runner() as runner:
+
+        async def begin() -> Any:
+            session = aiohttp.ClientSession(middlewares=[CacheMiddleware(place / "cache")])
+            return session, await session.get(url)
+
+        session, response = runner.run(begin())
+        pulled = iter(lambda: runner.run(response.content.read(_STEP)), b"")
+        yield response.from_cache, pulled
+        runner.run(session.close())
+
+
+READERS: Final[dict[str, Callable[..., contextlib.AbstractContextManager[Reading]]]] = {
+    "urllib3 SeparateBodyFileCache": _by_urllib3,
+    "httpx SeparateBodyFileCache": _by_httpx,
+    "httpx2 async SeparateBodyFileCache": _by_async_httpx2,
+    "aiohttp SeparateBodyFileCache": _by_aiohttp,
+}
 
 
 def _bytes_in(folder: Path) -> int:

@@ -180,9 +180,7 @@ class Origin:
         self._failures: list[BaseException] = []
         self._lock = threading.Lock()
         self._server = _Server(self, tls)
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.01,), name="origin"
-        )
+        self._thread = threading.Thread(target=self._server.serve, name="origin")
         self._thread.start()
 
     def __enter__(self) -> Self:
@@ -231,7 +229,7 @@ class Origin:
         """
         for gate in self._gates:
             gate.set()
-        self._server.shutdown()
+        self._server.stop()
         self._thread.join()
         self._server.server_close()
         if self._failures:
@@ -267,6 +265,20 @@ class _Server(ThreadingHTTPServer):
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
 
+    def serve(self) -> None:
+        """Accept connections until `stop`."""
+        while not self._closing:
+            with suppress(OSError):
+                request, address = self.get_request()
+                self.process_request(request, address)
+
+    def stop(self) -> None:
+        """Have `serve` return: by a connection, since polling would make every test wait."""
+        with self._guard:
+            self._closing = True
+        with suppress(OSError):
+            socket.create_connection(self.socket.getsockname()).close()
+
     def next_number(self) -> int:
         return next(self._numbers)
 
@@ -293,7 +305,6 @@ class _Server(ThreadingHTTPServer):
 
     def server_close(self) -> None:
         with self._guard:
-            self._closing = True
             for connection in self._open:
                 with suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)

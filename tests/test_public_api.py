@@ -20,17 +20,16 @@ from stillfresh import (
     StoreError,
 )
 
-OPTIONAL = [
-    "aiohttp",
-    "cachecontrol",
-    "click",
-    "filelock",
-    "httpx",
-    "redis",
-    "requests",
-    "rich",
-    "urllib3",
-]
+CLIENTS = {
+    "aiohttp": {"aiohttp"},
+    "httpx": {"httpx"},
+    "httpx2": {"httpx2"},
+    "requests": {"requests", "urllib3"},
+    "urllib3": {"urllib3"},
+}
+OPTIONAL = sorted(
+    {"cachecontrol", "click", "filelock", "redis", "rich", "trio"}.union(*CLIENTS.values())
+)
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
@@ -62,28 +61,40 @@ def test_importing_it_pulls_in_nothing_optional() -> None:
     assert (done.stdout, done.stderr) == ("set()\n", "")
 
 
-def test_the_client_brings_its_own_library_only() -> None:
-    others = sorted(set(OPTIONAL) - {"requests", "urllib3"})
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_client_brings_its_own_library_only(client: str) -> None:
+    # What a library imports by itself, where it is installed, is the library's.
+    before = f"import sys, {client}; own = set(sys.modules)"
     done = python(
-        "import sys, stillfresh.clients.requests; "
-        f"print(set(sys.modules) & set({others})); "
-        "print('requests' in sys.modules)"
+        f"{before}; import stillfresh.clients.{client}; "
+        f"print((set(sys.modules) - own) & set({OPTIONAL})); "
+        f"print({CLIENTS[client]} <= set(sys.modules))"
     )
     assert (done.stdout, done.stderr) == ("set()\nTrue\n", "")
 
 
-@pytest.mark.parametrize("missing", ["requests", "urllib3"])
-def test_a_missing_library_is_named_with_its_extra(missing: str) -> None:
+@pytest.mark.parametrize(
+    ("client", "missing", "told"),
+    [
+        ("aiohttp", "aiohttp", "aiohttp 3.12"),
+        ("httpx", "httpx", "httpx"),
+        ("httpx2", "httpx2", "httpx2"),
+        ("requests", "requests", "requests"),
+        ("requests", "urllib3", "requests"),
+        ("urllib3", "urllib3", "urllib3"),
+    ],
+)
+def test_a_missing_library_is_named_with_its_extra(client: str, missing: str, told: str) -> None:
     done = python(
         f"import sys; sys.modules[{missing!r}] = None\n"
         "import stillfresh\n"
         "try:\n"
-        "    import stillfresh.clients.requests\n"
+        f"    import stillfresh.clients.{client}\n"
         "except ImportError as error:\n"
         "    print(error)\n"
     )
     assert done.stdout == (
-        "stillfresh.clients.requests needs requests: pip install 'stillfresh[requests]'\n"
+        f"stillfresh.clients.{client} needs {told}: pip install 'stillfresh[{client}]'\n"
     )
 
 

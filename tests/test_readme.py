@@ -19,18 +19,44 @@ def block_with(text: str) -> str:
     return block
 
 
-def test_the_first_example_says_what_it_prints(
-    origin: Origin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+EXAMPLES = {
+    "requests": "CachedSession()",
+    "httpx": "CachedClient()  # an httpx.Client",
+    "httpx2": "AsyncCachedClient()",
+    "aiohttp": "CacheMiddleware()",
+    "urllib3": "CachedPoolManager()",
+}
+
+
+@pytest.mark.parametrize("client", EXAMPLES)
+def test_the_same_lines_for_each_client_say_what_they_print(
+    origin: Origin,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    client: str,
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("NO_PROXY", "*")
     origin.on("/", Reply(headers={"Cache-Control": "max-age=3600"}, body=b"hello"))
     names: dict[str, object] = {}
-    source = block_with("CachedSession()").replace("https://example.org/", origin.url("/"))
-    exec(source, names)  # noqa: S102 - our own README
-    response, session = names["r"], names["session"]
-    assert getattr(response, "from_cache") is True  # noqa: B009
-    assert isinstance(session, CachedSession)
-    session.close()
+    block = block_with(EXAMPLES[client])
+    exec(block.replace("https://example.org/", origin.url("/")), names)  # noqa: S102 - our own
+    said = r"hit: fresh: max-age=3600, age \d+ \(RFC 9111 §4.2\)\n"
+    assert re.fullmatch(said, capsys.readouterr().out)
+    assert len(origin.received) == 1
+    assert getattr(names.get("r"), "from_cache", True) is True
+    for name in ("session", "client"):
+        if name in names:
+            names[name].close()  # type: ignore[attr-defined]
+    if "http" in names:
+        names["http"].clear()  # type: ignore[attr-defined]
+
+
+def test_the_page_of_clients_shows_the_same_lines() -> None:
+    page = (README.parent / "docs" / "clients.md").read_text("utf-8")
+    for client, text in EXAMPLES.items():
+        assert f"## {client}\n\n```python\n{block_with(text)}```" in page
 
 
 def test_an_adapter_is_mounted_on_a_session_of_ones_own(

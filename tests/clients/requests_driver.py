@@ -8,6 +8,7 @@ import requests
 
 from stillfresh.clients.requests import CacheAdapter, CachedResponse, CachedSession
 from tests.clients.behaviours import Answer, Driver, Head, Stream
+from tests.clients.limits import OF_HTTP_CLIENT
 
 
 class RequestsStream(Stream):
@@ -31,6 +32,7 @@ class RequestsStream(Stream):
 class RequestsDriver(Driver):
     broken = requests.exceptions.RequestException
     lost = requests.exceptions.RequestException
+    cannot = OF_HTTP_CLIENT
 
     def __init__(self, session: CachedSession) -> None:
         # Neither the environment's proxies nor its .netrc.

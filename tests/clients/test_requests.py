@@ -70,6 +70,8 @@ LONG = bytes(range(256)) * 6000
 
 
 class TestInMemory(ClientBehaviours, OneThread):
+    driver = RequestsDriver
+
     def make_client(
         self,
         cache: BaseCache,
@@ -82,6 +84,7 @@ class TestInMemory(ClientBehaviours, OneThread):
 
 
 class TestOnFiles(StorageBehaviours):
+    driver = RequestsDriver
     make_client = TestInMemory.make_client
 
     def make_cache(self, place: Path, clock: ManualClock) -> BaseCache:
@@ -91,6 +94,7 @@ class TestOnFiles(StorageBehaviours):
 class TestInOneFile(PartBehaviours):
     """Header and body in one file, or in two: it matters where a body is read from its middle."""
 
+    driver = RequestsDriver
     make_client = TestInMemory.make_client
 
     def make_cache(self, place: Path, clock: ManualClock) -> BaseCache:

@@ -1,9 +1,5 @@
 """Who the server is, and who the client is, as TLS knows it."""
 
-import shutil
-import ssl
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,34 +10,11 @@ from stillfresh.clients.requests import CachedResponse, CachedSession
 from stillfresh.testing import ManualClock
 from tests.origin import Origin, Reply
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("openssl") is None, reason="needs openssl to make a certificate"
-)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("tls")
-    certificate, key = folder / "certificate", folder / "key"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-            *("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"),
-            *("-keyout", key, "-out", certificate),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return certificate, key
-
 
 @pytest.fixture
-def origin(certificate: tuple[Path, Path]) -> Iterator[Origin]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
-    with Origin(tls=context) as running:
-        running.on("/", Reply(headers={"Cache-Control": "max-age=60"}, body=b"hello"))
-        yield running
+def origin(tls_origin: Origin) -> Origin:
+    tls_origin.on("/", Reply(headers={"Cache-Control": "max-age=60"}, body=b"hello"))
+    return tls_origin
 
 
 def get(session: CachedSession, origin: Origin, **options: object) -> CachedResponse:

@@ -1,12 +1,13 @@
-"""Run the public HTTP cache test suite against our requests client behind a small proxy.
+"""Run the public HTTP cache test suite against each of our clients behind a small proxy.
 
-    python -m tests.conformance [--shared | --private] [--only TEST_ID ...]
+    python -m tests.conformance [--client NAME ...] [--shared | --private] [--only TEST_ID ...]
                                 [--verbose] [--json FILE]
 
 The suite is the npm package `http-cache-tests`, the one behind cache-tests.fyi. Its client sends
 requests through `proxy.py` to its origin server, and compares what both of them saw.
 
-Two runs, each with a new cache, by the package's own selection (`runTests` in client/runner.mjs):
+Two runs for each client, each with a new cache, by the package's own selection (`runTests` in
+client/runner.mjs):
 
 - shared: what it runs against a reverse proxy, all tests but those marked `browser_only`. The
   `Surrogate-Control` suite is among them, as it is for the package's command line.
@@ -33,9 +34,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.conformance.clients import CLIENTS
 from tests.conformance.proxy import ReverseProxy
-from tests.conformance.reasons import REASONS
-from tests.conformance.scoring import Mode, Score, outlived, report, score, unexcused
+from tests.conformance.reasons import reasons_for
+from tests.conformance.scoring import (
+    Mode,
+    Score,
+    comparison,
+    outlived,
+    report,
+    score,
+    unexcused,
+)
 from tests.conformance.suite import SuiteError, install, origin_log, origin_server, run_client
 
 
@@ -44,22 +54,32 @@ def main() -> int:
     # As Ctrl-C, so that nothing that was started is left behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        scores = _run(options.modes, options.only, verbose=options.verbose)
+        scores = {
+            client: _run(client, options.modes, options.only, verbose=options.verbose)
+            for client in options.client or CLIENTS
+        }
     except SuiteError as error:
         sys.stderr.write(f"conformance: {error}\n")
         return 2
     except KeyboardInterrupt:
         return 130
     if options.json is not None:
-        results = {each.mode.value: each.as_json(REASONS) for each in scores}
+        results = {
+            client: {each.mode.value: each.as_json(reasons_for(client)) for each in found}
+            for client, found in scores.items()
+        }
         text = json.dumps(results, indent=1, ensure_ascii=False)
         options.json.write_text(f"{text}\n", encoding="utf-8")
-    return _conclude(scores)
+    _say(*comparison(scores), "")
+    return max(_conclude(client, found) for client, found in scores.items())
 
 
 def _options() -> argparse.Namespace:
     what, _, _ = (__doc__ or "").partition("\n")
     parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=what)
+    parser.add_argument(
+        "--client", nargs="+", choices=list(CLIENTS), metavar="NAME", help=", ".join(CLIENTS)
+    )
     which = parser.add_mutually_exclusive_group()
     for mode in Mode:
         which.add_argument(
@@ -80,32 +100,32 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _run(modes: Sequence[Mode], only: Sequence[str], *, verbose: bool) -> list[Score]:
+def _run(client: str, modes: Sequence[Mode], only: Sequence[str], *, verbose: bool) -> list[Score]:
     install()
     dump = verbose and bool(only)
     scores = []
     for mode in modes:
         with (
             origin_server() as origin,
-            ReverseProxy(origin, shared=mode is Mode.SHARED) as proxy,
+            ReverseProxy(origin, client, shared=mode is Mode.SHARED) as proxy,
         ):
             result = score(run_client(proxy.url, mode, only, dump=dump), mode, only)
         if unknown := set(only) - result.known:
             raise SuiteError(f"no such test: {', '.join(sorted(unknown))}")
         if dump:
             sys.stderr.write(origin_log().read_text(encoding="utf-8"))
-        _say(report(result, REASONS, verbose=verbose), "")
+        _say(f"{client}: {report(result, reasons_for(client), verbose=verbose)}", "")
         scores.append(result)
     return scores
 
 
-def _conclude(scores: Sequence[Score]) -> int:
-    """Say what keeps the run from being a success, and return the exit code."""
-    short = unexcused(scores, REASONS)
-    unneeded = outlived(scores, REASONS)
-    _say(*(f"reason no longer needed: {name}" for name in unneeded))
+def _conclude(client: str, scores: Sequence[Score]) -> int:
+    """Say what keeps a client's runs from being a success, and return the exit code."""
+    short = unexcused(scores, reasons_for(client))
+    unneeded = outlived(scores, reasons_for(client))
+    _say(*(f"{client}: reason no longer needed: {name}" for name in unneeded))
     if short:
-        _say(f"required tests that fall short without a reason: {len(short)}")
+        _say(f"{client}: required tests that fall short without a reason: {len(short)}")
     return int(bool(short or unneeded))
 
 

@@ -1,16 +1,15 @@
-"""A reverse proxy in front of one origin whose cache is our requests client.
+"""A reverse proxy in front of one origin whose cache is one of our clients.
 
 It is there so that a suite which speaks HTTP can test a library, so it adds and takes away nothing
-that HTTP doesn't ask a proxy to: requests and urllib3 send no fields of their own, bodies stay
-encoded, lines of one name stay apart. (On the way to the origin they are joined: requests has a
-mapping.) Host is the exception, as the origin is asked for under its own URL.
+that HTTP doesn't ask a proxy to; `clients.py` sees to it that the libraries don't either. Host is
+the exception, as the origin is asked for under its own URL.
 
 Fields about a connection end here, as do those that Connection lists. In a response from the cache
 that has been seen to already, or it is a fault of the cache's which the suite is to see; only what
 frames the body is ours even there.
 
 What breaks off at the origin breaks off here. What can't be had from it is a 502: also an interim
-response, of which http.client reads away only 100 and takes any other for the final one.
+response, where http.client takes it for the final one.
 """
 
 from __future__ import annotations
@@ -22,18 +21,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final, Self, TypeAlias
-
-import requests
-from requests.structures import CaseInsensitiveDict
-from urllib3 import HTTPHeaderDict
-from urllib3.exceptions import HTTPError
-from urllib3.util import SKIP_HEADER
+from typing import Any, Final, Self
 
 from stillfresh import MemoryCache, Policy
-from stillfresh.clients.requests import CacheAdapter, CachedResponse
-
-Lines: TypeAlias = list[tuple[str, str]]
+from tests.conformance.clients import CLIENTS, Client, Lines, Relayed, UnreachableError
 
 # RFC 9110 §7.6.1, beside what Connection lists.
 _OF_A_CONNECTION: Final = frozenset(
@@ -43,8 +34,7 @@ _FRAMING: Final = frozenset({"connection", "transfer-encoding"})
 _HOST: Final = frozenset({"host"})
 _LENGTH: Final = frozenset({"content-length"})
 
-# Seconds: to connect to the origin and to wait for it, and to wait for a client.
-_PATIENCE: Final = (5.0, 30.0)
+# Seconds to wait for the next request.
 _IDLE: Final = 60.0
 
 
@@ -61,10 +51,10 @@ POLICIES: Final = {
 class ReverseProxy:
     """Serves what is under `origin`, a URL without a path, through a new cache in memory."""
 
-    def __init__(self, origin: str, *, shared: bool) -> None:
+    def __init__(self, origin: str, client: str = "requests", *, shared: bool) -> None:
         self._cache = MemoryCache()
-        self._adapter = _Verbatim(self._cache, policy=POLICIES[shared], pool_maxsize=128)
-        self._server = _Server(origin, self._adapter)
+        self._client = CLIENTS[client](self._cache, POLICIES[shared])
+        self._server = _Server(origin, self._client)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.02,), name="reverse proxy"
         )
@@ -90,25 +80,17 @@ class ReverseProxy:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
-        self._adapter.close()
+        self._client.close()
         self._cache.close()
-
-
-class _Verbatim(CacheAdapter):
-    """Keeps urllib3 from sending fields that the request doesn't have."""
-
-    def add_headers(self, request: requests.PreparedRequest, **kwargs: Any) -> None:
-        for name in ("User-Agent", "Accept-Encoding"):
-            request.headers.setdefault(name, SKIP_HEADER)
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = False  # so that server_close() waits for them
     request_queue_size = 512
 
-    def __init__(self, origin: str, adapter: CacheAdapter) -> None:
+    def __init__(self, origin: str, client: Client) -> None:
         self.origin = origin
-        self.adapter = adapter
+        self.client = client
         self._open: set[socket.socket] = set()
         self._guard = threading.Lock()
         self._closing = False
@@ -167,45 +149,40 @@ class _Connection(BaseHTTPRequestHandler):
             self.close_connection = True
             self.send_error(HTTPStatus.LENGTH_REQUIRED)
             return
+        length = _length(self.headers.items())
+        body = None if length is None else self.rfile.read(length)
+        # What stands around a value is no part of it, and h11 refuses to send it.
+        given = [(name, value.strip()) for name, value in self.headers.items()]
+        lines = _end_to_end(given, _HOST)
+        url = self.server.origin + self.path
         try:
-            response = self.server.adapter.send(self._request(), stream=True, timeout=_PATIENCE)
-        except (requests.RequestException, HTTPError) as error:
+            response = self.server.client.send(self.command, url, lines, body)
+        except UnreachableError as error:
             self._bad_gateway(str(error))
             return
-        with response:
-            if response.status_code < 200:
-                self._bad_gateway(f"an interim response, {response.status_code}")
-            elif isinstance(response, CachedResponse):
+        try:
+            if response.status < 200:
+                self._bad_gateway(f"an interim response, {response.status}")
+            else:
                 self._relay(response)
+        finally:
+            response.close()
 
-    def _request(self) -> requests.PreparedRequest:
-        prepared = requests.PreparedRequest()
-        prepared.method = self.command
-        prepared.url = self.server.origin + self.path
-        # A mapping that joins lines, as requests makes of a response's.
-        prepared.headers = CaseInsensitiveDict(
-            HTTPHeaderDict(_end_to_end(self.headers.items(), _HOST))
-        )
-        length = _length(self.headers.items())
-        prepared.body = None if length is None else self.rfile.read(length)
-        return prepared
-
-    def _relay(self, response: CachedResponse) -> None:
-        lines: Lines = list(response.raw.headers.items())
+    def _relay(self, response: Relayed) -> None:
+        lines = response.lines
         lines = _without(lines, _FRAMING) if response.from_cache else _end_to_end(lines)
-        bodiless = self.command == "HEAD" or response.status_code in {204, 304}
+        bodiless = self.command == "HEAD" or response.status in {204, 304}
         length = _length(lines)
-        if length is None or response.status_code == 204:
+        if length is None or response.status == 204:
             lines = _without(lines, _LENGTH)
         chunked = not bodiless and length is None and self.request_version == "HTTP/1.1"
         if chunked:
             lines.append(("Transfer-Encoding", "chunked"))
         elif not bodiless and length is None:
             lines.append(("Connection", "close"))
-        self._send_head(response.status_code, response.reason or "", lines)
+        self._send_head(response.status, response.reason, lines)
         # Also where there is no body: its end is what the cache waits for.
-        body = response.raw.stream(65536, decode_content=False)
-        self._send_body(body, chunked=chunked, length=0 if bodiless else length)
+        self._send_body(response.body, chunked=chunked, length=0 if bodiless else length)
 
     def _send_head(self, status: int, reason: str, lines: Lines) -> None:
         self.send_response_only(status, reason)
@@ -219,7 +196,7 @@ class _Connection(BaseHTTPRequestHandler):
             for piece in body:
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
                 sent += len(piece)
-        except (requests.RequestException, HTTPError, OSError):
+        except (UnreachableError, OSError):
             # The client has to see that it broke off.
             self.close_connection = True
             return

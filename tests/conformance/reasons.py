@@ -56,3 +56,28 @@ REASONS: Final[Mapping[str, str]] = {
         "than the date that is asked about: 200 is right"
     ),
 }
+
+# What only one of the clients can't do, beside what none of them can.
+_HEARD: Final = (
+    "a client of httpx takes cookies from what it sees in the head: a Set-Cookie that was stored "
+    "has been heard, and showing it again would set it again"
+)
+_OF_HTTPX: Final[Mapping[str, str]] = {
+    "304-etag-update-response-Set-Cookie": _HEARD,
+    "headers-store-Set-Cookie": _HEARD,
+    "headers-store-Transfer-Encoding": "h11 refuses a response with an unknown transfer coding",
+}
+_LONGER: Final = "aiohttp's parser refuses a body that is longer than its Content-Length"
+OF_A_CLIENT: Final[Mapping[str, Mapping[str, str]]] = {
+    "httpx": _OF_HTTPX,
+    "httpx2": _OF_HTTPX,
+    "aiohttp": {
+        "304-etag-update-response-Content-Length": _LONGER,
+        "headers-store-Content-Length": _LONGER,
+    },
+}
+
+
+def reasons_for(client: str) -> Mapping[str, str]:
+    """Return the reasons that hold for a client."""
+    return {**REASONS, **OF_A_CLIENT.get(client, {})}

@@ -172,6 +172,18 @@ def report(result: Score, reasons: Mapping[str, str], *, verbose: bool = False) 
     return "\n\n".join(parts)
 
 
+def comparison(scores: Mapping[str, Sequence[Score]]) -> list[str]:
+    """Write one table of all clients, in Markdown: how many tests of each kind passed."""
+    modes = [each.mode for each in next(iter(scores.values()))]
+    heads = [f"{mode.value}: {kind.value}" for mode in modes for kind in Kind]
+    lines = [f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for client, found in scores.items():
+        counts = [each.count(kind) for each in found for kind in Kind]
+        cells = [f"{count[Outcome.PASSED]} of {count.total()}" for count in counts]
+        lines.append(f"| {client} | {' | '.join(cells)} |")
+    return lines
+
+
 def _case(described: Mapping[str, Any]) -> Case:
     return Case(
         id=described["id"],

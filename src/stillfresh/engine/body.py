@@ -2,31 +2,38 @@
 
 A `Recorder` commits at the clean end of a body whose length agrees with its Content-Length. One
 that breaks off is kept as the part that it is, where the rest can be asked for; else it leaves no
-trace. Its coroutines are the one implementation; `BlockingTee` drives
-them for blocking clients.
+trace. Its coroutines are the one implementation. A client hands bodies out in one of two ways: as
+files (`BlockingTee`, `BlockingBody`, `Following`), or chunk by chunk as they come (`Delivery`),
+which is the same for blocking and async clients.
 """
 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeAlias
 
 from stillfresh.engine.ports import E, W, run
 from stillfresh.errors import BodyLost, CacheClosed
 from stillfresh.rfc9111.decisions import Reason, why
+from stillfresh.rfc9111.fields import content_length
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
     from typing import Any
 
     from stillfresh.caches.base import Entry
+    from stillfresh.engine.answers import Answer
     from stillfresh.engine.guard import Guard
-    from stillfresh.engine.ports import Useful
+    from stillfresh.engine.ports import CachePorts, Useful
     from stillfresh.rfc9111.decisions import Pieces, Why
 
 
 Lost: TypeAlias = "Callable[[Exception], Coroutine[Any, Any, BodyLost]]"
 """Takes note of a stored body that can't be read on, and returns what its reader is to be told."""
+
+# How much of a stored body is handed out at once.
+_STEP: Final = 1 << 16
 
 
 class Recorder(Generic[E, W]):
@@ -200,8 +207,11 @@ class BlockingTee(Generic[E, W]):
 
     def read(self, amt: int | None = None) -> bytes:
         """Read `amt` bytes, or all that are left."""
+        if amt is None or amt < 0:
+            # Bit by bit: of a body that breaks off, what has come is worth keeping.
+            return b"".join(iter(partial(self.read, _STEP), b""))
         chunk = self._record(self._source.read, amt)
-        if not self.closed and (amt is None or amt < 0 or (not chunk and amt != 0)):
+        if not self.closed and not chunk and amt != 0:
             self._end()
         return chunk
 
@@ -394,3 +404,173 @@ class Following:
         if self._left == 0:
             self.close()
         return chunk
+
+
+class Chunks(Protocol):
+    """The body of a response from the origin, as a client hands it out.
+
+    Attributes:
+        resumable: whether a `next` that was cancelled has lost nothing, and may be called again.
+    """
+
+    resumable: bool
+
+    async def next(self) -> bytes:
+        """Return the next bytes, as soon as they are there; nothing at the end."""
+
+    async def close(self) -> None:
+        """Stop reading."""
+
+
+class Delivery(Generic[E, W]):
+    """The body of an answer, chunk by chunk: what is stored of it, then what the origin sends.
+
+    What is to be recorded is recorded before it is handed out. An error ends the delivery, and
+    leaves nothing open; so does a cancellation, but for one at a place where it can be resumed.
+
+    Attributes:
+        closed: whether nothing more will come.
+    """
+
+    __slots__ = (
+        "_entry",
+        "_left",
+        "_lost",
+        "_may_resume",
+        "_origin",
+        "_pieces",
+        "_ports",
+        "_recorder",
+        "_rest",
+        "closed",
+    )
+
+    def __init__(
+        self,
+        ports: CachePorts[E, W],
+        answer: Answer[E, W, Any],
+        origin: Chunks | None = None,
+    ) -> None:
+        """Read the answer's entry by `ports`, then `origin`, wherever there is one."""
+        self.closed = False
+        self._may_resume = False
+        self._ports = ports
+        self._entry = entry = answer.entry
+        self._lost = answer.lost
+        self._recorder = answer.recorder
+        self._origin = origin
+        self._pieces = None if answer.pieces is None else list(answer.pieces)
+        size = 0 if entry is None else ports.describe(entry)[2]
+        # What is left of the entry, or of the piece of it that is being read.
+        self._left = size if self._pieces is None else 0
+        # What the origin is to send behind it. The law has seen to it that this is known.
+        self._rest: int | None = None
+        if entry is not None and origin is not None:
+            self._rest = max(0, (content_length(answer.response.fields) or 0) - size)
+
+    def __del__(self) -> None:
+        """Leave no trace of a body that nobody read to its end."""
+        recorder = self._recorder
+        if recorder is not None and not recorder.ended:
+            with contextlib.suppress(Exception):
+                run(recorder.abort())
+
+    async def next(self) -> bytes:
+        """Return the next bytes; nothing at the end.
+
+        Raises:
+            BodyLost: the stored body turned out to be damaged, or the rest of it did not come.
+        """
+        if self.closed:
+            return b""
+        try:
+            chunk = b"" if self._entry is None else await self._of_entry()
+            if not chunk and self._origin is not None:
+                chunk = await self._of_origin(self._origin)
+            if self._recorder is not None:
+                await (self._recorder.write(chunk) if chunk else self._recorder.finish())
+            if not chunk or (self._entry is None and self._origin is None):
+                await self.close()
+        except BaseException:
+            if not self._may_resume:
+                await self.close()
+            raise
+        return chunk
+
+    async def at_once(self) -> bytes | None:
+        """Return all of a short stored body; None where it isn't short, or not all stored.
+
+        Raises:
+            BodyLost: as `next`.
+        """
+        if self._origin is not None or self._pieces is not None or self._left > _STEP:
+            return None
+        body = await self.next()
+        await self.close()
+        return body
+
+    async def close(self) -> None:
+        """Stop; a body that has not come to its end is not stored."""
+        if self.closed:
+            return
+        self.closed = True
+        try:
+            if self._recorder is not None:
+                await self._recorder.abort()
+        finally:
+            try:
+                await self._close_entry()
+            finally:
+                if self._origin is not None:
+                    await self._origin.close()
+
+    async def _of_entry(self) -> bytes:
+        """Read on in what is stored; close it with the last byte."""
+        entry = self._entry
+        assert entry is not None  # noqa: S101 - or it would not have been asked for
+        chunk = b""
+        try:
+            if not self._left and self._pieces:
+                piece = self._pieces.pop(0)
+                if isinstance(piece, bytes):
+                    chunk = piece
+                else:
+                    await self._ports.seek(entry, piece.first)
+                    self._left = piece.size
+            if self._left:
+                chunk = await self._ports.read(entry, min(self._left, _STEP))
+                self._left -= len(chunk)
+                if not chunk:
+                    msg = f"the body ended {self._left} bytes before its end"
+                    raise BodyLost(msg)
+        except Exception as error:
+            lost = error if self._lost is None else await self._lost(error)
+            if lost is error:
+                raise
+            raise lost from error
+        if not self._left and not self._pieces:
+            await self._close_entry()
+        return chunk
+
+    async def _of_origin(self, origin: Chunks) -> bytes:
+        self._may_resume = origin.resumable
+        try:
+            chunk = await origin.next()
+        except Exception:
+            self._may_resume = False
+            raise
+        self._may_resume = False
+        if self._rest is None:
+            return chunk
+        if not chunk and self._rest:
+            msg = f"the rest ended {self._rest} bytes before its end"
+            raise BodyLost(msg)
+        # The last bytes are not the end: a connection can be used again when that has been read.
+        chunk = chunk[: self._rest]
+        self._rest -= len(chunk)
+        return chunk
+
+    async def _close_entry(self) -> None:
+        entry, self._entry = self._entry, None
+        if entry is not None:
+            await self._ports.close(entry)

@@ -35,6 +35,7 @@ __all__ = [
     "Answer",
     "ClientBehaviours",
     "Driver",
+    "FlowBehaviours",
     "Head",
     "OneThread",
     "PartBehaviours",
@@ -78,6 +79,10 @@ class ClientBehaviours(
 
 class PartBehaviours(Ranges, Resuming):
     """Those that read stored bodies in parts."""
+
+
+class FlowBehaviours(Bodies, BrokenBodies, Uploads, Refreshing):
+    """Those in which it may matter what brings the bytes: a loop, for one."""
 
 
 class StorageBehaviours(

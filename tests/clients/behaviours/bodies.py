@@ -12,12 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from stillfresh import BaseCache, Reason
+from stillfresh import BaseCache, Outcome, Reason
 from stillfresh.events import NotStored, Stored
 from stillfresh.rfc9111.dates import format_date
+from stillfresh.testing import ManualClock
 from stillfresh.testing.clock import START
 from tests.clients.behaviours.suite import Driver, Heard, NewClient, Suite, fresh
-from tests.origin import Cut, Framing, Origin, Received, Reply
+from tests.origin import Cut, Document, Framing, Origin, Raw, Received, Reply
 
 FRESH = {"Date": format_date(START), "Cache-Control": "max-age=60"}
 PAGE = b"".join(b"line %d of a page\n" % number for number in range(5000))
@@ -153,6 +154,20 @@ class Bodies(Suite):
             assert tracemalloc.get_traced_memory()[1] < 8 << 20
         finally:
             tracemalloc.stop()
+
+    def test_a_connection_is_used_again(
+        self, origin: Origin, client: Driver, clock: ManualClock
+    ) -> None:
+        """Also after a body of unknown length, a 304, and an answer without a body."""
+        pages = [origin.on("/length", fresh(NOISE)), origin.on("/chunked", fresh([NOISE] * 2))]
+        url = origin.on("/", Document(b"document"))
+        for _ in range(2):
+            for page in (*pages, url):
+                client.get(page, {"Cache-Control": "no-cache"})
+            client.head(url, {"Cache-Control": "no-cache"})
+            clock.advance(61)
+            assert client.get(url).info.outcome is Outcome.REVALIDATED
+        assert {request.connection for request in origin.received} == {1}
 
 
 class BrokenBodies(Suite):
@@ -333,14 +348,40 @@ class HeaderFields(Suite):
 
     def test_repeated_headers_stay_apart(self, origin: Origin, client: Driver) -> None:
         links = ["<a>; rel=x, <b>", "<c>", "<d>"]
-        cookies = ["a=1; Expires=Wed, 09 Jun 2100 10:18:14 GMT", "b=2; Path=/"]
-        headers = [("Cache-Control", "max-age=60"), *(("Set-Cookie", value) for value in cookies)]
-        headers += [("Link", value) for value in links]
+        headers = [("Cache-Control", "max-age=60"), *(("Link", value) for value in links)]
         url = origin.on("/", Reply(headers=headers))
         for _ in range(2):
+            assert client.get(url).all("Link") == links
+
+    def test_stored_cookies_are_shown(self, origin: Origin, client: Driver) -> None:
+        cookies = ["a=1; Expires=Wed, 09 Jun 2100 10:18:14 GMT", "b=2; Path=/"]
+        headers = [("Cache-Control", "max-age=60"), *(("Set-Cookie", value) for value in cookies)]
+        url = origin.on("/", Reply(headers=headers))
+        for _ in range(2):
+            assert client.get(url).all("Set-Cookie") == cookies
+
+    @pytest.mark.parametrize("interim", [100, 102, 103])
+    def test_an_interim_response_is_not_the_response(
+        self, origin: Origin, client: Driver, interim: int
+    ) -> None:
+        first = f"HTTP/1.1 {interim} Wait\r\nLink: <early>\r\n\r\n"
+        whole = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 4\r\n\r\nbody"
+        url = origin.on("/", Raw((first + whole).encode()))
+        for from_cache in (False, True):
             answer = client.get(url)
-            assert answer.all("Set-Cookie") == cookies
-            assert answer.all("Link") == links
+            assert (answer.status, answer.body) == (200, b"body")
+            assert answer.all("Link") == []
+            assert answer.from_cache is from_cache
+
+    def test_trailers_are_no_part_of_the_head(self, origin: Origin, client: Driver) -> None:
+        head = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n"
+        body = 'Trailer: X-End, ETag\r\n\r\n4\r\nbody\r\n0\r\nX-End: 1\r\nETag: "1"\r\n\r\n'
+        url = origin.on("/", Raw((head + body).encode()))
+        for from_cache in (False, True):
+            answer = client.get(url)
+            assert answer.body == b"body"
+            assert answer.all("X-End") == answer.all("ETag") == []
+            assert answer.from_cache is from_cache
 
     def test_cache_control_in_several_lines(self, origin: Origin, client: Driver) -> None:
         headers = [("Cache-Control", "max-age=60"), ("Cache-Control", "no-store")]

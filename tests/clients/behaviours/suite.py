@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import pytest
 
@@ -88,10 +88,13 @@ class Driver(ABC):
     Attributes:
         broken: what the client raises where the connection ends in the middle of a body.
         lost: what its caller can catch where a stored body is damaged, beside `BodyLost`.
+        cannot: what the client can't do, as the name of the behaviour's test and the reason; one
+            that passes after all is a failure.
     """
 
     broken: type[Exception]
     lost: type[Exception]
+    cannot: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def request(
@@ -136,7 +139,22 @@ class Heard:
 
 
 class Suite:
-    """The fixtures, and what a subclass has to say."""
+    """The fixtures, and what a subclass has to say.
+
+    Attributes:
+        driver: the class of what `make_client` returns.
+    """
+
+    driver: ClassVar[type[Driver]]
+
+    @pytest.fixture(autouse=True)
+    def what_the_client_cannot_do(self, request: pytest.FixtureRequest) -> None:
+        assert isinstance(request.node, pytest.Function)
+        for name in (request.node.name, request.node.originalname):
+            if name in self.driver.cannot:
+                reason = self.driver.cannot[name]
+                request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+                return
 
     def make_client(
         self,

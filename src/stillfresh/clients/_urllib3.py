@@ -1,0 +1,371 @@
+"""Responses that are urllib3's to whoever reads them, whose bodies the cache records or stored.
+
+Shared by the clients for requests, which sits on urllib3, and for urllib3 itself. Bodies are stored
+as they came, still encoded, and decoded for the caller.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, cast
+
+from urllib3 import HTTPHeaderDict, HTTPResponse
+from urllib3.exceptions import IncompleteRead, ProtocolError
+
+from stillfresh.caches.base import Entry, EntryWriter
+from stillfresh.engine.answers import Answer
+from stillfresh.engine.body import BlockingBody, BlockingTee, Following
+from stillfresh.engine.ports import run
+from stillfresh.errors import BodyLost
+from stillfresh.rfc9111.fields import Fields, content_length
+from stillfresh.rfc9111.messages import Response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from urllib3.util.retry import Retry
+
+    from stillfresh.engine.answers import CacheInfo
+
+CHUNK = 1 << 16
+
+
+class Sent(NamedTuple):
+    """What a response says of its request: urllib3's words for it."""
+
+    method: str | None
+    url: str | None = None
+    retries: Retry | None = None
+
+
+class Body(Protocol):
+    """What a response reads that comes out of the cache, or begins there."""
+
+    closed: bool
+
+    def read(self, amt: int | None = None) -> bytes: ...
+    def tell(self) -> int: ...
+    def close(self) -> None: ...
+
+
+class _Raw(HTTPResponse):
+    """A urllib3 response that is made when something is asked of it that only urllib3 can answer.
+
+    Most callers read the body to its end and no more, which takes a file; making the response is
+    most of what a hit would cost.
+
+    Attributes:
+        lost: what a client's callers can catch where a stored body is damaged.
+        decodes: whether its readers get it without its content coding, if they don't say.
+        from_cache: whether the body came out of the cache.
+        cache: what happened, and why.
+    """
+
+    lost: type[Exception] = BodyLost
+    decodes = False
+    from_cache: bool
+    cache: CacheInfo
+
+    def __init__(
+        self,
+        body: Body | io.BytesIO,
+        heard: HTTPResponse | None,
+        made: Callable[[], dict[str, Any]],
+    ) -> None:
+        """Read `body`; `made` returns what urllib3's constructor is to be given.
+
+        `heard` is the response of the origin's behind it, which requests takes cookies from.
+        """
+        self._file = body
+        self._original_response = getattr(heard, "_original_response", None)
+        self._made: Callable[[], dict[str, Any]] | None = made
+
+    def __getattr__(self, name: str) -> Any:
+        # Whatever isn't there is what urllib3's constructor would have put there.
+        made = vars(self).get("_made")
+        if made is None:
+            raise AttributeError(name)
+        self._made = None
+        body = cast("IO[bytes]", self._file)  # urllib3 reads and closes it, no more
+        original = self._original_response
+        super().__init__(
+            body=body,
+            preload_content=False,
+            decode_content=self.decodes,
+            original_response=original,
+            **made(),
+        )
+        if self.length_remaining is not None:
+            self.length_remaining = max(0, self.length_remaining - self._file.tell())
+        return getattr(self, name)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the body is, which urllib3 says when it is at its end, too."""
+        return self._file.closed if self._made is not None else super().closed
+
+    def close(self) -> None:
+        if self._made is not None:
+            self._file.close()
+        else:
+            super().close()
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+class StoredRaw(_Raw):
+    """A response whose body comes out of the cache, or begins there, or is empty.
+
+    Attributes:
+        heard: the response of the origin's that refreshed it, if one did: requests takes the
+            cookies of that. A stored Set-Cookie has been heard once, and setting it again could
+            undo what came after.
+        all_lines: the header lines.
+        encoded: whether the body may have a content coding.
+    """
+
+    def __init__(
+        self,
+        body: Body | None,
+        response: Response,
+        request: Sent,
+        heard: HTTPResponse | None,
+    ) -> None:
+        def made() -> dict[str, Any]:
+            version = response.version
+            return {
+                # The entry knows its length, and says so better.
+                "enforce_content_length": False,
+                "headers": self.headers,
+                "status": response.status,
+                "version": version,
+                "version_string": f"HTTP/{version // 10}.{version % 10}" if version else "HTTP/?",
+                "reason": response.reason,
+                "retries": request.retries if heard is None else heard.retries,
+                "request_method": request.method,
+                "request_url": request.url if heard is None else heard.url,
+            }
+
+        super().__init__(io.BytesIO() if body is None else body, heard, made)
+        self.heard = heard
+        self.status = response.status
+        self.reason = response.reason
+        self._stored = body
+        self._headers = HTTPHeaderDict()
+        self._lines: tuple[tuple[str, str], ...] | None = response.fields.lines
+        self.all_lines = response.fields.lines
+        # Until somebody has looked: urllib3 finds out by itself.
+        self.encoded = True
+
+    @property
+    def headers(self) -> HTTPHeaderDict:
+        """The fields, made into urllib3's kind of mapping when first asked for."""
+        if self._lines is not None:
+            lines, self._lines = self._lines, None
+            for name, value in lines:
+                self._headers.add(name, value)
+        return self._headers
+
+    @headers.setter
+    def headers(self, headers: HTTPHeaderDict) -> None:
+        self._headers = headers
+
+    def stream(
+        self, amt: int | None = CHUNK, decode_content: bool | None = None
+    ) -> Generator[bytes, None, None]:
+        decode = self.decodes if decode_content is None else decode_content
+        try:
+            if self._stored is None:
+                # urllib3 would ask for more until its body is closed.
+                self.close()
+            elif decode and self.encoded:
+                yield from super().stream(amt, decode)
+            else:
+                # There is nothing to decode and no connection to look after.
+                while chunk := self._stored.read(amt):
+                    yield chunk
+                self._stored.close()
+        except ProtocolError as error:
+            lost = error.__cause__
+            if not isinstance(lost, BodyLost):
+                raise
+            raise self.lost(str(lost)) from lost
+        except BodyLost as lost:
+            raise self.lost(str(lost)) from lost
+
+    def release_conn(self) -> None:
+        """There is no connection."""
+
+    def drain_conn(self) -> None:
+        """There is no connection."""
+
+
+class RecordedRaw(_Raw):
+    """A response whose body comes from the origin and is recorded on its way.
+
+    What concerns the connection is passed on to the response that urllib3 made.
+    """
+
+    def __init__(
+        self,
+        body: BlockingTee[Any, Any],
+        request: Sent,
+        origin: HTTPResponse,
+    ) -> None:
+        def made() -> dict[str, Any]:
+            return {
+                "headers": origin.headers,
+                "status": origin.status,
+                "version": origin.version,
+                "version_string": origin.version_string,
+                "reason": origin.reason,
+                "retries": origin.retries,
+                "request_method": request.method,
+                "request_url": origin.url,
+            }
+
+        super().__init__(body, origin, made)
+        self._origin = origin
+        self._tee = body
+
+    def stream(
+        self, amt: int | None = CHUNK, decode_content: bool | None = None
+    ) -> Generator[bytes, None, None]:
+        decode = self.decodes if decode_content is None else decode_content
+        if self._origin.chunked:
+            # As they come: whoever streams events must not wait for `amt` bytes of them.
+            while chunk := self.read1(amt or CHUNK, decode):
+                yield chunk
+        elif decode and "content-encoding" in self._origin.headers:
+            yield from super().stream(amt, decode)
+        else:
+            # There is nothing to decode, and the origin's response looks after the connection.
+            while chunk := self._tee.read(amt):
+                yield chunk
+
+    def read_chunked(
+        self, amt: int | None = None, decode_content: bool | None = None
+    ) -> Generator[bytes, None, None]:
+        yield from self.stream(amt, decode_content)
+
+    @property
+    def connection(self) -> Any:
+        return self._origin.connection
+
+    def release_conn(self) -> None:
+        self._origin.release_conn()
+
+    def drain_conn(self) -> None:
+        self._origin.drain_conn()
+
+    def shutdown(self) -> None:
+        self._origin.shutdown()
+
+
+class Source:
+    """The encoded bytes of a response of the origin's."""
+
+    __slots__ = ("_raw",)
+
+    def __init__(self, raw: HTTPResponse) -> None:
+        self._raw = raw
+
+    def read(self, amt: int | None) -> bytes:
+        return self._raw.read(amt, decode_content=False) or b""
+
+    def read1(self, amt: int | None) -> bytes:
+        return self._raw.read1(amt, decode_content=False) or b""
+
+    def close(self) -> None:
+        self._raw.close()
+
+
+class Rest(Source):
+    """The end of a body; one that comes too early is told as urllib3 tells it."""
+
+    __slots__ = ()
+
+    def read(self, amt: int | None) -> bytes:
+        wanted = amt or 0
+        chunks = []
+        while wanted:
+            chunk = super().read(wanted)
+            if not chunk:
+                self._break_off(wanted)
+            wanted -= len(chunk)
+            chunks.append(chunk)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def read1(self, amt: int | None) -> bytes:
+        chunk = super().read1(amt)
+        if not chunk and amt:
+            self._break_off(amt)
+        return chunk
+
+    def _break_off(self, missing: int) -> NoReturn:
+        broken = IncompleteRead(self._raw.tell(), missing)
+        message = f"Connection broken: {broken!r}"
+        raise ProtocolError(message, broken)
+
+
+class Upstream:
+    """A response of the origin's, as urllib3 gives it; `built` is what a client makes of it."""
+
+    __slots__ = ("built", "raw", "response")
+
+    def __init__(self, raw: HTTPResponse, built: Any = None) -> None:
+        """Read the head of `raw`."""
+        self.raw = raw
+        self.built = built
+        self.response = Response(
+            raw.status, Fields(raw.headers.iteritems()), raw.reason or "", raw.version
+        )
+
+    def discard(self) -> None:
+        """Let go of it; nobody wants the body."""
+        raw = self.raw
+        if raw.length_remaining == 0 and not raw.chunked:
+            raw.drain_conn()
+            raw.release_conn()
+        else:
+            # Who knows how long the rest is; a new connection costs less.
+            raw.close()
+
+
+FromOrigin = Answer[Entry, EntryWriter, Upstream]
+
+
+def stored(answer: FromOrigin, sent: Sent, kind: type[StoredRaw]) -> StoredRaw:
+    """Make a response of a stored one, or of one that begins in the cache."""
+    head, upstream, entry = answer.response, answer.upstream, answer.entry
+    body: Body | None = None
+    if entry is not None:
+        body = beginning = BlockingBody(entry, answer.lost, answer.pieces)
+        if upstream is not None and not answer.info.from_cache:
+            # Which the law has seen to: nothing is completed whose end nobody knows.
+            size = content_length(head.fields) or 0
+            body = both = Following(beginning, Rest(upstream.raw), size)
+            if answer.recorder is not None:
+                body = BlockingTee(both, answer.recorder)
+    return kind(body, head, sent, None if upstream is None else upstream.raw)
+
+
+def passed_on(
+    answer: FromOrigin, upstream: Upstream, sent: Sent, kind: type[RecordedRaw] | None = None
+) -> HTTPResponse:
+    """Add what the cache has to say to a response of the origin's, and record its body."""
+    raw, recorder = upstream.raw, answer.recorder
+    # The cache's own member is the last line; caches nearer to the origin have spoken before.
+    raw.headers.add(*answer.response.fields.lines[-1])
+    if recorder is not None and raw.chunked and not _is_understood(raw):
+        run(recorder.abort())
+        recorder = None
+    if recorder is None:
+        return raw
+    return (kind or RecordedRaw)(BlockingTee(Source(raw), recorder), sent, raw)
+
+
+def _is_understood(raw: HTTPResponse) -> bool:
+    """Tell whether http.client takes the chunks apart; else urllib3 does, behind our back."""
+    return raw.headers.getlist("transfer-encoding")[0].strip().lower() == "chunked"

@@ -1,0 +1,354 @@
+"""aiohttp: `CacheMiddleware`, for the `middlewares` of a `ClientSession`.
+
+    async with aiohttp.ClientSession(middlewares=[CacheMiddleware()]) as session:
+        async with session.get("https://example.org/") as response:
+            response.from_cache
+
+Middlewares stand between a session and the connection: redirects and cookies are followed and kept
+in front of the cache, and each hop is stored for itself.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, Self
+
+try:
+    import aiohttp
+    from aiohttp import ClientPayloadError, ClientResponse, HttpVersion, hdrs
+    from aiohttp.payload import BytesPayload
+    from multidict import CIMultiDict
+except ImportError as error:
+    msg = "stillfresh.clients.aiohttp needs aiohttp 3.12: pip install 'stillfresh[aiohttp]'"
+    raise ImportError(msg) from error
+
+from stillfresh.clients._aiohttp import (
+    STEP,
+    CachedResponse,
+    Content,
+    StoredBodyLost,
+    coding_of,
+    describe,
+    fabricated,
+    kind_of,
+    on_the_wire,
+)
+from stillfresh.clients._base import (
+    CacheSide,
+    ClientPorts,
+    UnverifiedError,
+    credential,
+    decoded,
+    for_cache,
+    unverified,
+)
+from stillfresh.clients._tasks import TasksBehind
+from stillfresh.engine.body import Delivery
+from stillfresh.engine.exchange import exchange
+from stillfresh.engine.ports import LocalCachePorts
+from stillfresh.engine.waiting import task_signal
+from stillfresh.errors import ConfigError
+from stillfresh.rfc9111.fields import Fields
+from stillfresh.rfc9111.messages import Request, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from aiohttp import ClientHandlerType, ClientRequest
+
+    from stillfresh import events
+    from stillfresh.caches.base import BaseCache, Entry, EntryWriter
+    from stillfresh.caches.urls import CacheLike
+    from stillfresh.clients._base import Line
+    from stillfresh.engine.answers import Answer
+    from stillfresh.rfc9111.policy import Policy
+
+__all__ = ["CacheMiddleware", "CachedResponse", "StoredBodyLost"]
+
+# A session lets go of a redirect without reading it. So much of one is read before, to be stored.
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_MOST_OF_A_REDIRECT: Final = 1 << 16
+
+
+class CacheMiddleware:
+    """Answers a session's requests from a cache where it may.
+
+    It may serve several sessions of one loop. `auto_decompress` is the session's: that of a single
+    request is nothing a middleware can see.
+    """
+
+    def __init__(
+        self,
+        cache: CacheLike | None = None,
+        *,
+        policy: Policy | None = None,
+        hook: events.Hook | None = None,
+        clock: Callable[[], float] = time.time,
+        identity: str | None = None,
+    ) -> None:
+        """Answer from `cache`.
+
+        Args:
+            cache: a cache, a URL or path of one, or an object with `get`, `set` and `delete`;
+                None is the default cache in the platform's cache folder. A cache object stays
+                open when the middleware is closed; one that the middleware made is closed with it.
+            policy: the user's settings.
+            hook: is given every event; the default logs to the logger `stillfresh`.
+            clock: the time, in seconds since the epoch.
+            identity: who the connections say they are by a client certificate, say: what is
+                stored for it is kept apart as by Authorization.
+
+        Raises:
+            ConfigError: `cache` can't be made sense of.
+        """
+        self.side = CacheSide(cache, policy=policy, hook=hook, clock=clock)
+        self.identity = identity
+        self._behind = TasksBehind(self.side.tell_failed)
+
+    async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        """Answer `request` from the cache, from the origin, or from both."""
+        if hdrs.UPGRADE in request.headers or request.method == hdrs.METH_CONNECT:
+            # What is asked for is a connection.
+            return await handler(request)
+        return await self._answer(request, handler, self.side.policy)
+
+    @property
+    def cache(self) -> BaseCache:
+        """The cache; opened anew if the middleware made it and was closed."""
+        return self.side.cache
+
+    async def settle(self) -> None:
+        """Wait until no refresh is under way."""
+        await self._behind.settle()
+
+    async def close(self) -> None:
+        """Drop what is being refreshed, and close the cache if the middleware made it."""
+        try:
+            await self._behind.drop()
+        finally:
+            self.side.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def refresh_behind(self, key: str, request: ClientRequest, handler: ClientHandlerType) -> None:
+        """Make `request` again in a task."""
+        again = _with_headers(request, for_cache(request.headers.items()))
+        policy = replace(self.side.policy, stale_while_revalidate=0)
+
+        async def work() -> None:
+            async with await self._answer(again, handler, policy) as response:
+                async for _ in response.content.iter_any():
+                    pass
+
+        self._behind.start(key, work)
+
+    async def _answer(
+        self, request: ClientRequest, handler: ClientHandlerType, policy: Policy
+    ) -> ClientResponse:
+        content = None
+        if self.side.wants_content(request.method, str(request.url)):
+            content = await _content(request)
+        ports = _Ports(self, request, handler, content)
+        try:
+            answer = await exchange(ports.request, policy, ports, bypass=ports.bypass)
+        except ConfigError:
+            # aiohttp knows best what is wrong with a URL.
+            return await handler(request)
+        except UnverifiedError:
+            answer = await exchange(ports.request, policy, ports, bypass=ports.bypass)
+        try:
+            return await _response(ports, request, answer)
+        except BaseException:
+            if answer.upstream is not None:
+                answer.upstream.message.close()
+            raise
+
+
+class _Upstream:
+    """A response of the origin's."""
+
+    __slots__ = ("chunks", "message", "response")
+
+    def __init__(self, message: ClientResponse) -> None:
+        self.message = message
+        self.chunks = _Chunks(message)
+        version = message.version or HttpVersion(0, 0)
+        self.response = Response(
+            message.status,
+            decoded(message.raw_headers),
+            on_the_wire(message.reason or "").decode("latin-1"),
+            version.major * 10 + version.minor,
+        )
+
+
+class _Chunks:
+    """The body of a response of the origin's."""
+
+    __slots__ = ("_message", "_payload", "resumable")
+
+    def __init__(self, message: ClientResponse) -> None:
+        self._message = message
+        self._payload = message.content
+        self.resumable = True
+
+    async def next(self) -> bytes:
+        payload = self._payload
+        if payload.exception() is not None and payload._buffer:  # noqa: SLF001
+            # What has come before a connection broke is worth having; `read` would say first that
+            # it broke.
+            return payload._read_nowait(STEP)  # noqa: SLF001
+        return await payload.read(STEP)
+
+    async def close(self) -> None:
+        # At the end aiohttp has released it.
+        connection = self._message.connection
+        if connection is not None and not self._payload.is_eof():
+            connection.close()
+
+    @property
+    def are_as_sent(self) -> bool:
+        """Whether no coding has been taken off them."""
+        ours = isinstance(self._message, CachedResponse)
+        return ours and getattr(self._payload, "total_compressed_bytes", None) is None
+
+
+class _Ports(ClientPorts, LocalCachePorts):
+    """What one exchange needs."""
+
+    signal = staticmethod(task_signal)
+
+    def __init__(
+        self,
+        middleware: CacheMiddleware,
+        request: ClientRequest,
+        handler: ClientHandlerType,
+        content: bytes | None,
+    ) -> None:
+        side, identity = middleware.side, middleware.identity
+        lines = [
+            (name, value if value.isascii() else on_the_wire(value).decode("latin-1"))
+            for name, value in request.headers.items()
+        ]
+        if identity is not None:
+            lines.append(credential(identity))
+        law = Request(request.method, str(request.url), Fields(lines), content)
+        ClientPorts.__init__(self, side, law)
+        LocalCachePorts.__init__(self, side.cache)
+        self._middleware = middleware
+        self._given = request
+        self._handler = handler
+        self._kept: ClientResponse | None = None
+        self.bypass = unverified() if request.is_ssl() and request.ssl is False else None
+
+    async def send(self, request: Request) -> _Upstream:
+        given = self._given
+        kept, self._kept = self._kept, None
+        if kept is None:
+            sent = given
+            if request is not self.request:
+                known = frozenset(self.request.fields)
+                headers = given.headers.copy()
+                headers.update(line for line in request.fields if line not in known)
+                sent = _with_headers(given, headers.items())
+            kept = await self._asked(sent)
+            # A fingerprint may be looked at instead of a certificate.
+            looked_at = isinstance(given.ssl, aiohttp.Fingerprint)
+            careless = isinstance(kept, CachedResponse) and kept.is_unverified
+            if careless and self.bypass is None and not looked_at:
+                self.bypass = unverified()
+                if sent is given:
+                    self._kept = kept
+                else:
+                    kept.close()
+                raise UnverifiedError
+        return _Upstream(kept)
+
+    async def discard(self, upstream: _Upstream) -> None:
+        if upstream.message.content.is_eof():
+            upstream.message.release()
+        else:
+            # Who knows how long the rest is; a new connection costs less.
+            upstream.message.close()
+
+    def is_failure(self, error: Exception) -> bool:
+        unreachable = isinstance(
+            error, aiohttp.ClientConnectionError | aiohttp.ClientResponseError | TimeoutError
+        )
+        # A certificate that is wrong is nothing to get over with what is stored.
+        return unreachable and not isinstance(error, aiohttp.ClientSSLError)
+
+    def refresh(self, key: str) -> None:
+        self._middleware.refresh_behind(key, self._given, self._handler)
+
+    async def _asked(self, request: ClientRequest) -> ClientResponse:
+        """Send a request on, and have a response of ours made of the answer.
+
+        It is another where a middleware behind this one has an answer of its own.
+        """
+        kind = request.response_class
+        request.response_class = kind_of(kind)
+        try:
+            return await self._handler(request)
+        finally:
+            request.response_class = kind
+
+
+async def _response(
+    ports: _Ports,
+    request: ClientRequest,
+    answer: Answer[Entry, EntryWriter, _Upstream],
+) -> ClientResponse:
+    """Make of an answer what a session returns."""
+    upstream, info = answer.upstream, answer.info
+    head = answer.response
+    if upstream is None or info.from_cache or answer.entry is not None:
+        heard = None if upstream is None else upstream.message
+        rest = None if upstream is None or info.from_cache else upstream.chunks
+        response = fabricated(request, head, info, heard)
+        delivery = None if answer.entry is None else Delivery(ports, answer, rest)
+        response.deliver(delivery, coding_of(request, response))
+        if rest is None and isinstance(response.content, Content):
+            # A short body is there at once, as it is where it has come with its head. What is
+            # wrong with it is told to whoever reads it.
+            with suppress(ClientPayloadError):
+                await response.content.fill(1)
+        return response
+    message = upstream.message
+    if message.status == 101:
+        return message
+    describe(message, head.fields.lines, info)
+    if not upstream.chunks.are_as_sent or not isinstance(message, CachedResponse):
+        # The bytes that came are gone, so there is nothing to be stored.
+        if answer.recorder is not None:
+            await answer.recorder.abort()
+    else:
+        delivery = Delivery(ports, answer, upstream.chunks)
+        message.deliver(delivery, coding_of(request, message))
+        if message.status in _REDIRECTS and isinstance(message.content, Content):
+            await message.content.fill(_MOST_OF_A_REDIRECT)
+    return message
+
+
+def _with_headers(request: ClientRequest, lines: Iterable[Line]) -> ClientRequest:
+    """Return a request like `request` with other header lines."""
+    again = copy.copy(request)
+    again.headers = CIMultiDict(lines)
+    return again
+
+
+async def _content(request: ClientRequest) -> bytes | None:
+    """Return the request's content if it is at hand; a stream is not."""
+    body = request.body
+    if not body:
+        return b""
+    with suppress(Exception):  # of whatever a payload is made of
+        if isinstance(body, BytesPayload):
+            return await body.as_bytes()
+    return None
