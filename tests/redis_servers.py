@@ -186,6 +186,7 @@ class ClusterSetup:
             if number < self.masters:
                 slots = range(bounds[number], bounds[number + 1])
                 client.execute_command("CLUSTER", "ADDSLOTS", *slots)
+        for number in range(1, len(self.nodes)):
             clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", self.nodes[number].port)
         wait_until(lambda: all(_knows(client, len(clients)) for client in clients), "all to meet")
         for number, client in enumerate(clients[self.masters :]):
