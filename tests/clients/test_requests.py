@@ -55,7 +55,12 @@ from stillfresh.events import (
 )
 from stillfresh.testing import Fault, FaultyCache, ManualClock, Operation
 from stillfresh.testing.clock import START
-from tests.clients.behaviours import ClientBehaviours, PartBehaviours, StorageBehaviours
+from tests.clients.behaviours import (
+    ClientBehaviours,
+    OneThread,
+    PartBehaviours,
+    StorageBehaviours,
+)
 from tests.clients.requests_driver import RequestsDriver
 from tests.origin import Document, Framing, Origin, Received, Reply
 
@@ -64,7 +69,7 @@ TAGGED = FRESH | {"ETag": '"1"'}
 LONG = bytes(range(256)) * 6000
 
 
-class TestInMemory(ClientBehaviours):
+class TestInMemory(ClientBehaviours, OneThread):
     def make_client(
         self,
         cache: BaseCache,

@@ -9,16 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
+import trio
+
 from stillfresh import CacheInfo, Policy
+from stillfresh.caches.base import Claim
 from stillfresh.engine import records
 from stillfresh.engine.answers import Answer
 from stillfresh.engine.credentials import Vault
 from stillfresh.engine.exchange import exchange
+from stillfresh.engine.flights import Flights
 from stillfresh.engine.ports import Useful, run
+from stillfresh.engine.waiting import Signal, ThreadSignal
 from stillfresh.events import Event
 from stillfresh.rfc9111.fields import Fields
 from stillfresh.rfc9111.messages import Request, Response, StoredResponse
@@ -109,7 +115,10 @@ class World:
         faults: what a port raises instead of doing its work.
         meanwhile: what somebody else does just after a port has done its work.
         refreshing: the keys that were to be refreshed behind.
+        signal: what is waited for where others fetch the same.
+        claims: the keys that some process fetches, if there are several; they share this.
         step: how many bytes of a body are read at once.
+        holding: whether the next request is still held back on its way to the origin.
     """
 
     def __init__(self, *replies: Reply, policy: Policy | None = None) -> None:
@@ -128,6 +137,10 @@ class World:
         self.handles: list[FakeEntry | FakeWriter | FakeUpstream] = []
         self.refreshing: list[str] = []
         self.step = 3
+        self.signal: Callable[[], Signal] = ThreadSignal
+        self.claims: set[str] | None = None
+        self.holding: Callable[[], bool] | None = None
+        self.under_way = Flights()
         self._versions = 0
 
     # What a test does.
@@ -178,13 +191,14 @@ class World:
         body, recorder = b"", answer.recorder
         if answer.entry is not None:
             try:
-                async for whole in self._stored(answer):
-                    chunk = whole if stop is None else whole[: stop - len(body)]
-                    body += chunk
-                    if recorder is not None:
-                        await recorder.write(chunk)
-                    if len(body) == stop:
-                        break
+                async with aclosing(self._stored(answer)) as stored:
+                    async for whole in stored:
+                        chunk = whole if stop is None else whole[: stop - len(body)]
+                        body += chunk
+                        if recorder is not None:
+                            await recorder.write(chunk)
+                        if len(body) == stop:
+                            break
             except Exception as error:
                 if recorder is not None:
                     await recorder.abort()
@@ -205,7 +219,7 @@ class World:
             await (recorder.finish() if stop is None else recorder.abort())
         return body
 
-    async def _stored(self, answer: Got) -> AsyncIterator[bytes]:
+    async def _stored(self, answer: Got) -> AsyncGenerator[bytes, None]:
         entry = answer.entry
         assert entry is not None
         if answer.pieces is None:
@@ -250,6 +264,9 @@ class World:
 
     async def send(self, request: Request) -> FakeUpstream:
         await self._step("send")
+        holding, self.holding = self.holding, None
+        while holding is not None and holding():
+            await give_way(0.001)
         self.sent.append(request)
         reply = self.replies[0] if len(self.replies) == 1 else self.replies.pop(0)
         if isinstance(reply, Exception):
@@ -343,6 +360,19 @@ class World:
         await self._step("remove")
         return self.kept.pop(key, None) is not None
 
+    async def claim(self, key: str, seconds: float) -> Claim | None:
+        claims = self.claims
+        if claims is None:
+            return Claim()
+        await self._step("claim")
+        if key in claims:
+            return None
+        claims.add(key)
+        return Claim(lambda: claims.discard(key), others=True)
+
+    def flights(self) -> Flights:
+        return self.under_way
+
     def put(self, key: str, metadata: bytes, body: bytes | None, *, foreign: bool = False) -> None:
         """Keep a version, as a writer of anybody's would."""
         self._versions += 1
@@ -357,13 +387,21 @@ class World:
     async def _step(self, name: str) -> None:
         self.calls.append(name)
         if self.suspends:
-            await asyncio.sleep(0)
+            await give_way()
         if name in self.faults:
             raise self.faults[name]
 
     def _after(self, name: str) -> None:
         if name in self.meanwhile:
             self.meanwhile.pop(name)()
+
+
+async def give_way(seconds: float = 0) -> None:
+    """Suspend once, and be cancelled if that is due; under trio, under asyncio, or step by step."""
+    if trio.lowlevel.in_trio_task():
+        await trio.sleep(seconds)
+    else:
+        await asyncio.sleep(seconds)
 
 
 def steps(coroutine: Coroutine[Any, Any, T], number: int) -> Iterator[T]:

@@ -58,7 +58,7 @@ KINDS: Final = (
 )
 
 # What the root of a tree has of its own, beside entries.
-MARKERS: Final = {TAG, ".stillfresh-pruned", ".stillfresh-written"}
+MARKERS: Final = {TAG, ".stillfresh-claims", ".stillfresh-pruned", ".stillfresh-written"}
 
 
 def _each(*keeps: Keeps) -> pytest.MarkDecorator:

@@ -157,6 +157,7 @@ def test_what_becomes_of_a_marker_of_the_root(
     def job() -> Tally:
         with kind(place) as cache:
             way(cache).store("old", value_of("old", 0, SIZES[1]))
+            cache.claim("old", 5)
             cache.prune()
         others = [path for path in place.iterdir() if path.name in MARKERS - {marker}]
         around = Around(others, [b""], outside)
@@ -170,6 +171,7 @@ def test_what_becomes_of_a_marker_of_the_root(
                 met = manages(tally, user, user.store, "new", value_of("new", number, size))
                 found = judge(tally, user, "new")
                 tally.blame_unless(found == number or not met, "lost", f"new {number}")
+            tally.blame_unless(cache.claim("new", 5) is not None, "not recovered", "a claim")
             look_at_all(tally, cache)
             put_away(place / marker)
             tally.attempt_or(CacheUnavailable, cache.prune)

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, ParamSpec
 
 import pytest
 
-from stillfresh import BaseCache, BodyLost, SeparateBodyBaseCache, StoreError
+from stillfresh import BaseCache, BodyLost, Policy, SeparateBodyBaseCache, StoreError
 from stillfresh.caches.base import CHECKED_AT_ONCE
 from stillfresh.clients.requests import CachedResponse, CachedSession
 from stillfresh.events import Event, StoreFailed
@@ -224,9 +224,14 @@ def _page(path: str) -> bytes:
 class Visitor:
     """A session in front of a cache."""
 
-    def __init__(self, cache: BaseCache, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        cache: BaseCache,
+        clock: Callable[[], float] = time.time,
+        policy: Policy | None = None,
+    ) -> None:
         self.told: list[Event] = []
-        self.session = CachedSession(cache, hook=self.told.append, clock=clock)
+        self.session = CachedSession(cache, policy=policy, hook=self.told.append, clock=clock)
         self.session.trust_env = False
 
     def visit(self, tally: Tally, url: str) -> bool:

@@ -162,6 +162,11 @@ class AsyncBaseCache(ABC):
         self._clock = clock
         self._closed = False
 
+    @property
+    def place(self) -> str | None:
+        """Where the entries are, as in `BaseCache`."""
+        return None
+
     @abstractmethod
     async def open(self, key: str) -> AsyncEntry | None:
         """Return the committed version under `key`, or None where there is none."""

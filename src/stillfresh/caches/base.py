@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from typing import IO, TYPE_CHECKING, ClassVar, Self
 
 from stillfresh import events
+from stillfresh.caches.claims import Claim
 from stillfresh.caches.coroutines import run
 from stillfresh.caches.entry import (
     CHECKED_AT_ONCE,
@@ -49,6 +50,7 @@ __all__ = [
     "CHECKED_AT_ONCE",
     "BaseCache",
     "BodySource",
+    "Claim",
     "Entry",
     "EntryInfo",
     "EntrySink",
@@ -220,6 +222,29 @@ class BaseCache(ABC):
             if progress is not None:
                 progress(done, None)
         return report
+
+    # What a cache can do for those who use it at the same time, if it can.
+
+    @property
+    def place(self) -> str | None:
+        """Where the entries are, in words that all caches have which hold the same ones.
+
+        None is: in this object only, or nobody knows.
+        """
+        return None
+
+    def claim(self, key: str, seconds: float) -> Claim | None:
+        """Claim to be the one who fetches `key`, of all processes that share the entries.
+
+        None while another one has it. It ends when it is released, when its holder dies, and if
+        that can't be seen, after so many `seconds`. Nothing hangs on a claim: where there can be
+        none it is granted, and this one always grants it.
+
+        Raises:
+            StoreError: the backend failed.
+        """
+        del key, seconds
+        return Claim()
 
     def close(self) -> None:
         """Let go of everything held open. Any use after it but `close` raises `CacheClosed`."""

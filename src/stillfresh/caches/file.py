@@ -23,6 +23,7 @@ from stillfresh.caches import frames
 from stillfresh.caches.base import (
     BaseCache,
     BodySource,
+    Claim,
     Entry,
     EntryInfo,
     EntryWriter,
@@ -32,6 +33,7 @@ from stillfresh.caches.base import (
     as_bytes,
     moment,
 )
+from stillfresh.caches.claims import DirectoryClaims
 from stillfresh.caches.directory import (
     Directory,
     Leaf,
@@ -156,7 +158,7 @@ class DirectoryCache(BaseCache):
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the settings; what threads have in hand stays here."""
-        mine = {"_pairing", "_upkeep", "_pruner"}
+        mine = {"_pairing", "_upkeep", "_pruner", "_claims"}
         return {name: value for name, value in vars(self).items() if name not in mine}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -167,6 +169,15 @@ class DirectoryCache(BaseCache):
     def _begin(self) -> None:
         self._upkeep = Upkeep(self._tree, self._bounds, self._clock, self._turn)
         self._pruner = Pruner(self._prune_by_itself)
+        self._claims = DirectoryClaims(self._tree)
+
+    @property
+    def place(self) -> str:
+        return self._tree.root
+
+    def claim(self, key: str, seconds: float) -> Claim | None:
+        self._check_open()
+        return self._claims.claim(key)
 
     @property
     def lock_class(self) -> Callable[[str], Any] | None:
@@ -358,6 +369,7 @@ class DirectoryCache(BaseCache):
     def close(self) -> None:
         """Let go of everything held open; pruning that is under way stops."""
         super().close()
+        self._claims.close()
         self._pruner.stop(urgent=self._upkeep.is_full())
 
     def _verify(self, listed: EntryInfo, repair: Repair, report: VerifyReport) -> None:

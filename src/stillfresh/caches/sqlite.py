@@ -20,6 +20,7 @@ import platformdirs
 
 from stillfresh.caches import frames, rows
 from stillfresh.caches.base import (
+    Claim,
     Entry,
     EntryInfo,
     EntryWriter,
@@ -31,6 +32,7 @@ from stillfresh.caches.base import (
     moment,
 )
 from stillfresh.caches.bodyfiles import BodyFiles, BodySink
+from stillfresh.caches.claims import DirectoryClaims
 from stillfresh.caches.database import Database
 from stillfresh.caches.directory import Directory
 from stillfresh.caches.frames import BODY_ELSEWHERE, HAS_BODY, Frame
@@ -137,7 +139,16 @@ class SQLiteCache(SeparateBodyBaseCache):
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the settings; what is open stays here."""
-        mine = {"_pairing", "_database", "_bodies", "_usage", "_unseen", "_aged_at", "_dead"}
+        mine = {
+            "_aged_at",
+            "_bodies",
+            "_claims",
+            "_database",
+            "_dead",
+            "_pairing",
+            "_unseen",
+            "_usage",
+        }
         return {name: value for name, value in vars(self).items() if name not in mine}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -150,11 +161,20 @@ class SQLiteCache(SeparateBodyBaseCache):
         self._database = Database(self._tree, self.timeout, durable=self.durable)
         self._bodies = BodyFiles(self._tree)
         self._usage = Usage(self._database)
+        self._claims = DirectoryClaims(self._tree)
         # Bytes that this process has written since it last compared all with the bound.
         self._unseen = 0
         self._aged_at = 0.0
         # What could not be removed, on a full disk say: it isn't handed out here any more.
         self._dead: set[int] = set()
+
+    @property
+    def place(self) -> str:
+        return os.path.join(self._tree.root, "cache.sqlite")
+
+    def claim(self, key: str, seconds: float) -> Claim | None:
+        self._check_open()
+        return self._claims.claim(key)
 
     # The whole-entry interface.
 
@@ -287,6 +307,7 @@ class SQLiteCache(SeparateBodyBaseCache):
             with contextlib.suppress(StoreError):
                 self._usage.write()
         super().close()
+        self._claims.close()
         self._database.close()
 
     # Questions about all of it.

@@ -41,6 +41,7 @@ from stillfresh.engine.body import BlockingBody, BlockingTee, Following
 from stillfresh.engine.credentials import Vault
 from stillfresh.engine.exchange import exchange
 from stillfresh.engine.ports import LocalCachePorts, run
+from stillfresh.engine.waiting import ThreadSignal
 from stillfresh.errors import BodyLost, ConfigError
 from stillfresh.rfc9111.decisions import Reason, Why, why
 from stillfresh.rfc9111.fields import Fields, content_length
@@ -289,6 +290,8 @@ class _Upstream:
 
 class _Ports(LocalCachePorts):
     """What one exchange needs."""
+
+    signal = ThreadSignal
 
     def __init__(
         self,

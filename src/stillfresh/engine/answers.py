@@ -38,6 +38,8 @@ class CacheInfo:
         stored: whether the answer is in the cache now. Of a miss that is known when its body has
             been read.
         storing: why it was stored, or why not.
+        collapsed: whether it was served what another request, made at the same time, had fetched
+            (RFC 9111 §4): False if it waited for that in vain, None if it didn't wait.
     """
 
     outcome: Outcome
@@ -47,6 +49,7 @@ class CacheInfo:
     ttl: float | None = None
     stored: bool = False
     storing: Why | None = None
+    collapsed: bool | None = None
 
     @property
     def from_cache(self) -> bool:

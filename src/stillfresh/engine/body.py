@@ -141,10 +141,15 @@ class Recorder(Generic[E, W]):
 
     async def _commit(self, writer: W, metadata: bytes) -> None:
         self._writer = None
-        # Closed meanwhile, that is: the request was right when it was made, so it goes on.
-        with contextlib.suppress(CacheClosed):
-            version = await self._guard.commit(self._key, writer, metadata, self._useful)
-            self.stored = version is not None
+        try:
+            # Closed meanwhile, that is: the request was right when it was made, so it goes on.
+            with contextlib.suppress(CacheClosed):
+                version = await self._guard.commit(self._key, writer, metadata, self._useful)
+                self.stored = version is not None
+        except BaseException:
+            # Cancelled, and nobody knows whether it is there.
+            self._ended(why(Reason.BROKEN_OFF), self._size)
+            raise
 
     async def _written(self, writer: W, chunk: bytes) -> bool:
         try:
@@ -160,8 +165,10 @@ class Recorder(Generic[E, W]):
     async def _give_up(self, reason: Why) -> None:
         writer, self._writer = self._writer, None
         if writer is not None:
-            await self._abort(writer)
-            self._ended(reason, self._size)
+            try:
+                await self._abort(writer)
+            finally:
+                self._ended(reason, self._size)
 
 
 class Source(Protocol):

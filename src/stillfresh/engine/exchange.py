@@ -10,6 +10,8 @@
                                           -> Pass
     or from none    -> Policy.on_failure  -> Serve   the stored response, stale
 
+Who would ask the origin waits first for others that ask for the same (`collapse`), and looks again.
+
 What the cache can't do is skipped (`guard`); what the origin can't do is the caller's to handle:
 errors of `send` pass through where nothing stored may stand in.
 """
@@ -17,12 +19,14 @@ errors of `send` pass through where nothing stored may stand in.
 from __future__ import annotations
 
 import re
+import time
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Generic
 
 from stillfresh import events
 from stillfresh.engine.answers import Answer, CacheInfo, Outcome
+from stillfresh.engine.collapse import Turn
 from stillfresh.engine.guard import Guard
 from stillfresh.engine.keeping import Keeper
 from stillfresh.engine.lookup import Found, Lookup
@@ -76,8 +80,8 @@ async def exchange(
     ours = _Exchange(request, policy, ports)
     try:
         return await (ours.answer() if bypass is None else ours.pass_by(bypass))
-    except BaseException:
-        await ours.close()
+    except BaseException as error:
+        await ours.fail(error)
         raise
 
 
@@ -94,41 +98,49 @@ class _Exchange(Generic[E, W, U]):
         except ValueError as error:
             raise ConfigError(str(error)) from error
         self._kept_by: Keeper[E, W] | None = None
+        self._turn: Turn[E, W, U] | None = None
         self._request_time = 0.0
         self._response_time = 0.0
 
     async def answer(self) -> Answer[E, W, U]:
-        policy, request, lookup = self._policy, self._request, self._lookup
-        missed = Forwarded.URI_MISS
-        if policy.looks_up(request):
-            missed = await lookup.find()
-        found = lookup.found
-        now = self._ports.now()
-        decision = (
-            policy.on_request(request, None, now, missed=missed)
-            if found is None
-            else policy.on_request(request, found.stored, now, size=found.size)
-        )
-        if isinstance(decision, Serve) and found is not None:
-            if await self._ready(found, decision):
-                return self._serve(decision, found)
-            decision = policy.on_request(request, None, now)
-        if isinstance(decision, Unsatisfiable):
-            return await self._refuse(decision)
-        if isinstance(decision, Complete) and found is not None:
-            return await self._complete(decision, found)
-        if isinstance(decision, Revalidate) and found is not None:
-            return await self._revalidate(decision, found)
-        assert isinstance(decision, Forward)  # noqa: S101 - the others need a stored one
-        return await self._miss(decision)
+        policy, request = self._policy, self._request
+        while True:
+            lookup, looked = self._lookup, time.monotonic()
+            missed = Forwarded.URI_MISS
+            if policy.looks_up(request):
+                missed = await lookup.find()
+            found = lookup.found
+            now = self._ports.now()
+            decision = (
+                policy.on_request(request, None, now, missed=missed)
+                if found is None
+                else policy.on_request(request, found.stored, now, size=found.size)
+            )
+            if isinstance(decision, Serve) and found is not None:
+                if await self._ready(found, decision):
+                    if self._turn is not None:
+                        self._turn.served()
+                    return self._serve(decision, found)
+                found, decision = None, policy.on_request(request, None, now)
+            if isinstance(decision, Unsatisfiable):
+                return await self._refuse(decision)
+            assert not isinstance(decision, Serve)  # noqa: S101 - there is nothing to serve
+            if not await self._look_again(decision, looked):
+                break
+        answer = await self._ask(decision, found)
+        if self._turn is not None:
+            self._turn.answered(answer)
+        return answer
 
     async def pass_by(self, reason: Why) -> Answer[E, W, U]:
         upstream = await self._ports.send(self._request)
         info = CacheInfo(Outcome.MISS, reason, self._lookup.primary_key, storing=reason)
         return self._handed_on(upstream, info, Forwarded.BYPASS, None)
 
-    async def close(self) -> None:
-        """Close what was opened."""
+    async def fail(self, error: BaseException) -> None:
+        """Leave nothing behind."""
+        if self._turn is not None:
+            self._turn.failed(error)
         await self._lookup.close()
 
     @property
@@ -136,7 +148,13 @@ class _Exchange(Generic[E, W, U]):
         """What changes the cache; a hit has no need of it."""
         if self._kept_by is None:
             self._kept_by = Keeper(
-                self._request, self._policy, self._ports, self._guard, self._lookup, self._tell
+                self._request,
+                self._policy,
+                self._ports,
+                self._guard,
+                self._lookup,
+                self._tell,
+                None if self._turn is None else self._turn.lead,
             )
         return self._kept_by
 
@@ -169,7 +187,14 @@ class _Exchange(Generic[E, W, U]):
         self._tell(events.Hit, found.key, reason, age, ttl)
         # Of a fresh response ttl says all there is to say.
         detail = None if reason.reason is Reason.FRESH else str(reason)
-        member = cache_status.hit(ttl, key=self._key(found.key), detail=detail)
+        key, turn = self._key(found.key), self._turn
+        if turn is None or not turn.collapsed:
+            member = cache_status.hit(ttl, key=key, detail=detail)
+        else:
+            info.collapsed = True
+            member = cache_status.forwarded(
+                turn.forwarded, collapsed=True, ttl=ttl, key=key, detail=detail
+            )
         if decision.refresh:
             self._ports.refresh(found.key)
         return self._stored(found, decision, _with_status(decision.response, member), info)
@@ -193,13 +218,45 @@ class _Exchange(Generic[E, W, U]):
         return lost
 
     async def _refuse(self, decision: Unsatisfiable) -> Answer[E, W, U]:
-        await self.close()
+        await self._lookup.close()
         member = cache_status.unsatisfiable(str(decision.why))
         fields = Fields([("Content-Length", "0"), ("Cache-Status", member)])
         info = CacheInfo(Outcome.UNSATISFIABLE, decision.why, self._lookup.primary_key)
         return Answer(Response(504, fields, "Gateway Timeout"), info)
 
     # Asking the origin.
+
+    async def _look_again(self, decision: Complete | Revalidate | Forward, looked: float) -> bool:
+        """Wait for others that ask for the same; tell whether to look again, with a new lookup."""
+        request, policy, ports, signal = (
+            self._request,
+            self._policy,
+            self._ports,
+            self._ports.signal,
+        )
+        if signal is None or self._guard.failed or not policy.collapses(request):
+            return False
+        if self._turn is None:
+            self._turn = Turn(request, policy, ports, self._guard, signal, decision.forwarded)
+        if not await self._turn.wait(self._lookup, looked, decision.why):
+            return False
+        await self._lookup.close()
+        self._lookup = Lookup(request, policy, ports, self._guard, ports.vault)
+        return True
+
+    async def _ask(
+        self, decision: Complete | Revalidate | Forward, found: Found[E] | None
+    ) -> Answer[E, W, U]:
+        if found is not None and isinstance(decision, Complete):
+            return await self._complete(decision, found)
+        if found is not None and isinstance(decision, Revalidate):
+            return await self._revalidate(decision, found)
+        assert isinstance(decision, Forward)  # noqa: S101 - the others need a stored one
+        return await self._miss(decision)
+
+    @property
+    def _collapsed(self) -> bool | None:
+        return None if self._turn is None else self._turn.collapsed
 
     async def _send(self, request: Request) -> U | Answer[E, W, U]:
         """Ask the origin; where it fails, answer with what is stored if that may stand in."""
@@ -313,11 +370,13 @@ class _Exchange(Generic[E, W, U]):
         info = CacheInfo(
             Outcome.REVALIDATED, decision.why, found.key, served.age, served.ttl, kept, outcome.why
         )
+        info.collapsed = self._collapsed
         member = cache_status.forwarded(
             decision.forwarded,
             status=304,
             ttl=served.ttl,
             stored=kept,
+            collapsed=info.collapsed,
             key=self._key(found.key),
             detail=str(decision.why),
         )
@@ -396,15 +455,15 @@ class _Exchange(Generic[E, W, U]):
             if lookup.primary is not None and lookup.primary is not found:
                 await self._ports.close(lookup.primary.entry)
         except BaseException:
-            if keeper.recorder is not None:
-                await keeper.recorder.abort()
-            await self._ports.discard(upstream)
+            await self._give_up(upstream)
             raise
         self._tell(events.Miss, found.key, decision.why, upstream.response.status)
+        info.collapsed = self._collapsed
         member = cache_status.forwarded(
             decision.forwarded,
             status=upstream.response.status,
             stored=recorder is not None,
+            collapsed=info.collapsed,
             key=self._key(found.key),
             detail=str(decision.why),
         )
@@ -427,10 +486,16 @@ class _Exchange(Generic[E, W, U]):
         try:
             return await self._hand_on(upstream, reason, forwarded)
         except BaseException:
+            await self._give_up(upstream)
+            raise
+
+    async def _give_up(self, upstream: U) -> None:
+        """Let go of a response that nobody is going to read, and of what was to be kept of it."""
+        try:
             if self._keeper.recorder is not None:
                 await self._keeper.recorder.abort()
+        finally:
             await self._ports.discard(upstream)
-            raise
 
     async def _hand_on(self, upstream: U, reason: Why, forwarded: Forwarded) -> Answer[E, W, U]:
         request, response, lookup = self._request, upstream.response, self._lookup
@@ -464,10 +529,12 @@ class _Exchange(Generic[E, W, U]):
     ) -> Answer[E, W, U]:
         response = upstream.response
         self._tell(events.Miss, self._lookup.primary_key, info.why, response.status)
+        info.collapsed = self._collapsed
         member = cache_status.forwarded(
             forwarded,
             status=response.status,
             stored=recorder is not None or info.stored,
+            collapsed=info.collapsed,
             key=self._key(info.key),
             detail=str(info.why),
         )

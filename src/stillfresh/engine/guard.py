@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic
 
+from stillfresh.caches.base import Claim
 from stillfresh.engine.ports import CachePorts, E, Useful, W
 from stillfresh.errors import CacheError, CacheUnavailable, StoreError
 from stillfresh.events import Event, StoreFailed
@@ -125,6 +126,17 @@ class Guard(Generic[E, W]):
         except Exception as error:  # noqa: BLE001 - `_swallow` sorts them
             self._swallow("remove", key, error)
             return False
+
+    async def claim(self, key: str, seconds: float) -> Claim | None:
+        """Claim to fetch what is under a key; None while another process does."""
+        try:
+            return await self._ports.claim(key, seconds)
+        except Exception as error:  # noqa: BLE001 - `_swallow` sorts them
+            # It says nothing of what is stored.
+            failed = self.failed
+            self._swallow("claim", key, error)
+            self.failed = failed
+            return Claim()
 
     def report(self, operation: str, key: str, error: StoreError) -> None:
         """Tell of a failure that showed elsewhere."""

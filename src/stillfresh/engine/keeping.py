@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Generic
 from stillfresh import events
 from stillfresh.engine import records
 from stillfresh.engine.body import Recorder
+from stillfresh.engine.flights import Fate
 from stillfresh.engine.lookup import credentials_of
 from stillfresh.engine.ports import E, W
 from stillfresh.rfc9111 import invalidation, reception
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from stillfresh.engine.answers import CacheInfo
+    from stillfresh.engine.flights import Lead
     from stillfresh.engine.guard import Guard
     from stillfresh.engine.lookup import Found, Lookup
     from stillfresh.engine.ports import CachePorts, Useful
@@ -44,6 +46,8 @@ _MOST_SEARCHES: Final = 8
 _COPY_STEP: Final = 1 << 18
 # What is made of what is stored.
 _GROWING: Final = frozenset({Reason.COMPLETED, Reason.JOINED})
+# What breaks off is nobody's fault who waits for it: another one may have more luck.
+_ABANDONED: Final = frozenset({Reason.CUT_OFF, Reason.BROKEN_OFF})
 
 
 class Keeper(Generic[E, W]):
@@ -53,7 +57,7 @@ class Keeper(Generic[E, W]):
         recorder: writes the response that is on its way to the caller, if one is.
     """
 
-    __slots__ = ("_guard", "_lookup", "_policy", "_ports", "_request", "_tell", "recorder")
+    __slots__ = ("_guard", "_lead", "_lookup", "_policy", "_ports", "_request", "_tell", "recorder")
 
     def __init__(
         self,
@@ -63,14 +67,19 @@ class Keeper(Generic[E, W]):
         guard: Guard[E, W],
         lookup: Lookup[E, W],
         tell: Callable[..., None],
+        lead: Lead | None = None,
     ) -> None:
-        """Keep for `request`; `tell(kind, key, why, ...)` is told of what was decided."""
+        """Keep for `request`; `tell(kind, key, why, ...)` is told of what was decided.
+
+        Others may wait for what is recorded, if it has the `lead`.
+        """
         self._request = request
         self._policy = policy
         self._ports = ports
         self._guard = guard
         self._lookup = lookup
         self._tell = tell
+        self._lead = lead
         self.recorder: Recorder[E, W] | None = None
 
     async def record(self, decision: Store, info: CacheInfo) -> Recorder[E, W] | None:
@@ -105,6 +114,10 @@ class Keeper(Generic[E, W]):
             behind=behind,
             outdone=self._outdoing(stored, key),
         )
+        if self._lead is not None:
+            self._lead.expect(stored)
+        else:
+            self._ports.flights().may_share(self._lookup.primary_key)
         if decision.length == 0:
             await recorder.finish()
         return recorder
@@ -182,6 +195,7 @@ class Keeper(Generic[E, W]):
                 variances = map(search_variance, await self._lookup.search_values(key))
                 keys += [reduced(key, variance) for variance in variances if variance is not None]
             for doubtful in dict.fromkeys(keys):
+                self._ports.flights().invalidated(doubtful)
                 if await self._guard.remove(doubtful):
                     self._tell(events.Invalidated, doubtful, reason)
         for group in sorted(invalidated_groups(request, response)):
@@ -242,6 +256,8 @@ class Keeper(Generic[E, W]):
             else:
                 info.storing = reason
                 self._tell(events.NotStored, self._lookup.primary_key, reason, response.status)
+            if self._lead is not None:
+                self._lead.land(_fate(reason))
 
         return ended
 
@@ -402,6 +418,13 @@ class Keeper(Generic[E, W]):
 
 def _new_generation() -> str:
     return os.urandom(8).hex()
+
+
+def _fate(reason: Why | None) -> Fate:
+    """Say what recording has come to, to those who wait for it."""
+    if reason is None:
+        return Fate.STORED
+    return Fate.ABANDONED if reason.reason in _ABANDONED else Fate.UNSHARED
 
 
 def _with_language_of(stored: StoredResponse, selection: Selection) -> Selection:

@@ -187,12 +187,19 @@ class Lookup(Generic[E, W]):
         if found is not None and found is not self.primary:
             await self._ports.close(found.entry)
 
+    async def let_go(self) -> None:
+        """Close what was opened, since it may be another's by the time that it is needed."""
+        await self.close()
+        self.primary = self.found = None
+
     async def close(self) -> None:
         """Close what was opened."""
-        if self.primary is not None:
-            await self._ports.close(self.primary.entry)
-        if self.found is not None and self.found is not self.primary:
-            await self._ports.close(self.found.entry)
+        try:
+            if self.primary is not None:
+                await self._ports.close(self.primary.entry)
+        finally:
+            if self.found is not None and self.found is not self.primary:
+                await self._ports.close(self.found.entry)
 
     async def _load_primary(self) -> Found[E] | None:
         primary = await self.load(self.primary_key)
@@ -224,10 +231,7 @@ class Lookup(Generic[E, W]):
     async def _choose(self, primary: Found[E]) -> None:
         """Choose among the variants: of several that match, the one with the newest Date (§4)."""
         fields = self._request.fields
-        matches = is_selected(
-            primary.stored, fields, self.conceal, by_language=self._policy.match_language
-        )
-        matches = matches and self._is_isolated(primary.stored)
+        matches = self.is_selected(primary.stored)
         found = self.found = primary if matches else None
         others = primary.stored.others
         own_names = tuple(name for name, _ in primary.stored.selection) if others else ()
@@ -246,6 +250,12 @@ class Lookup(Generic[E, W]):
                     await self._ports.close(outdone.entry)
             else:
                 await self._ports.close(other.entry)
+
+    def is_selected(self, stored: StoredResponse) -> bool:
+        """Tell whether the request selects `stored` (§4.1)."""
+        return is_selected(
+            stored, self._request.fields, self.conceal, by_language=self._policy.match_language
+        ) and self._is_isolated(stored)
 
     def _is_isolated(self, stored: StoredResponse) -> bool:
         """Tell whether what keeps users apart has done so; who stored it may not have known."""

@@ -14,12 +14,14 @@ from stillfresh.caches.asynchronous import (
     AsyncEntry,
     AsyncEntryWriter,
 )
-from stillfresh.caches.base import BaseCache, Entry, EntryWriter, InMemory, run
+from stillfresh.caches.base import BaseCache, Claim, Entry, EntryWriter, InMemory, run
+from stillfresh.engine.flights import Flights, flights_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stillfresh.engine.credentials import Vault
+    from stillfresh.engine.waiting import Signal
     from stillfresh.events import Event
     from stillfresh.rfc9111.messages import Request, Response
 
@@ -33,6 +35,7 @@ __all__ = [
     "Upstream",
     "Useful",
     "W",
+    "expires_of",
     "run",
 ]
 
@@ -98,6 +101,16 @@ class CachePorts(Protocol[E, W]):
     async def remove(self, key: str) -> bool:
         """Remove what is under `key`."""
 
+    async def claim(self, key: str, seconds: float) -> Claim | None:
+        """Claim to fetch what is under `key`; None while another process does.
+
+        Nobody waits for it longer than so many `seconds`. It is released without waiting, in
+        whatever thread forgets it.
+        """
+
+    def flights(self) -> Flights:
+        """Return what is being fetched for this cache in this process."""
+
 
 class Ports(CachePorts[E, W], Protocol[E, W, U]):
     """A cache, a clock, an ear for events, and the way to the origin."""
@@ -108,6 +121,10 @@ class Ports(CachePorts[E, W], Protocol[E, W, U]):
 
     def now(self) -> float:
         """Return the time in seconds since the epoch."""
+
+    @property
+    def signal(self) -> Callable[[], Signal] | None:
+        """What makes signals to wait for; None is never to wait for anybody."""
 
     @property
     def listening(self) -> bool:
@@ -136,7 +153,12 @@ class LocalCachePorts:
     """The ports of a cache on this machine: called inline, from blocking and async code alike.
 
     A hit costs tens of microseconds, a hop to another thread a hundred.
+
+    Attributes:
+        signal: how its client waits for others that fetch the same; not at all unless it says so.
     """
+
+    signal: Callable[[], Signal] | None = None
 
     def __init__(self, cache: BaseCache) -> None:
         """Use `cache`."""
@@ -191,7 +213,7 @@ class LocalCachePorts:
         self, writer: EntryWriter, metadata: bytes, useful: Useful | None = None
     ) -> str:
         """Publish a version."""
-        return writer.commit(metadata, expires=_expires(self._cache, useful))
+        return writer.commit(metadata, expires=expires_of(self._cache, useful))
 
     async def abort(self, writer: EntryWriter) -> None:
         """Give a version up."""
@@ -202,12 +224,20 @@ class LocalCachePorts:
         self, key: str, metadata: bytes, version: str, useful: Useful | None = None
     ) -> bool:
         """Swap the metadata of `version`."""
-        expires = _expires(self._cache, useful)
+        expires = expires_of(self._cache, useful)
         return self._cache.update(key, metadata, version=version, expires=expires)
 
     async def remove(self, key: str) -> bool:
         """Remove what is under `key`."""
         return self._cache.remove(key)
+
+    async def claim(self, key: str, seconds: float) -> Claim | None:
+        """Claim to fetch what is under `key`."""
+        return self._cache.claim(key, seconds)
+
+    def flights(self) -> Flights:
+        """Return the flights for the cache."""
+        return flights_for(self._cache)
 
 
 class AsyncCachePorts:
@@ -264,7 +294,7 @@ class AsyncCachePorts:
         self, writer: AsyncEntryWriter, metadata: bytes, useful: Useful | None = None
     ) -> str:
         """Publish a version."""
-        return await writer.commit(metadata, expires=_expires(self._cache, useful))
+        return await writer.commit(metadata, expires=expires_of(self._cache, useful))
 
     async def abort(self, writer: AsyncEntryWriter) -> None:
         """Give a version up."""
@@ -275,14 +305,23 @@ class AsyncCachePorts:
         self, key: str, metadata: bytes, version: str, useful: Useful | None = None
     ) -> bool:
         """Swap the metadata of `version`."""
-        expires = _expires(self._cache, useful)
+        expires = expires_of(self._cache, useful)
         return await self._cache.update(key, metadata, version=version, expires=expires)
 
     async def remove(self, key: str) -> bool:
         """Remove what is under `key`."""
         return await self._cache.remove(key)
 
+    async def claim(self, key: str, seconds: float) -> Claim | None:
+        """Claim to fetch what is under `key`, which such a cache leaves to everybody."""
+        del key, seconds
+        return Claim()
 
-def _expires(cache: BaseCache | AsyncBaseCache, useful: Useful | None = None) -> float | None:
+    def flights(self) -> Flights:
+        """Return the flights for the cache."""
+        return flights_for(self._cache)
+
+
+def expires_of(cache: BaseCache | AsyncBaseCache, useful: Useful | None = None) -> float | None:
     """Return when an entry is to expire: never, where it would make no room by that."""
     return useful() if cache.expires_by_itself and useful is not None else None

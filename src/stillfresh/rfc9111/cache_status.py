@@ -26,11 +26,15 @@ def forwarded(
     *,
     status: int | None = None,
     stored: bool = False,
+    collapsed: bool | None = None,
     ttl: float | None = None,
     key: str | None = None,
     detail: str | None = None,
 ) -> str:
-    """Write the member for a request that went to the origin (§2.2 to §2.8)."""
+    """Write the member for a request that went to the origin (§2.2 to §2.8).
+
+    One that was collapsed went there as another; `collapsed` is False if that was of no use.
+    """
     member = f"{NAME}; fwd={reason.value}"
     if status is not None:
         member += f"; fwd-status={status}"
@@ -38,6 +42,8 @@ def forwarded(
         member += f"; ttl={_integer(ttl)}"
     if stored:
         member += "; stored"
+    if collapsed is not None:
+        member += "; collapsed" if collapsed else "; collapsed=?0"
     return member + _more(key, detail)
 
 

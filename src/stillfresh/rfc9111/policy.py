@@ -63,6 +63,9 @@ class Policy:
         match_language: where a response varies by Accept-Language, give it also to a request
             whose one most wanted language it is in (Content-Language). Default: no, since that
             is more than §4.1 says.
+        collapse_wait: for how many seconds a request waits for another that is fetching the same,
+            so that many at once make one to the origin (§4). 0 is never, a day the most. Default:
+            five seconds.
         rules: what is otherwise for some URLs; the first that speaks of a matter settles it.
             `OneDayCache`, `ExpiresAfter` and `LastModified` are some that CacheControl has.
 
@@ -82,6 +85,7 @@ class Policy:
     secret: bytes | None = None
     targets: tuple[str, ...] | None = None
     match_language: bool = False
+    collapse_wait: float = 5.0
     rules: tuple[Rule, ...] = ()
 
     def __post_init__(self) -> None:
@@ -96,6 +100,8 @@ class Policy:
             seconds = getattr(self, name)
             if seconds is not None and not seconds >= 0:
                 _refuse(f"{name} is a number of seconds or None", seconds)
+        if not 0 <= self.collapse_wait <= _DAY:
+            _refuse("collapse_wait is a number of seconds, a day at most", self.collapse_wait)
         if self.secret is not None and len(self.secret) < 16:
             msg = "secret has at least 16 bytes"
             raise ConfigError(msg)
@@ -167,6 +173,14 @@ class Policy:
         if request.method == "GET":
             return "GET" in self.methods
         return bool(self.rules) and self._keys_content(keys.primary_key(request.url), request)
+
+    def collapses(self, request: Request) -> bool:
+        """Tell whether such a request may wait for another one's response, or be waited for (§4).
+
+        Not if all that it could be given is its own: a part, the answer to a condition, what the
+        origin says now.
+        """
+        return self.collapse_wait > 0 and self.stores(request) and reuse.may_share(self, request)
 
     def said(self, request: Request, response: Response) -> ResponseDirectives:
         """Return what a response says to this cache, by the rules (§5.2.2, RFC 9213)."""

@@ -47,6 +47,7 @@ _FOR_ORIGIN: Final = validation.FOR_ORIGIN | {"content-length", "transfer-encodi
 _PROTECTING: Final = validation.FOR_ORIGIN | {"if-none-match"}
 # RFC 9110 §13.1.2, §13.1.3: the methods by which a caller asks for news.
 _NEWS_FOR: Final = frozenset({"GET", "HEAD"})
+_ALONE: Final = _FOR_ORIGIN | validation.OF_CALLER
 _WANTS: Final = validation.ASKS_FOR_NEWS | {"range"}
 # What a request alone is to blame for: another could be answered.
 _OF_REQUEST: Final = frozenset(
@@ -134,6 +135,16 @@ def on_failure(
         return None
     reason = why(Reason.STALE_IF_ERROR, f"{failure}, {limit.source}, age {age:.0f}")
     return _as_wanted(request, stored, size, age, ttl, reason)
+
+
+def may_share(policy: Policy, request: Request) -> bool:
+    """Tell whether what another request gets may answer this one, and the other way round (§4)."""
+    if request.method != "GET" or not _ALONE.isdisjoint(request.fields.names):
+        return False
+    asked = request_directives(request.fields)
+    return not (asked.no_store or asked.no_cache or asked.only_if_cached) and not (
+        policy.rules and policy.terms(request, None).never_store
+    )
 
 
 def must_not_be_stale(said: ResponseDirectives, *, shared: bool) -> bool:

@@ -19,6 +19,7 @@ from tests.clients.behaviours.bodies import (
     TwoClients,
     Uploads,
 )
+from tests.clients.behaviours.collapsing import Collapsing, OneThread
 from tests.clients.behaviours.conditions import Conditions
 from tests.clients.behaviours.failures import Damage, Failures
 from tests.clients.behaviours.parts import Ranges, Resuming
@@ -35,6 +36,7 @@ __all__ = [
     "ClientBehaviours",
     "Driver",
     "Head",
+    "OneThread",
     "PartBehaviours",
     "StorageBehaviours",
     "Stream",
@@ -57,6 +59,7 @@ class ClientBehaviours(
     HeaderFields,
     ManyAtOnce,
     TwoClients,
+    Collapsing,
     Uploads,
     Refreshing,
     IfError,
@@ -87,6 +90,7 @@ class StorageBehaviours(
     PartBehaviours,
     HeaderFields,
     ManyAtOnce,
+    Collapsing,
     Users,
 ):
     """Those in which it may matter where things are stored, to be run on one more cache."""
