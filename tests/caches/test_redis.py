@@ -19,6 +19,7 @@ import redis
 import requests
 
 from stillfresh.caches import redisstore
+from stillfresh.caches.claims import Claim
 from stillfresh.caches.pruning import Repair
 from stillfresh.caches.redis import RedisCache
 from stillfresh.caches.redislinks import hash_part
@@ -188,7 +189,9 @@ def test_a_client_that_decodes_is_as_good_as_any(redis_server: RedisServer) -> N
         assert load(made, "key") == (b"\xff", b"\xfe")
 
 
-@pytest.mark.parametrize("wrong", [None, object(), "redis://localhost", 5], ids=repr)
+@pytest.mark.parametrize(
+    "wrong", [None, object(), "redis://localhost", 5], ids=lambda given: type(given).__name__
+)
 def test_what_is_no_client_is_refused(wrong: Any) -> None:
     with pytest.raises(ConfigError, match="client"):
         RedisCache(wrong)
@@ -498,3 +501,51 @@ def test_a_response_that_cachecontrol_has_stored_is_served(client: Any, origin: 
     assert (found.content, vars(found)["from_cache"]) == (b"page", True)
     # It was stored long ago by its Date, and the origin has said that it is still good.
     assert origin.received_for("/page")[1].header("If-None-Match") == '"1"'
+
+
+# Claims.
+
+
+def test_one_of_all_claims_a_key(redis_server: RedisServer) -> None:
+    with redis_server.client() as client, made(client) as cache, made(client) as other:
+        claim = cache.claim("key", 60)
+        assert claim is not None
+        assert claim.others
+        assert other.claim("key", 60) is None
+        assert cache.claim("key", 60) is None
+        another = other.claim("another", 60)
+        assert another is not None
+        # It is no entry, and in nobody's way.
+        assert list(cache.entries()) == []
+        store(cache, "key", b"metadata", b"body")
+        assert load(other, "key") == (b"metadata", b"body")
+        assert [entry.key for entry in cache.entries()] == ["key"]
+        claim.release()
+        again = other.claim("key", 60)
+        assert again is not None
+        # What isn't one's own any more isn't taken back.
+        claim.release()
+        assert cache.claim("key", 60) is None
+        again.release()
+        another.release()
+
+
+def test_a_claim_ends_by_itself(redis_server: RedisServer) -> None:
+    with redis_server.client() as client, made(client) as cache, made(client) as other:
+        claim = cache.claim("key", 0.01)
+        assert claim is not None
+        granted: list[Claim] = []
+
+        def claimed() -> bool:
+            found = other.claim("key", 60)
+            granted.extend([found] if found is not None else [])
+            return bool(granted)
+
+        wait_until(claimed, "the end of a claim")
+        claim.release()
+        assert cache.claim("key", 60) is None
+        granted[0].release()
+
+
+def made(client: Any) -> RedisCache:
+    return RedisCache(client, prefix="claims:", timeout=PATIENT)

@@ -349,3 +349,21 @@ def test_a_url_of_redis_is_for_an_event_loop_awaited(redis_server: RedisServer) 
     assert (made.prefix, made.timeout) == ("p:", 3)
     assert async_cache_of(made) is made
     assert isinstance(async_cache_of("memory:"), MemoryCache)
+
+
+def test_one_of_all_claims_a_key(run: Run, url: str, prefix: str) -> None:
+    async def use(cache: AsyncRedisCache) -> None:
+        claim = await cache.claim("key", 60)
+        assert claim is not None
+        assert await cache.claim("key", 60) is None
+        with RedisCache.from_url(url, prefix=prefix, timeout=PATIENT) as blocking:
+            assert blocking.place == cache.place
+            assert blocking.claim("key", 60) is None
+        # It is taken back by a task, before the cache is closed.
+        claim.release()
+
+    run(use)
+    with RedisCache.from_url(url, prefix=prefix, timeout=PATIENT) as blocking:
+        claim = blocking.claim("key", 60)
+        assert claim is not None
+        claim.release()

@@ -1,4 +1,4 @@
-"""Processes that share a directory make one request together, and none waits for a dead one."""
+"""Processes that share a cache make one request together, and none waits for a dead one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from tests.caches.helpers import start
 from tests.clients.behaviours.stale import Held
 from tests.origin import Document, Origin
+from tests.redis_servers import needs_redis
 
 PROCESSES, THREADS = 4, 10
 # For each line that it reads, so many seconds later, all threads get the page at once.
@@ -25,7 +26,12 @@ CROWD = """
 
     kind, root, url, threads = sys.argv[1:]
     clock, threads = ManualClock(), int(threads)
-    cache = getattr(stillfresh, kind)(root, clock=clock)
+    if kind == "RedisCache":
+        from stillfresh.caches.redis import RedisCache
+
+        cache = RedisCache.from_url(root, timeout=30, clock=clock)
+    else:
+        cache = getattr(stillfresh, kind)(root, clock=clock)
     session = CachedSession(cache, policy=Policy(collapse_wait=600), clock=clock)
     session.trust_env = False
     ready = threading.Barrier(threads)
@@ -71,13 +77,30 @@ def crowds(number: int, *arguments: object) -> Iterator[list[Crowd]]:
             process.communicate()
 
 
-@pytest.mark.parametrize("kind", ["FileCache", "SeparateBodyFileCache"])
+@pytest.fixture
+def place(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """Where a cache of that kind has its entries."""
+    if kind != "RedisCache":
+        return str(tmp_path / "cache")
+    url: str = request.getfixturevalue("redis_server").url
+    return f"{url}?prefix={tmp_path.name}"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "FileCache",
+        "SeparateBodyFileCache",
+        "SQLiteCache",
+        pytest.param("RedisCache", marks=needs_redis),
+    ],
+)
 def test_all_threads_of_all_processes_make_one_request(
-    origin: Origin, tmp_path: Path, kind: str
+    origin: Origin, place: str, kind: str
 ) -> None:
     document = Document(b"hello", headers={"Cache-Control": "max-age=60, must-revalidate"})
     url = origin.on("/", document)
-    with crowds(PROCESSES, kind, tmp_path / "cache", url, THREADS) as all_of_them:
+    with crowds(PROCESSES, kind, place, url, THREADS) as all_of_them:
         # Nothing is stored; then it is stale; then it is fresh, and nobody asks.
         for seconds, asked in ((0, [None]), (61, [None, '"1"']), (0, [None, '"1"'])):
             for crowd in all_of_them:

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from stillfresh import events
+from stillfresh.caches.claims import Claim
 from stillfresh.caches.coroutines import awaited
 from stillfresh.caches.entry import (
     AsyncBodySource,
@@ -162,11 +163,6 @@ class AsyncBaseCache(ABC):
         self._clock = clock
         self._closed = False
 
-    @property
-    def place(self) -> str | None:
-        """Where the entries are, as in `BaseCache`."""
-        return None
-
     @abstractmethod
     async def open(self, key: str) -> AsyncEntry | None:
         """Return the committed version under `key`, or None where there is none."""
@@ -192,6 +188,16 @@ class AsyncBaseCache(ABC):
     @abstractmethod
     async def clear(self) -> None:
         """Remove all of this cache's entries, and nothing else."""
+
+    @property
+    def place(self) -> str | None:
+        """Where the entries are, as `BaseCache.place`."""
+        return None
+
+    async def claim(self, key: str, seconds: float) -> Claim | None:
+        """Claim to be the one who fetches `key`, as `BaseCache.claim`."""
+        del key, seconds
+        return Claim()
 
     async def close(self) -> None:
         """Let go of everything held open. Any use after it but `close` raises `CacheClosed`."""

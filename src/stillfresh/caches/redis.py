@@ -6,8 +6,10 @@ in `deadlines.py`; here are the two classes, one of which waits and one of which
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from stillfresh.caches.asynchronous import AsyncBaseCache, AsyncEntry, AsyncEntryWriter
@@ -23,6 +25,7 @@ from stillfresh.caches.base import (
     moment,
     run,
 )
+from stillfresh.caches.claims import Claim
 from stillfresh.caches.deadlines import Crew, Lines
 from stillfresh.caches.frames import new_version
 from stillfresh.caches.pruning import Bounds, DryRun, Progress, PruneReport, plan
@@ -173,6 +176,22 @@ class RedisCache(BaseCache):
                 progress(done, len(listing))
         return report
 
+    @property
+    def place(self) -> str:
+        return _place(self._servers, self.prefix)
+
+    def claim(self, key: str, seconds: float) -> Claim | None:
+        self._check_open()
+        holder = new_version()
+        if not self._do(lambda line: self._store.claim(line, key, holder, seconds)):
+            return None
+        return Claim(partial(self._release, key, holder), others=True)
+
+    def _release(self, key: str, holder: str) -> None:
+        # What can't be taken back ends by itself.
+        with suppress(Exception):
+            self._do(lambda line: self._store.release(line, key, holder))
+
     def clear(self) -> None:
         """Remove every key that begins with the prefix; with the empty one, **all there are**.
 
@@ -237,6 +256,7 @@ class AsyncRedisCache(AsyncBaseCache):
         self._servers = _servers(connection, timeout, asynchronous=True)
         self._store = Store(prefix, clock)
         self._lines = Lines(self._servers)
+        self._releasing: set[asyncio.Task[None]] = set()
 
     @classmethod
     def from_url(
@@ -306,6 +326,28 @@ class AsyncRedisCache(AsyncBaseCache):
                 if cursor == b"0":
                     break
 
+    @property
+    def place(self) -> str:
+        return _place(self._servers, self.prefix)
+
+    async def claim(self, key: str, seconds: float) -> Claim | None:
+        self._check_open()
+        holder = new_version()
+        if not await self._do(lambda line: self._store.claim(line, key, holder, seconds)):
+            return None
+        return Claim(partial(self._release, key, holder), others=True)
+
+    def _release(self, key: str, holder: str) -> None:
+        async def release() -> None:
+            with suppress(Exception):
+                await self._do(lambda line: self._store.release(line, key, holder))
+
+        # Without a loop it can't be taken back, and ends by itself.
+        with suppress(RuntimeError):
+            task = asyncio.get_running_loop().create_task(release())
+            self._releasing.add(task)
+            task.add_done_callback(self._releasing.discard)
+
     async def clear(self) -> None:
         """Remove every key that begins with the prefix; with the empty one, **all there are**."""
         for address in await self._patiently(lambda line: line.all()):
@@ -320,6 +362,7 @@ class AsyncRedisCache(AsyncBaseCache):
         was_closed = self._closed
         await super().close()
         if not was_closed:
+            await asyncio.gather(*self._releasing)
             await self._lines.close()
             await self._servers.close()
 
@@ -444,6 +487,10 @@ def _servers(connection: Any, timeout: float, *, asynchronous: bool) -> Servers:
     if isinstance(connection, Servers):
         return connection
     return servers_of(connection, timeout, asynchronous=asynchronous)
+
+
+def _place(servers: Servers, prefix: str) -> str:
+    return f"redis {servers.where}/{servers.database} {prefix}"
 
 
 def _positive(timeout: float) -> float:

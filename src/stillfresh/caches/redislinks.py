@@ -63,6 +63,7 @@ class Servers:
 
     Attributes:
         where: names them, without any secret.
+        database: which of a server's databases is meant.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Servers:
         self._breakers: dict[Address, Breaker] = {}
         self.settle: Settle = awaited if _is_asynchronous(connection_class) else at_once
         self.where = _where(options, self._known)
+        self.database: object = options.get("db") or 0
 
     def renew(self) -> None:
         """Begin anew after a fork."""

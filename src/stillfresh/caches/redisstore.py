@@ -2,6 +2,7 @@
 
     <prefix><key>                       a frame, with a body of up to 64 KiB in it
     <prefix>{<tag>}:sf:<version>:<n>    a piece of a longer body, 256 KiB each
+    <prefix>{<tag>}:sf:0000000000000000:0   who is fetching the entry, for a moment
 
 So a hit on a small entry is one GET. The tag is what decides on the slot of the first key, so all
 keys of an entry are on one server of a Cluster (a prefix with a tag of its own brings all entries
@@ -182,6 +183,14 @@ return found
 )
 
 
+_RELEASE: Final = Script(
+    """
+if redis.pcall('GET', KEYS[1]) == ARGV[1] then redis.call('UNLINK', KEYS[1]) end
+return 1
+"""
+)
+
+
 class Place(NamedTuple):
     """Where one key's entry is."""
 
@@ -301,6 +310,20 @@ class Store:
         except CorruptEntry:
             # Another program's, or damaged: it was there.
             return True
+
+    async def claim(self, line: Line, key: str, holder: str, seconds: float) -> bool:
+        """Note that `holder` is fetching a key, for so many seconds, unless another one is."""
+        name, ttl = self._name_of_claim(key), max(1, int(seconds * 1000))
+        (reply,) = await line.ask(name, (b"SET", name, holder.encode(), b"NX", b"PX", ttl))
+        return _accepted(reply) is not None
+
+    async def release(self, line: Line, key: str, holder: str) -> None:
+        """Take that back, if it is still this holder's."""
+        await _RELEASE.run(line, self._name_of_claim(key), holder.encode())
+
+    def _name_of_claim(self, key: str) -> bytes:
+        # A piece, by its name, of a version that no entry has: so it is in no listing.
+        return self._names.place(key).stem + b"0000000000000000:0"
 
     async def page(
         self, line: Line, address: Address, cursor: bytes

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from stillfresh.caches.base import Claim
-from stillfresh.engine.ports import LocalCachePorts, expires_of
+from stillfresh.engine.ports import LocalCachePorts, expiry_of
 from stillfresh.engine.waiting import task_signal
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class OffloadedCachePorts(LocalCachePorts):
         self, writer: EntryWriter, metadata: bytes, useful: Useful | None = None
     ) -> str:
         """Publish a version; cancelled, it may be published all the same."""
-        expires = expires_of(self._cache, useful)
+        expires = expiry_of(self._cache, useful)
         return await self._call(partial(writer.commit, metadata, expires=expires))
 
     async def abort(self, writer: EntryWriter) -> None:
@@ -83,7 +83,7 @@ class OffloadedCachePorts(LocalCachePorts):
         self, key: str, metadata: bytes, version: str, useful: Useful | None = None
     ) -> bool:
         """Swap the metadata of `version`."""
-        expires = expires_of(self._cache, useful)
+        expires = expiry_of(self._cache, useful)
         return await self._call(
             partial(self._cache.update, key, metadata, version=version, expires=expires)
         )

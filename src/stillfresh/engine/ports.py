@@ -35,7 +35,6 @@ __all__ = [
     "Upstream",
     "Useful",
     "W",
-    "expires_of",
     "run",
 ]
 
@@ -213,7 +212,7 @@ class LocalCachePorts:
         self, writer: EntryWriter, metadata: bytes, useful: Useful | None = None
     ) -> str:
         """Publish a version."""
-        return writer.commit(metadata, expires=expires_of(self._cache, useful))
+        return writer.commit(metadata, expires=expiry_of(self._cache, useful))
 
     async def abort(self, writer: EntryWriter) -> None:
         """Give a version up."""
@@ -224,7 +223,7 @@ class LocalCachePorts:
         self, key: str, metadata: bytes, version: str, useful: Useful | None = None
     ) -> bool:
         """Swap the metadata of `version`."""
-        expires = expires_of(self._cache, useful)
+        expires = expiry_of(self._cache, useful)
         return self._cache.update(key, metadata, version=version, expires=expires)
 
     async def remove(self, key: str) -> bool:
@@ -294,7 +293,7 @@ class AsyncCachePorts:
         self, writer: AsyncEntryWriter, metadata: bytes, useful: Useful | None = None
     ) -> str:
         """Publish a version."""
-        return await writer.commit(metadata, expires=expires_of(self._cache, useful))
+        return await writer.commit(metadata, expires=expiry_of(self._cache, useful))
 
     async def abort(self, writer: AsyncEntryWriter) -> None:
         """Give a version up."""
@@ -305,7 +304,7 @@ class AsyncCachePorts:
         self, key: str, metadata: bytes, version: str, useful: Useful | None = None
     ) -> bool:
         """Swap the metadata of `version`."""
-        expires = expires_of(self._cache, useful)
+        expires = expiry_of(self._cache, useful)
         return await self._cache.update(key, metadata, version=version, expires=expires)
 
     async def remove(self, key: str) -> bool:
@@ -313,15 +312,14 @@ class AsyncCachePorts:
         return await self._cache.remove(key)
 
     async def claim(self, key: str, seconds: float) -> Claim | None:
-        """Claim to fetch what is under `key`, which such a cache leaves to everybody."""
-        del key, seconds
-        return Claim()
+        """Claim to fetch what is under `key`."""
+        return await self._cache.claim(key, seconds)
 
     def flights(self) -> Flights:
         """Return the flights for the cache."""
         return flights_for(self._cache)
 
 
-def expires_of(cache: BaseCache | AsyncBaseCache, useful: Useful | None = None) -> float | None:
+def expiry_of(cache: BaseCache | AsyncBaseCache, useful: Useful | None = None) -> float | None:
     """Return when an entry is to expire: never, where it would make no room by that."""
     return useful() if cache.expires_by_itself and useful is not None else None
