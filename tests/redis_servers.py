@@ -130,6 +130,14 @@ class SentinelSetup:
         self._running = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._running.close()
+            raise
+        return self
+
+    def _start(self) -> None:
         for server in (self.master, self.replica, *self.sentinels):
             self._running.enter_context(server)
         with self.replica.client() as client:
@@ -139,7 +147,6 @@ class SentinelSetup:
         for sentinel in self.sentinels:
             with sentinel.client() as client:
                 wait_until(partial(self._is_ready, client), "a Sentinel")
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._running.close()
@@ -177,6 +184,14 @@ class ClusterSetup:
         self._running = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._running.close()
+            raise
+        return self
+
+    def _start(self) -> None:
         for node in self.nodes:
             self._running.enter_context(node)
         clients = [self._running.enter_context(node.client()) for node in self.nodes]
@@ -186,13 +201,13 @@ class ClusterSetup:
             if number < self.masters:
                 slots = range(bounds[number], bounds[number + 1])
                 client.execute_command("CLUSTER", "ADDSLOTS", *slots)
+        for number in range(1, len(self.nodes)):
             clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", self.nodes[number].port)
         wait_until(lambda: all(_knows(client, len(clients)) for client in clients), "all to meet")
         for number, client in enumerate(clients[self.masters :]):
             identity = clients[number].execute_command("CLUSTER", "MYID")
             client.execute_command("CLUSTER", "REPLICATE", identity)
         wait_until(lambda: all(_is_well(client) for client in clients), "the Cluster")
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._running.close()
