@@ -40,6 +40,7 @@ class AiohttpStream(Stream):
 
     async def _close(self) -> None:
         self._response.release()
+        await self._response.wait_for_close()
 
 
 class AiohttpDriver(Driver):

@@ -33,7 +33,7 @@ from stillfresh.clients.aiohttp import CachedResponse, CacheMiddleware, StoredBo
 from stillfresh.events import Event, Hook, NotStored, RefreshFailed, Stored
 from stillfresh.testing import ManualClock
 from tests.clients.aiohttp_driver import AiohttpDriver
-from tests.clients.behaviours import ClientBehaviours
+from tests.clients.behaviours import ClientBehaviours, FlowBehaviours
 from tests.origin import Document, Framing, Origin, Received, Reply
 
 T = TypeVar("T")
@@ -56,6 +56,25 @@ class TestInMemory(ClientBehaviours):
         clock: Callable[[], float],
     ) -> AiohttpDriver:
         return AiohttpDriver(lambda: CacheMiddleware(cache, policy=policy, hook=hook, clock=clock))
+
+
+class TestOffloaded(FlowBehaviours):
+    """With a cache that is called in threads."""
+
+    sampled = True
+    driver = AiohttpDriver
+
+    def make_client(
+        self,
+        cache: BaseCache,
+        *,
+        policy: Policy | None,
+        hook: Hook,
+        clock: Callable[[], float],
+    ) -> AiohttpDriver:
+        return AiohttpDriver(
+            lambda: CacheMiddleware(cache, offload=True, policy=policy, hook=hook, clock=clock)
+        )
 
 
 @pytest.fixture

@@ -73,7 +73,13 @@ def make_async_client(
     clock: Callable[[], float],
 ) -> Driver:
     client = self.clients.AsyncCachedClient(
-        cache, policy=policy, hook=hook, clock=clock, trust_env=False, verify=TLS
+        cache,
+        offload=getattr(self, "offload", False),
+        policy=policy,
+        hook=hook,
+        clock=clock,
+        trust_env=False,
+        verify=TLS,
     )
     return AsyncHttpxDriver(self.library, client, self.loop)
 
@@ -138,6 +144,18 @@ class TestTrio(FlowBehaviours):
 @pytest.mark.filterwarnings(THEIRS.format("PoolByteStream"))
 class TestTrio2(TestAsyncio2):
     loop = "trio"
+
+
+class TestOffloaded(FlowBehaviours):
+    """With a cache that is called in threads."""
+
+    offload = True
+    sampled = True
+    driver = AsyncHttpxDriver
+    library = httpx2
+    clients = stillfresh.clients.httpx2
+    loop = "asyncio"
+    make_client = make_async_client
 
 
 class TestOnFiles(FlowBehaviours):

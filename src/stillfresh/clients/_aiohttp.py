@@ -8,6 +8,7 @@ leave them on, and `Content` takes them off for the caller.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import ssl
 from functools import lru_cache
@@ -27,7 +28,6 @@ from stillfresh.engine.ports import run
 from stillfresh.errors import BodyLost
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Sequence
 
     from aiohttp import ClientRequest
@@ -62,6 +62,8 @@ class CachedResponse(ClientResponse):
     cache: CacheInfo
     is_unverified = False
     _delivery: Delivery[Any, Any] | None = None
+    _suspends = False
+    _closing: asyncio.Task[None] | None = None
 
     async def start(self, connection: Connection) -> ClientResponse:
         """Have the body read as it is sent.
@@ -85,9 +87,14 @@ class CachedResponse(ClientResponse):
             protocol.set_response_params(**own)
         return await super().start(connection)
 
-    def deliver(self, delivery: Delivery[Any, Any] | None, coding: str | None) -> None:
-        """Hand out what `delivery` brings without its `coding`; None is nothing at all."""
-        self._delivery = delivery
+    def deliver(
+        self, delivery: Delivery[Any, Any] | None, coding: str | None, *, suspends: bool = False
+    ) -> None:
+        """Hand out what `delivery` brings without its `coding`; None is nothing at all.
+
+        One that `suspends` is closed by a task, where a response is closed without being awaited.
+        """
+        self._delivery, self._suspends = delivery, suspends
         self.content = Content(delivery, coding, self._loop)
         # As `start` has it: at the end the connection is let go of.
         self.content.on_eof(self._response_eof)
@@ -102,8 +109,23 @@ class CachedResponse(ClientResponse):
 
     def _let_go(self) -> None:
         delivery, self._delivery = self._delivery, None
-        if delivery is not None:
+        if delivery is None:
+            return
+        if self._suspends:
+            task = self._closing = self._loop.create_task(delivery.close())
+            _closing.add(task)
+            task.add_done_callback(_closing.discard)
+        else:
             run(delivery.close())
+
+    async def wait_for_close(self) -> None:
+        await super().wait_for_close()
+        if self._closing is not None:
+            await asyncio.wait([self._closing])
+
+
+# What closes deliveries, kept until it is done: a loop doesn't.
+_closing: Final[set[asyncio.Task[None]]] = set()
 
 
 class _Unpaused(BaseProtocol):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from stillfresh import events
-from stillfresh.caches.urls import cache_of
+from stillfresh.caches.asynchronous import AsyncBaseCache
+from stillfresh.caches.urls import async_cache_of, cache_of
 from stillfresh.engine.behind import LEFT_OUT
 from stillfresh.engine.credentials import Vault
 from stillfresh.rfc9111.decisions import Reason, why
@@ -16,6 +18,7 @@ from stillfresh.rfc9111.policy import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from concurrent.futures import Executor
 
     from stillfresh.caches.base import BaseCache
     from stillfresh.caches.urls import CacheLike
@@ -23,14 +26,15 @@ if TYPE_CHECKING:
     from stillfresh.rfc9111.messages import Request
 
 Line = tuple[str, str]
+P = TypeVar("P")
 
 
 class UnverifiedError(Exception):
     """A response came over TLS from a server whose certificate nobody has looked at."""
 
 
-class CacheSide:
-    """The side of a client that its library knows nothing of; it can be pickled.
+class _Side:
+    """The side of a client that its library knows nothing of.
 
     Attributes:
         policy: the user's settings.
@@ -41,7 +45,7 @@ class CacheSide:
 
     def __init__(
         self,
-        cache: CacheLike | None = None,
+        cache: CacheLike | AsyncBaseCache | None = None,
         *,
         policy: Policy | None = None,
         hook: events.Hook | None = None,
@@ -56,8 +60,35 @@ class CacheSide:
         self.hook = hook or events.log_event
         self.clock = clock
         self.vault = Vault()
-        self._given = cache
-        self._cache: BaseCache | None = cache_of(cache)
+        self._given: Any = cache
+        self._cache: Any = self._made()
+
+    def _made(self) -> Any:
+        """Make a cache of what was given."""
+        return cache_of(self._given)
+
+    def _opened(self) -> Any:
+        if self._cache is None:
+            self._cache = self._made()
+        return self._cache
+
+    def _let_go(self) -> Any:
+        """Return the cache if it was made here, and so is to be closed; None if it wasn't."""
+        cache, self._cache = self._cache, None
+        is_ours = self._given is None or isinstance(self._given, str | os.PathLike)
+        return cache if is_ours else None
+
+    def tell_failed(self, key: str, error: Exception) -> None:
+        """Tell of a refresh behind that came to nothing."""
+        events.emit(self.hook, events.RefreshFailed(key, error))
+
+    def wants_content(self, method: str, url: str) -> bool:
+        """Tell whether a rule makes the content of such a request a part of its key."""
+        return bool(self.policy.rules) and self.policy.wants_content(method, url)
+
+
+class CacheSide(_Side):
+    """That of a blocking client; it can be pickled."""
 
     def __getstate__(self) -> dict[str, Any]:
         # The logger's own hook has a lock, and is the same everywhere.
@@ -76,30 +107,71 @@ class CacheSide:
     @property
     def cache(self) -> BaseCache:
         """The cache; opened anew if it was made here and has been closed since."""
-        if self._cache is None:
-            self._cache = cache_of(self._given)
-        return self._cache
+        cache: BaseCache = self._opened()
+        return cache
 
     def close(self) -> None:
         """Close the cache if it was made here."""
-        cache, self._cache = self._cache, None
-        is_ours = self._given is None or isinstance(self._given, str | os.PathLike)
-        if cache is not None and is_ours:
+        cache = self._let_go()
+        if cache is not None:
             cache.close()
 
-    def tell_failed(self, key: str, error: Exception) -> None:
-        """Tell of a refresh behind that came to nothing."""
-        events.emit(self.hook, events.RefreshFailed(key, error))
 
-    def wants_content(self, method: str, url: str) -> bool:
-        """Tell whether a rule makes the content of such a request a part of its key."""
-        return bool(self.policy.rules) and self.policy.wants_content(method, url)
+class AsyncCacheSide(_Side):
+    """That of an async client, whose cache may be one to be awaited, or to be called in threads."""
+
+    def __init__(
+        self,
+        cache: CacheLike | AsyncBaseCache | None = None,
+        *,
+        offload: bool = False,
+        policy: Policy | None = None,
+        hook: events.Hook | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Take what a blocking one takes; with `offload`, a local cache is called in threads."""
+        super().__init__(cache, policy=policy, hook=hook, clock=clock)
+        self._offloads = offload
+        self._executor: ThreadPoolExecutor | None = None
+
+    def _made(self) -> Any:
+        return async_cache_of(self._given)
+
+    @property
+    def cache(self) -> BaseCache | AsyncBaseCache:
+        """The cache; opened anew if it was made here and has been closed since."""
+        cache: BaseCache | AsyncBaseCache = self._opened()
+        return cache
+
+    @property
+    def executor(self) -> Executor:
+        """The threads in which the cache is called."""
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(thread_name_prefix="stillfresh-cache")
+        return self._executor
+
+    def choose(self, local: type[P], offloaded: type[P], awaited: type[P]) -> type[P]:
+        """Return the ports that the cache needs."""
+        if isinstance(self.cache, AsyncBaseCache):
+            return awaited
+        return offloaded if self._offloads else local
+
+    async def close(self) -> None:
+        """Close the cache if it was made here, and end the threads."""
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown(wait=False)
+        cache = self._let_go()
+        if isinstance(cache, AsyncBaseCache):
+            await cache.close()
+        elif cache is not None:
+            cache.close()
 
 
 class ClientPorts:
     """The ports that are the same for all clients."""
 
-    def __init__(self, side: CacheSide, request: Request) -> None:
+    def __init__(self, side: _Side, request: Request) -> None:
         """Serve one exchange about `request`."""
         self.request = request
         self.vault = side.vault

@@ -14,7 +14,7 @@ import copy
 import time
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 try:
     import aiohttp
@@ -37,7 +37,7 @@ from stillfresh.clients._aiohttp import (
     on_the_wire,
 )
 from stillfresh.clients._base import (
-    CacheSide,
+    AsyncCacheSide,
     ClientPorts,
     UnverifiedError,
     credential,
@@ -48,7 +48,8 @@ from stillfresh.clients._base import (
 from stillfresh.clients._tasks import TasksBehind
 from stillfresh.engine.body import Delivery
 from stillfresh.engine.exchange import exchange
-from stillfresh.engine.ports import LocalCachePorts
+from stillfresh.engine.offload import OffloadedCachePorts
+from stillfresh.engine.ports import AsyncCachePorts, LocalCachePorts
 from stillfresh.engine.waiting import task_signal
 from stillfresh.errors import ConfigError
 from stillfresh.rfc9111.fields import Fields
@@ -60,10 +61,12 @@ if TYPE_CHECKING:
     from aiohttp import ClientHandlerType, ClientRequest
 
     from stillfresh import events
-    from stillfresh.caches.base import BaseCache, Entry, EntryWriter
+    from stillfresh.caches.asynchronous import AsyncBaseCache
+    from stillfresh.caches.base import BaseCache
     from stillfresh.caches.urls import CacheLike
     from stillfresh.clients._base import Line
     from stillfresh.engine.answers import Answer
+    from stillfresh.engine.waiting import Signal
     from stillfresh.rfc9111.policy import Policy
 
 __all__ = ["CacheMiddleware", "CachedResponse", "StoredBodyLost"]
@@ -82,8 +85,9 @@ class CacheMiddleware:
 
     def __init__(
         self,
-        cache: CacheLike | None = None,
+        cache: CacheLike | AsyncBaseCache | None = None,
         *,
+        offload: bool = False,
         policy: Policy | None = None,
         hook: events.Hook | None = None,
         clock: Callable[[], float] = time.time,
@@ -95,6 +99,8 @@ class CacheMiddleware:
             cache: a cache, a URL or path of one, or an object with `get`, `set` and `delete`;
                 None is the default cache in the platform's cache folder. A cache object stays
                 open when the middleware is closed; one that the middleware made is closed with it.
+                One that is awaited, as a Redis URL makes one, is awaited.
+            offload: call a local cache in threads: slower, but a slow disk doesn't stop the loop.
             policy: the user's settings.
             hook: is given every event; the default logs to the logger `stillfresh`.
             clock: the time, in seconds since the epoch.
@@ -104,7 +110,7 @@ class CacheMiddleware:
         Raises:
             ConfigError: `cache` can't be made sense of.
         """
-        self.side = CacheSide(cache, policy=policy, hook=hook, clock=clock)
+        self.side = AsyncCacheSide(cache, offload=offload, policy=policy, hook=hook, clock=clock)
         self.identity = identity
         self._behind = TasksBehind(self.side.tell_failed)
 
@@ -116,7 +122,7 @@ class CacheMiddleware:
         return await self._answer(request, handler, self.side.policy)
 
     @property
-    def cache(self) -> BaseCache:
+    def cache(self) -> BaseCache | AsyncBaseCache:
         """The cache; opened anew if the middleware made it and was closed."""
         return self.side.cache
 
@@ -129,7 +135,7 @@ class CacheMiddleware:
         try:
             await self._behind.drop()
         finally:
-            self.side.close()
+            await self.side.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -155,7 +161,8 @@ class CacheMiddleware:
         content = None
         if self.side.wants_content(request.method, str(request.url)):
             content = await _content(request)
-        ports = _Ports(self, request, handler, content)
+        kinds: tuple[Any, Any, Any] = (_LocalPorts, _OffloadedPorts, _AwaitedPorts)
+        ports = self.side.choose(*kinds)(self, request, handler, content)
         try:
             answer = await exchange(ports.request, policy, ports, bypass=ports.bypass)
         except ConfigError:
@@ -219,10 +226,8 @@ class _Chunks:
         return ours and getattr(self._payload, "total_compressed_bytes", None) is None
 
 
-class _Ports(ClientPorts, LocalCachePorts):
-    """What one exchange needs."""
-
-    signal = staticmethod(task_signal)
+class _Ports(ClientPorts):
+    """What one exchange needs, but for the ports of a cache."""
 
     def __init__(
         self,
@@ -240,7 +245,7 @@ class _Ports(ClientPorts, LocalCachePorts):
             lines.append(credential(identity))
         law = Request(request.method, str(request.url), Fields(lines), content)
         ClientPorts.__init__(self, side, law)
-        LocalCachePorts.__init__(self, side.cache)
+        self.signal: Callable[[], Signal] | None = task_signal
         self._middleware = middleware
         self._given = request
         self._handler = handler
@@ -300,10 +305,35 @@ class _Ports(ClientPorts, LocalCachePorts):
             request.response_class = kind
 
 
+class _LocalPorts(_Ports, LocalCachePorts):
+    """With a cache that is called inline."""
+
+    def __init__(self, middleware: CacheMiddleware, *about: Any) -> None:
+        _Ports.__init__(self, middleware, *about)
+        LocalCachePorts.__init__(self, cast("BaseCache", middleware.cache))
+
+
+class _OffloadedPorts(_Ports, OffloadedCachePorts):
+    """With a cache that is called in threads."""
+
+    def __init__(self, middleware: CacheMiddleware, *about: Any) -> None:
+        _Ports.__init__(self, middleware, *about)
+        cache = cast("BaseCache", middleware.cache)
+        OffloadedCachePorts.__init__(self, cache, middleware.side.executor)
+
+
+class _AwaitedPorts(_Ports, AsyncCachePorts):
+    """With a cache that is awaited."""
+
+    def __init__(self, middleware: CacheMiddleware, *about: Any) -> None:
+        _Ports.__init__(self, middleware, *about)
+        AsyncCachePorts.__init__(self, cast("AsyncBaseCache", middleware.cache))
+
+
 async def _response(
-    ports: _Ports,
+    ports: Any,
     request: ClientRequest,
-    answer: Answer[Entry, EntryWriter, _Upstream],
+    answer: Answer[Any, Any, _Upstream],
 ) -> ClientResponse:
     """Make of an answer what a session returns."""
     upstream, info = answer.upstream, answer.info
@@ -313,7 +343,7 @@ async def _response(
         rest = None if upstream is None or info.from_cache else upstream.chunks
         response = fabricated(request, head, info, heard)
         delivery = None if answer.entry is None else Delivery(ports, answer, rest)
-        response.deliver(delivery, coding_of(request, response))
+        response.deliver(delivery, coding_of(request, response), suspends=ports.suspends)
         if rest is None and isinstance(response.content, Content):
             # A short body is there at once, as it is where it has come with its head. What is
             # wrong with it is told to whoever reads it.
@@ -330,7 +360,7 @@ async def _response(
             await answer.recorder.abort()
     else:
         delivery = Delivery(ports, answer, upstream.chunks)
-        message.deliver(delivery, coding_of(request, message))
+        message.deliver(delivery, coding_of(request, message), suspends=ports.suspends)
         if message.status in _REDIRECTS and isinstance(message.content, Content):
             await message.content.fill(_MOST_OF_A_REDIRECT)
     return message

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from stillfresh import events
-    from stillfresh.caches.base import BaseCache, Entry
+    from stillfresh.caches.base import BaseCache
     from stillfresh.caches.urls import CacheLike
     from stillfresh.clients._urllib3 import FromOrigin
     from stillfresh.engine.answers import CacheInfo
@@ -288,6 +288,8 @@ class _Ports(ClientPorts, LocalCachePorts):
         fields = _fields(prepared, options["cert"])
         ClientPorts.__init__(self, side, Request(method, url, fields, content))
         LocalCachePorts.__init__(self, cache)
+        # `get` returns the whole body.
+        self.whole = not options["stream"]
         self._adapter = adapter
         self._prepared = prepared
         self._options = options
@@ -314,13 +316,6 @@ class _Ports(ClientPorts, LocalCachePorts):
 
     def refresh(self, key: str) -> None:
         self._adapter.refresh_behind(key, self._prepared, self._options)
-
-    async def prime(self, entry: Entry) -> None:
-        if self._options["stream"]:
-            entry.check()
-        else:
-            # `get` returns the whole body, so it can be known to be right before.
-            entry.verify()
 
     async def discard(self, upstream: Upstream) -> None:
         upstream.discard()

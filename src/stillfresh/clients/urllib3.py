@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
     from stillfresh import events
-    from stillfresh.caches.base import BaseCache, Entry
+    from stillfresh.caches.base import BaseCache
     from stillfresh.caches.urls import CacheLike
     from stillfresh.clients._base import Line
     from stillfresh.clients._urllib3 import FromOrigin
@@ -294,6 +294,8 @@ class _Ports(ClientPorts, LocalCachePorts):
         request = Request(method, target, fields, content)
         ClientPorts.__init__(self, side, request)
         LocalCachePorts.__init__(self, side.cache)
+        # With it the caller is returned the whole body.
+        self.whole = bool(sent.get("preload_content", True))
         self._pool = pool
         self._url = url
         self._sent = sent
@@ -322,13 +324,6 @@ class _Ports(ClientPorts, LocalCachePorts):
 
     def refresh(self, key: str) -> None:
         self._pool.refresh_behind(key, self.request.method, self._url, self._sent)
-
-    async def prime(self, entry: Entry) -> None:
-        if self._sent.get("preload_content", True):
-            # The caller is returned the whole body, so it can be known to be right before.
-            entry.verify()
-        else:
-            entry.check()
 
     async def discard(self, upstream: Upstream) -> None:
         upstream.discard()

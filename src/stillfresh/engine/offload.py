@@ -34,6 +34,8 @@ class OffloadedCachePorts(LocalCachePorts):
     is open is still closed.
     """
 
+    suspends = True
+
     def __init__(self, cache: BaseCache, executor: Executor) -> None:
         """Use `cache` in the threads of `executor`, whose owner shuts it down."""
         super().__init__(cache)
@@ -46,7 +48,7 @@ class OffloadedCachePorts(LocalCachePorts):
 
     async def prime(self, entry: Entry) -> None:
         """Check a body that is checked as a whole."""
-        await self._call(entry.check)
+        await self._call(entry.verify if self.whole else entry.check)
 
     async def seek(self, entry: Entry, offset: int) -> None:
         """Check the whole body, and go on reading at `offset`."""

@@ -155,9 +155,14 @@ class LocalCachePorts:
 
     Attributes:
         signal: how its client waits for others that fetch the same; not at all unless it says so.
+        whole: whether the caller is given all of a body at once, so that all of it can be known to
+            be right before the first byte.
+        suspends: whether these ports may suspend.
     """
 
     signal: Callable[[], Signal] | None = None
+    whole = False
+    suspends = False
 
     def __init__(self, cache: BaseCache) -> None:
         """Use `cache`."""
@@ -184,7 +189,10 @@ class LocalCachePorts:
 
     async def prime(self, entry: Entry) -> None:
         """Check a body that is checked as a whole."""
-        entry.check()
+        if self.whole:
+            entry.verify()
+        else:
+            entry.check()
 
     async def seek(self, entry: Entry, offset: int) -> None:
         """Check the whole body, and go on reading at `offset`."""
@@ -240,7 +248,10 @@ class LocalCachePorts:
 
 
 class AsyncCachePorts:
-    """The ports of a cache that has to be waited for."""
+    """The ports of a cache that has to be waited for; the attributes are those of local ones."""
+
+    whole = False
+    suspends = True
 
     def __init__(self, cache: AsyncBaseCache) -> None:
         """Use `cache`."""
@@ -266,7 +277,7 @@ class AsyncCachePorts:
 
     async def prime(self, entry: AsyncEntry) -> None:
         """Check a body that is checked as a whole."""
-        await entry.check()
+        await (entry.verify() if self.whole else entry.check())
 
     async def seek(self, entry: AsyncEntry, offset: int) -> None:
         """Check the whole body, and go on reading at `offset`."""

@@ -22,7 +22,8 @@ from stillfresh.clients._base import (
 from stillfresh.engine.behind import LEFT_OUT
 from stillfresh.engine.body import Delivery
 from stillfresh.engine.exchange import exchange
-from stillfresh.engine.ports import LocalCachePorts
+from stillfresh.engine.offload import OffloadedCachePorts
+from stillfresh.engine.ports import AsyncCachePorts, LocalCachePorts
 from stillfresh.errors import BodyLost, ConfigError
 from stillfresh.rfc9111.messages import Request, Response
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stillfresh import events
-    from stillfresh.caches.base import BaseCache, Entry, EntryWriter
     from stillfresh.caches.urls import CacheLike
     from stillfresh.clients._base import Line
     from stillfresh.engine.answers import Answer
@@ -135,8 +135,8 @@ class _Upstream(Generic[A]):
         )
 
 
-class _Ports(ClientPorts, LocalCachePorts, Generic[Q, A]):
-    """What one exchange needs."""
+class _Ports(ClientPorts, Generic[Q, A]):
+    """What one exchange needs, but for the ports of a cache."""
 
     def __init__(self, transport: Transport[Q, A], request: Q) -> None:
         headers = decoded(request.headers.raw)
@@ -148,11 +148,11 @@ class _Ports(ClientPorts, LocalCachePorts, Generic[Q, A]):
         method, url = request.method, str(request.url)
         content = _content(request) if transport.side.wants_content(method, url) else None
         ClientPorts.__init__(self, transport.side, Request(method, url, headers, content))
-        LocalCachePorts.__init__(self, transport.side.cache)
         self.signal = transport.signal
         self._transport = transport
         self._given = request
-        self._whole = bool(request.extensions.get(WHOLE))
+        # Who wants all of it at once is given none of it before it is known to be right.
+        self.whole = bool(request.extensions.get(WHOLE))
         self._is_secure = request.url.scheme == "https"
         self._kept: A | None = None
         self.bypass = unverified() if self._is_secure and not connections.verified else None
@@ -166,13 +166,6 @@ class _Ports(ClientPorts, LocalCachePorts, Generic[Q, A]):
             if self._is_secure and self.bypass is None and _is_unverified(kept):
                 await self._learn_that_it_is_unverified(kept, plain=sent is given)
         return _Upstream(kept, transport.chunks_of(kept))
-
-    async def prime(self, entry: Entry) -> None:
-        # Who wants all of it at once is given none of it before it is known to be right.
-        if self._whole:
-            entry.verify()
-        else:
-            await super().prime(entry)
 
     async def discard(self, upstream: _Upstream[A]) -> None:
         head = upstream.response
@@ -209,6 +202,30 @@ class _Ports(ClientPorts, LocalCachePorts, Generic[Q, A]):
         raise UnverifiedError
 
 
+class LocalPorts(_Ports[Q, A], LocalCachePorts):
+    """What an exchange needs with a cache that is called inline."""
+
+    def __init__(self, transport: Transport[Q, A], request: Q) -> None:
+        _Ports.__init__(self, transport, request)
+        LocalCachePorts.__init__(self, transport.side.cache)
+
+
+class OffloadedPorts(_Ports[Q, A], OffloadedCachePorts):
+    """What an exchange needs with a cache that is called in threads."""
+
+    def __init__(self, transport: Transport[Q, A], request: Q) -> None:
+        _Ports.__init__(self, transport, request)
+        OffloadedCachePorts.__init__(self, transport.side.cache, transport.side.executor)
+
+
+class AwaitedPorts(_Ports[Q, A], AsyncCachePorts):
+    """What an exchange needs with a cache that is awaited."""
+
+    def __init__(self, transport: Transport[Q, A], request: Q) -> None:
+        _Ports.__init__(self, transport, request)
+        AsyncCachePorts.__init__(self, transport.side.cache)
+
+
 class Transport(Generic[Q, A]):
     """What blocking and async transports have in common.
 
@@ -225,7 +242,7 @@ class Transport(Generic[Q, A]):
     behind: ClassVar[type[Any]]
     signal: ClassVar[Any]
     inner: Any
-    side: CacheSide
+    side: Any
     connections: Connections
 
     def __init__(
@@ -256,25 +273,27 @@ class Transport(Generic[Q, A]):
             ConfigError: `cache` can't be made sense of.
         """
         side = CacheSide(cache, policy=policy, hook=hook, clock=clock)
+        self._begin_over(transport, side, identity)
+
+    def _begin_over(self, transport: Any, side: Any, identity: str | None) -> None:
         inner = self.plain() if transport is None else transport
         self._begin(inner, side, self.behind(side.tell_failed), Connections(identity))
 
     @classmethod
-    def over(cls, inner: Any, side: CacheSide, behind: Any, connections: Connections) -> Self:
+    def over(cls, inner: Any, side: Any, behind: Any, connections: Connections) -> Self:
         """Make one that shares its cache with others."""
         transport = cls.__new__(cls)
         transport._begin(inner, side, behind, connections)  # noqa: SLF001 - our own
         return transport
 
-    def _begin(self, inner: Any, side: CacheSide, behind: Any, connections: Connections) -> None:
+    def _begin(self, inner: Any, side: Any, behind: Any, connections: Connections) -> None:
         self.inner, self.side, self.connections = inner, side, connections
         self._behind = behind
         self._closings = 0
 
-    @property
-    def cache(self) -> BaseCache:
-        """The cache; opened anew if the transport made it and was closed."""
-        return self.side.cache
+    @abstractmethod
+    def ports_for(self, request: Q) -> Any:
+        """Return what an exchange about `request` needs."""
 
     @abstractmethod
     def plain(self) -> Any:
@@ -325,7 +344,7 @@ class Transport(Generic[Q, A]):
         if "upgrade" in request.headers or request.method == "CONNECT":
             # What is asked for is a connection.
             return await self.forward(request)
-        ports: _Ports[Q, A] = _Ports(self, request)
+        ports = self.ports_for(request)
         try:
             answer = await exchange(ports.request, policy, ports, bypass=ports.bypass)
         except ConfigError:
@@ -342,8 +361,8 @@ class Transport(Generic[Q, A]):
 
     async def _passed_on(
         self,
-        ports: _Ports[Q, A],
-        answer: Answer[Entry, EntryWriter, _Upstream[A]],
+        ports: Any,
+        answer: Answer[Any, Any, _Upstream[A]],
         upstream: _Upstream[A],
     ) -> A:
         """Add what the cache has to say to a response of the origin's, and record its body."""
@@ -369,8 +388,8 @@ class Transport(Generic[Q, A]):
 
     async def _stored(
         self,
-        ports: _Ports[Q, A],
-        answer: Answer[Entry, EntryWriter, _Upstream[A]],
+        ports: Any,
+        answer: Answer[Any, Any, _Upstream[A]],
         rest: Chunks | None,
     ) -> A:
         """Make a response of a stored one."""

@@ -6,13 +6,14 @@ import ssl
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from stillfresh.clients._base import CacheSide
+from stillfresh.clients._base import AsyncCacheSide, CacheSide
 from stillfresh.clients._httpx.answering import WHOLE, Connections, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from stillfresh import events
+    from stillfresh.caches.asynchronous import AsyncBaseCache
     from stillfresh.caches.base import BaseCache
     from stillfresh.caches.urls import CacheLike
     from stillfresh.rfc9111.policy import Policy
@@ -23,30 +24,10 @@ class _Client:
 
     kind: ClassVar[type[Transport[Any, Any]]]
 
-    def __init__(
-        self,
-        cache: CacheLike | None = None,
-        *,
-        policy: Policy | None = None,
-        hook: events.Hook | None = None,
-        clock: Callable[[], float] = time.time,
-        identity: str | None = None,
-        **options: Any,
-    ) -> None:
-        """Take what `CacheTransport` takes, and the library's client.
-
-        A `transport` or `proxy` among the `options` is gone through behind the cache; `mounts` are
-        left as they are.
-        """
-        self._side = CacheSide(cache, policy=policy, hook=hook, clock=clock)
-        self._behind = self.kind.behind(self._side.tell_failed)
+    def _begin(self, side: Any, identity: str | None) -> None:
+        self._side = side
+        self._behind = self.kind.behind(side.tell_failed)
         self._identity = identity
-        super().__init__(**options)
-
-    @property
-    def cache(self) -> BaseCache:
-        """The cache."""
-        return self._side.cache
 
     # These two make all of a client's transports, also those for the proxies of the environment.
 
@@ -66,6 +47,30 @@ class _Client:
 class BlockingClient(_Client):
     """A `CachedClient`, but for the class of its library."""
 
+    def __init__(
+        self,
+        cache: CacheLike | None = None,
+        *,
+        policy: Policy | None = None,
+        hook: events.Hook | None = None,
+        clock: Callable[[], float] = time.time,
+        identity: str | None = None,
+        **options: Any,
+    ) -> None:
+        """Take what `CacheTransport` takes, and the library's client.
+
+        A `transport` or `proxy` among the `options` is gone through behind the cache; `mounts` are
+        left as they are.
+        """
+        self._begin(CacheSide(cache, policy=policy, hook=hook, clock=clock), identity)
+        super().__init__(**options)
+
+    @property
+    def cache(self) -> BaseCache:
+        """The cache."""
+        cache: BaseCache = self._side.cache
+        return cache
+
     def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:
         if not stream:
             request.extensions = {**request.extensions, WHOLE: True}
@@ -79,6 +84,32 @@ class BlockingClient(_Client):
 
 class AsyncClient(_Client):
     """An `AsyncCachedClient`, but for the class of its library."""
+
+    def __init__(
+        self,
+        cache: CacheLike | AsyncBaseCache | None = None,
+        *,
+        offload: bool = False,
+        policy: Policy | None = None,
+        hook: events.Hook | None = None,
+        clock: Callable[[], float] = time.time,
+        identity: str | None = None,
+        **options: Any,
+    ) -> None:
+        """Take what `AsyncCacheTransport` takes, and the library's client.
+
+        A `transport` or `proxy` among the `options` is gone through behind the cache; `mounts` are
+        left as they are.
+        """
+        side = AsyncCacheSide(cache, offload=offload, policy=policy, hook=hook, clock=clock)
+        self._begin(side, identity)
+        super().__init__(**options)
+
+    @property
+    def cache(self) -> BaseCache | AsyncBaseCache:
+        """The cache."""
+        cache: BaseCache | AsyncBaseCache = self._side.cache
+        return cache
 
     async def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:
         if not stream:

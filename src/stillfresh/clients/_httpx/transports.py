@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
-from stillfresh.clients._httpx.answering import A, Q, Transport
+from stillfresh.clients._base import AsyncCacheSide
+from stillfresh.clients._httpx.answering import (
+    A,
+    AwaitedPorts,
+    LocalPorts,
+    OffloadedPorts,
+    Q,
+    Transport,
+)
 from stillfresh.clients._httpx.bodies import AsyncChunks, BlockingChunks
 from stillfresh.clients._tasks import TasksBehind
 from stillfresh.engine.behind import Behind
@@ -13,7 +22,14 @@ from stillfresh.engine.ports import run
 from stillfresh.engine.waiting import ThreadSignal, task_signal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stillfresh import events
+    from stillfresh.caches.asynchronous import AsyncBaseCache
+    from stillfresh.caches.base import BaseCache
+    from stillfresh.caches.urls import CacheLike
     from stillfresh.engine.body import Chunks, Delivery
+    from stillfresh.rfc9111.policy import Policy
 
 
 class BlockingTransport(Transport[Q, A]):
@@ -21,6 +37,15 @@ class BlockingTransport(Transport[Q, A]):
 
     behind = Behind
     signal = ThreadSignal
+
+    @property
+    def cache(self) -> BaseCache:
+        """The cache; opened anew if the transport made it and was closed."""
+        cache: BaseCache = self.side.cache
+        return cache
+
+    def ports_for(self, request: Q) -> Any:
+        return LocalPorts(self, request)
 
     def handle_request(self, request: Q) -> A:
         """Answer `request` from the cache, from the origin, or from both."""
@@ -90,6 +115,39 @@ class AsyncTransport(Transport[Q, A]):
     behind = TasksBehind
     signal = staticmethod(task_signal)
 
+    def __init__(
+        self,
+        transport: Any = None,
+        cache: CacheLike | AsyncBaseCache | None = None,
+        *,
+        offload: bool = False,
+        policy: Policy | None = None,
+        hook: events.Hook | None = None,
+        clock: Callable[[], float] = time.time,
+        identity: str | None = None,
+    ) -> None:
+        """Take what a `CacheTransport` takes.
+
+        `cache` may be one that is awaited too, as a Redis URL makes one; that is for asyncio. With
+        `offload`, a local cache is called in threads: slower, but a slow disk doesn't stop the
+        loop.
+
+        Raises:
+            ConfigError: `cache` can't be made sense of.
+        """
+        side = AsyncCacheSide(cache, offload=offload, policy=policy, hook=hook, clock=clock)
+        self._begin_over(transport, side, identity)
+
+    @property
+    def cache(self) -> BaseCache | AsyncBaseCache:
+        """The cache; opened anew if the transport made it and was closed."""
+        cache: BaseCache | AsyncBaseCache = self.side.cache
+        return cache
+
+    def ports_for(self, request: Q) -> Any:
+        kinds: tuple[Any, Any, Any] = (LocalPorts, OffloadedPorts, AwaitedPorts)
+        return self.side.choose(*kinds)(self, request)
+
     async def handle_async_request(self, request: Q) -> A:
         """Answer `request` from the cache, from the origin, or from both."""
         return await self.respond(request, self.side.policy)
@@ -106,7 +164,7 @@ class AsyncTransport(Transport[Q, A]):
             try:
                 await self.inner.aclose()
             finally:
-                self.side.close()
+                await self.side.close()
 
     async def __aenter__(self) -> Self:
         await self.inner.__aenter__()
@@ -119,7 +177,7 @@ class AsyncTransport(Transport[Q, A]):
             try:
                 await self.inner.__aexit__(*exc)
             finally:
-                self.side.close()
+                await self.side.close()
 
     def plain(self) -> Any:
         return self.library.async_transport()
