@@ -28,6 +28,7 @@ from stillfresh.testing.conformance.tools import content, load, load_pair, store
 from tests.caches.helpers import run
 
 
+@pytest.mark.one_in(4)
 class TestConformanceWithoutFaults(CacheConformance):
     persistent = False
 
@@ -35,6 +36,7 @@ class TestConformanceWithoutFaults(CacheConformance):
         return FaultyCache(MemoryCache(clock=clock), clock=clock)
 
 
+@pytest.mark.one_in(4)
 class TestSeparateBodyConformanceWithoutFaults(SeparateBodyCacheConformance):
     def make_cache(self, place: Path, clock: ManualClock) -> FaultySeparateBodyCache:
         return FaultySeparateBodyCache(SeparateBodyFileCache(place, clock=clock), clock=clock)

@@ -36,6 +36,7 @@ class TestSeparateBodyFileCacheConformance(SeparateBodyCacheConformance):
         return SeparateBodyFileCache(place, clock=clock)
 
 
+@pytest.mark.one_in(3)
 class TestConformanceWithoutDescriptors(SeparateBodyCacheConformance):
     """As where a directory can't be held open, and not be locked: on Windows."""
 

@@ -56,6 +56,7 @@ class Most(Least):
         self.closed = True
 
 
+@pytest.mark.one_in(3)
 class TestConformanceOfTheLeast(CacheConformance):
     persistent = False
     can_list = False

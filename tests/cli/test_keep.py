@@ -315,7 +315,7 @@ def test_what_is_stored_is_listed(run: Run, folder: Path, url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "because"),
     [
-        ("redis://user:secret@host/", "names no cache known here"),
+        ("mongodb://user:secret@host/", "names no cache known here"),
         ("/a/folder", "for a folder: 'file:///a/folder'"),
         ("file:///a?max_bytes=lots", "'lots' is no size"),
         ("file:///a?b=c", "unknown option 'b'"),

@@ -92,11 +92,13 @@ class TestHttpx(ClientBehaviours, OneThread):
     make_client = make_client
 
 
+@pytest.mark.one_in(2)
 class TestHttpx2(TestHttpx):
     library = httpx2
     clients = stillfresh.clients.httpx2
 
 
+@pytest.mark.one_in(2)
 class TestAsyncio(FlowBehaviours):
     sampled = True
     driver = AsyncHttpxDriver
@@ -106,6 +108,7 @@ class TestAsyncio(FlowBehaviours):
     make_client = make_async_client
 
 
+@pytest.mark.one_in(2)
 class TestAsyncio2(ClientBehaviours):
     sampled = True
     driver = AsyncHttpxDriver
@@ -132,6 +135,7 @@ OF_HTTPX = (
 
 
 @pytest.mark.filterwarnings(*map(THEIRS.format, OF_HTTPX))
+@pytest.mark.one_in(2)
 class TestTrio(FlowBehaviours):
     sampled = True
     driver = AsyncHttpxDriver
@@ -142,6 +146,7 @@ class TestTrio(FlowBehaviours):
 
 
 @pytest.mark.filterwarnings(THEIRS.format("PoolByteStream"))
+@pytest.mark.one_in(2)
 class TestTrio2(TestAsyncio2):
     loop = "trio"
 

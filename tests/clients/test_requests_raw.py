@@ -21,6 +21,8 @@ from stillfresh.testing import Fault, FaultyCache, ManualClock, Operation
 from stillfresh.testing.clock import START
 from tests.origin import Cut, Document, Framing, Origin, Raw, Received, Reply
 
+pytestmark = pytest.mark.one_in(4)
+
 Read: TypeAlias = Callable[[requests.Response], bytes]
 
 FRESH = {

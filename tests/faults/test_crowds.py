@@ -78,7 +78,7 @@ def mingle_for(seconds: float, ways: list[Way], seed: str) -> Tally:
 def test_a_crowd(kind: Kind, way: type[Way], tmp_path: Path, effort: Effort, tally: Tally) -> None:
     tally.expect_no("wrong", "exceptions", "leftover bytes")
     place = tmp_path / "cache"
-    seconds = effort(2, soak=20)
+    seconds = effort(1, soak=20)
     processes = 1 if kind.keeps is Keeps.IN_MEMORY else effort(4, soak=8)
     threads = effort(2, soak=4) if kind.keeps is not Keeps.IN_MEMORY else 4
 

@@ -99,7 +99,7 @@ def test_a_fork_while_threads_are_writing(
         for thread in threads:
             thread.start()
         try:
-            for _ in range(effort(8, soak=200)):
+            for _ in range(effort(3, soak=200)):
                 tally.add(in_child(live_on))
                 tally.tried("forks")
         finally:
@@ -253,7 +253,7 @@ def test_writers_that_are_forgotten(kind: Kind, place: Path, effort: Effort, tal
     chance = random.Random(SEED)
     gc.collect()
     before = open_files()
-    for _ in range(effort(50, soak=2000)):
+    for _ in range(effort(20, soak=2000)):
         writer = cache.writer(chance.choice(("key", "another")))
         writer.write(bytes(chance.choice(SIZES)))
         match chance.choice(("dropped", "in a circle", "in another thread", "with an exception")):

@@ -67,7 +67,7 @@ def test_a_writer_that_is_killed_at_any_moment(
     reader = way(kind(place))
     for key in KEYS:
         reader.store(key, value_of(key, 0, 300))
-    for _ in range(effort(40, soak=200)):
+    for _ in range(effort(20, soak=200)):
         writer = Child(lambda: keep_writing(way(kind(place)), begun, done, chance))
         running = writer.outlives(chance.uniform(0.001, 0.05))
         writer.kill()
@@ -222,7 +222,7 @@ def test_a_writer_that_is_interrupted_at_any_moment(
         reader, writer = WholeEntries(kind(place)), WholeEntries(kind(place))
         for key in KEYS:
             reader.store(key, value_of(key, 0, 300))
-        for _ in range(effort(100, soak=1000)):
+        for _ in range(effort(40, soak=1000)):
             interrupt(
                 lambda: keep_writing(writer, begun, done, chance), chance.uniform(0.0005, 0.02)
             )

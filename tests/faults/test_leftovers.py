@@ -28,7 +28,7 @@ def test_after_many_sets_and_deletes(
     cache = kind(place, clock=clock)
     user, chance = way(cache), random.Random(SEED)
     there: list[str] = []
-    for number in range(effort(1000, soak=10_000)):
+    for number in range(effort(400, soak=10_000)):
         key = str(number)
         match chance.randrange(50):
             case 0 | 1 | 2:

@@ -87,7 +87,7 @@ def test_what_comes_out_of_a_cache(
         lasting = way(kind(place))
         for key, size in KEYS.items():
             lasting.store(key, value_of(key, 0, size))
-        for number in range(1, effort(120, soak=2000) + 1):
+        for number in range(1, effort(30, soak=2000) + 1):
             how = vandal.strike()
             tally.tried("mutations")
             user = chance.choice((lasting, way(kind(place))))

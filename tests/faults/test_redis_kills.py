@@ -84,7 +84,7 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 def test_nobody_reads_a_wrong_byte(server: RedisServer, effort: Effort, tally: Tally) -> None:
     tally.expect_no("wrong bodies", "lost bodies")
     chance = random.Random(9111)
-    seconds = effort(2, soak=120)
+    seconds = effort(1, soak=120)
     numbers = iter(range(10_000))
     with contextlib.ExitStack() as running:
 

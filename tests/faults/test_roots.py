@@ -272,7 +272,7 @@ def test_what_becomes_of_a_root(
     def job() -> Tally:
         trouble.prepare(place.parent)
         user = way(kind(place))
-        for number in range(1, effort(2, soak=20) * 3, 3):
+        for number in range(1, effort(1, soak=20) * 3, 3):
             for key, size in KEYS.items():
                 user.store(key, value_of(key, number, size))
             with trouble.at(place):

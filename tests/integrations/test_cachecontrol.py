@@ -57,6 +57,7 @@ LONG: Final = content("long", 1_500_000)
 KEY: Final = "https://example.org/a"
 
 
+@pytest.mark.one_in(4)
 class TestConformance(SeparateBodyCacheConformance):
     closes = False
 

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from stillfresh import BaseCache, Outcome, Reason
+from stillfresh import BaseCache, Outcome, Policy, Reason
 from stillfresh.events import NotStored, Stored
 from stillfresh.rfc9111.dates import format_date
 from stillfresh.testing import ManualClock
@@ -438,7 +438,7 @@ class TwoClients(Suite):
         url = origin.on("/", answer, fresh(b"other"))
         stream = new_client().stream(url)
         assert stream.read() == b"first"
-        other = new_client()
+        other = new_client(policy=Policy(collapse_wait=0))
         assert other.get(url).body == b"other"
         gate.set()
         assert stream.rest() == b"second"
