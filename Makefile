@@ -31,10 +31,10 @@ help: ## list the targets
 run: $(INSTALLED) ## the demo (URL=...)
 	$(PY) -m stillfresh.cli.demo $(if $(URL),'$(URL)')
 
-# Two at once, so that tests which wait for a disk or a process don't wait for each other.
+# Three at once, so that tests which wait for a disk or a process don't wait for each other.
 test: $(INSTALLED) ## the tests (ARGS=...)
 	@sh scripts/get-redis
-	$(PY) -m pytest -n 2 $(ARGS)
+	$(PY) -m pytest -n 3 $(ARGS)
 
 soak: $(INSTALLED) ## every fault for minutes instead of seconds, all of it by all clients (ARGS=...)
 	@sh scripts/get-redis

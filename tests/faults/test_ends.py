@@ -211,6 +211,7 @@ next(response.iter_content(100_000))
 ENDS: Final = ("", "sys.exit(0)", "(lambda: sys.exit(0))()")
 
 
+@pytest.mark.one_in(3)
 @each_cache_on_disk
 @pytest.mark.parametrize("middle", MIDDLES)
 def test_an_interpreter_that_exits_in_the_middle_of(

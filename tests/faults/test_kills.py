@@ -140,6 +140,7 @@ def deaths(calls: int) -> Iterator[tuple[int, bool]]:
     return itertools.product(range(1, calls + 1), (True, False))
 
 
+@pytest.mark.one_in(3)
 @each_tree
 @each_way
 @pytest.mark.parametrize("step", STEPS)

@@ -84,6 +84,7 @@ class Attempts:
         yield
 
 
+@pytest.mark.one_in(3)
 @each_cache_on_disk
 @each_way
 @pytest.mark.parametrize(

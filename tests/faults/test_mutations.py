@@ -141,6 +141,7 @@ def test_what_comes_out_of_a_session(
     assert tally.blamed == []
 
 
+@pytest.mark.one_in(6)
 @each_tree
 @each_way
 @pytest.mark.parametrize("how", DAMAGES)

@@ -324,6 +324,7 @@ def test_a_cache_that_is_made_while_there_is_trouble(
     assert tally.blamed == []
 
 
+@pytest.mark.one_in(2)
 @each_cache_on_disk
 @each_trouble_of_the_root
 def test_what_becomes_of_the_root_of_a_session(
