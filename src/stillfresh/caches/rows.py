@@ -112,18 +112,19 @@ def remove_some(
         if cause is Cause.OVER_SIZE:
             stored = database.execute("SELECT bytes FROM total").fetchone()[0]
             excess = stored - (bounds.max_bytes or 0)
-        doomed: list[tuple[int]] = []
+        doomed: list[int] = []
         if excess > 0:
             for rid, size in database.execute(_VICTIMS[cause], (limit, _BATCH)).fetchall():
                 if excess <= 0:
                     break
                 if cause is Cause.OVER_SIZE:
                     excess -= size
-                doomed.append((rid,))
+                doomed.append(rid)
                 report.removed[cause] += 1
                 report.removed_bytes += size
         if doomed:
-            database.executemany("DELETE FROM entry WHERE rid = ?", doomed)
+            marks = ", ".join("?" * len(doomed))
+            database.execute(f"DELETE FROM entry WHERE rid IN ({marks})", doomed)  # noqa: S608
             return True
     return False
 
