@@ -10,6 +10,9 @@ from typing import Any
 
 import cachecontrol.caches
 import pytest
+import requests
+from cachecontrol.serialize import Serializer
+from urllib3 import HTTPResponse
 
 from stillfresh.caches.base import BaseCache
 from stillfresh.caches.directory import TAG
@@ -53,6 +56,14 @@ def files_of(cache: Either, key: str) -> list[Path]:
     """Name the entry file, and the body file if there is one."""
     path = Path(cache.path(key))
     return sorted(path.parent.glob(f"{path.name}*"), key=lambda file: len(file.name))
+
+
+def record(length: int, body: bytes = b"") -> bytes:
+    """Make what CacheControl writes for a response of that length, its body inside or not."""
+    request = requests.Request("GET", "https://example.org/").prepare()
+    headers = {"content-length": str(length)}
+    response = HTTPResponse(b"", headers=headers, status=200, preload_content=False)
+    return Serializer().dumps(request, response, body)
 
 
 def name_of(cache: Either, key: str) -> str:
@@ -342,12 +353,10 @@ def test_other_programs_entries_bear_no_digest_and_are_counted_apart(
     root = tmp_path / "cache"
     root.mkdir(mode=0o755)
     pairs = cachecontrol.caches.SeparateBodyFileCache(str(root))
-    cachecontrol.caches.FileCache(str(root)).set("value", b"cc=4,value")
-    pairs.set("pair", b"cc=4,pair")
+    cachecontrol.caches.FileCache(str(root)).set("value", record(5, b"value"))
+    pairs.set("pair", record(50_000))
     pairs.set_body("pair", content("pair", 50_000))
-    # Written between the two calls, or its body was removed: nothing in a value says whether
-    # there should be one. Who reads the record finds out, by Content-Length.
-    pairs.set("no body", b"cc=4,no body")
+    pairs.set("no body", record(0))
     with kind(root) as cache:
         store(cache, "ours", b"metadata", b"body")
         (root / "README").write_bytes(b"somebody's")
@@ -364,14 +373,14 @@ def test_an_entry_of_ours_is_found_damaged_beside_other_programs_entries(
     root = tmp_path / "cache"
     root.mkdir(mode=0o755)
     theirs = cachecontrol.caches.FileCache(str(root))
-    theirs.set("theirs", b"cc=4,value")
+    theirs.set("theirs", record(5, b"value"))
     with kind(root) as cache:
         store(cache, "ours", b"metadata", content("body", 50_000))
         files = files_of(cache, "ours")
         files[-1].write_bytes(files[-1].read_bytes()[:-100])
         report = cache.verify(repair=Repair.REMOVE)
         assert (report.checked, report.unchecked, report.repaired) == (0, 1, 1)
-        assert theirs.get("theirs") == b"cc=4,value"
+        assert theirs.get("theirs") == record(5, b"value")
 
 
 # Caches that are no directories.
@@ -429,3 +438,30 @@ def test_the_suite_is_skipped_where_nothing_can_be_damaged(tmp_path: Path) -> No
     store(cache, "key", b"metadata", b"body")
     assert Upkeep().damage(tmp_path, cache, "key") is False
     assert issubclass(Upkeep, Suite)
+
+
+def test_pairs_of_cachecontrols_that_can_not_be_whole_are_found(tmp_path: Path) -> None:
+    theirs = cachecontrol.caches.SeparateBodyFileCache(str(tmp_path), forever=True)
+    keys = ["whole", "without its body", "cut short", "too long", "a record that is none"]
+    for key in keys:
+        theirs.set(key, record(4))
+        theirs.set_body(key, b"body")
+    with SeparateBodyFileCache(tmp_path) as cache:
+        assert cache.verify() == VerifyReport(unchecked=len(keys))
+        for key, change in zip(keys[1:4], (None, b"bod", b"body and more"), strict=True):
+            body = Path(f"{cache.path(key)}.body")
+            if change is None:
+                body.unlink()
+            else:
+                body.write_bytes(change)
+        Path(cache.path(keys[4])).write_bytes(b"cc=4,none")
+        report = cache.verify()
+        assert report.damaged.keys() == {name_of(cache, key) for key in keys[1:]}
+        assert (report.checked, report.unchecked) == (0, 1)
+        assert cache.verify(repair=Repair.REMOVE).repaired == 4
+        assert cache.verify() == VerifyReport(unchecked=1)
+    # Their locks they leave themselves.
+    left = [
+        name for file in files_below(tmp_path) if not (name := Path(file).name).endswith("lock")
+    ]
+    assert left == [name_of(cache, "whole"), f"{name_of(cache, 'whole')}.body"]

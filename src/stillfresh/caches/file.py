@@ -19,7 +19,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from stillfresh import events
-from stillfresh.caches import frames
+from stillfresh.caches import frames, theirs
 from stillfresh.caches.base import (
     BaseCache,
     BodySource,
@@ -44,6 +44,7 @@ from stillfresh.caches.directory import (
 )
 from stillfresh.caches.entryfiles import (
     AT_ONCE,
+    FOREIGN,
     InFile,
     body_file_of,
     file_name,
@@ -402,8 +403,13 @@ class DirectoryCache(BaseCache):
                 raise FileNotFoundError
             with entry:
                 entry.verify()
+                return self._foreign_problem(entry)
         except (BodyLost, CorruptEntry, _BodyMissingError) as error:
             return str(error)
+
+    def _foreign_problem(self, entry: Entry) -> str | None:
+        """Tell what is wrong with another program's entry, as far as this cache knows its body."""
+        del entry
         return None
 
     def _unlink_damaged(self, leaf: Leaf, name: str) -> bool:
@@ -621,6 +627,9 @@ class SeparateBodyFileCache(DirectoryCache, SeparateBodyBaseCache):
     """An entry file, and for all but small bodies a body file beside it: for downloads."""
 
     _ride_along = _RIDE_ALONG
+
+    def _foreign_problem(self, entry: Entry) -> str | None:
+        return theirs.problem(entry) if entry.version.startswith(FOREIGN) else None
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take up the settings, with nothing in hand."""

@@ -19,13 +19,9 @@ because a session closes its cache though others may share it. And `directory`, 
 
 from __future__ import annotations
 
-import calendar
-from email.utils import parsedate_tz
 from typing import IO, TYPE_CHECKING, Any, Final
 
-import msgpack
-
-from stillfresh.caches import file, memory, redis
+from stillfresh.caches import file, memory, redis, theirs
 from stillfresh.caches.base import BaseCache, Entry, Expires, as_bytes
 from stillfresh.caches.directory import Directory
 from stillfresh.caches.entryfiles import FOREIGN, file_name
@@ -33,7 +29,7 @@ from stillfresh.errors import CorruptEntry, StoreError
 
 try:
     from cachecontrol import cache as classic
-    from cachecontrol.controller import PERMANENT_REDIRECT_STATUSES, CacheController
+    from cachecontrol.controller import CacheController
 except ImportError as error:
     msg = f"{__name__} needs CacheControl: pip install 'stillfresh[cachecontrol]'"
     raise ImportError(msg) from error
@@ -51,20 +47,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DictCache", "FileCache", "RedisCache", "SeparateBodyFileCache", "url_to_file_path"]
 
-# How a record begins; a msgpack map follows.
-_RECORD: Final = b"cc=4,"
 # How much of a body is copied at once.
 _STEP: Final = 1 << 20
-# What a record holds of a response; older versions wrote `strict` as well.
-_HELD: Final[dict[str, Any]] = {
-    "body": bytes | str,
-    "headers": dict,
-    "status": int,
-    "version": int | None,
-    "reason": str | None,
-    "decode_content": bool | None,
-    "strict": object,
-}
 # What says where entries are and how they are made.
 _PLACE: Final = ("directory", "filemode", "dirmode")
 
@@ -223,59 +207,8 @@ def _whole(entry: Entry) -> Entry:
     Raises:
         CorruptEntry: it can't be; it has been closed.
     """
-    problem = _problem(entry) if entry.metadata.startswith(_RECORD) else None
+    problem = theirs.problem(entry)
     if problem is None:
         return entry
     entry.close()
     raise CorruptEntry(problem)
-
-
-def _problem(entry: Entry) -> str | None:
-    """Say what is wrong with a record, or with what is beside it."""
-    try:
-        record = msgpack.unpackb(memoryview(entry.metadata)[len(_RECORD) :], raw=False)
-        response = _readable(record)
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:
-        return f"a damaged record: {error!r}"
-    size = entry.size if entry.has_body else len(response["body"])
-    if size == 0 and response["status"] in PERMANENT_REDIRECT_STATUSES:
-        # Kept without their bodies, whatever length they say.
-        return None
-    length = response["headers"].get("content-length", "")
-    if size == 0 and not entry.has_body and not length:
-        return "a record whose body is not there"
-    if length.isascii() and length.isdigit() and length.lstrip("0") != str(size).lstrip("0"):
-        return f"a body of {size} bytes beside a record that says {length}"
-    return None
-
-
-def _readable(record: Any) -> dict[str, Any]:
-    """Return the response of a record, names of fields in lower case, if CacheControl can read it.
-
-    Of a record that is otherwise it makes an exception, in the middle of somebody's request.
-    """
-    response: dict[str, Any] = record["response"]
-    strange = response.keys() - _HELD.keys()
-    if strange:
-        msg = f"a response with {', '.join(map(repr, strange))}"
-        raise ValueError(msg)
-    for name, kinds in _HELD.items():
-        if not isinstance(response.get(name), kinds):
-            msg = f"the {name} is {response.get(name)!r}"
-            raise TypeError(msg)
-    headers, varied = response["headers"], record.get("vary", {})
-    if not all(isinstance(text, str) for text in [*headers, *headers.values(), *varied.keys()]):
-        msg = "fields that are not text"
-        raise TypeError(msg)
-    headers = {name.lower(): text for name, text in headers.items()}
-    if "date" in headers:
-        # It doesn't ask whether this is one.
-        calendar.timegm(parsedate_tz(headers["date"])[:6])
-    return response | {"headers": headers}
