@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
+from tests.faults.tally import PROPERTY, figures_of
 from tests.origin import Origin
 
 if TYPE_CHECKING:
@@ -20,6 +22,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--soak", action="store_true", help="try every fault for minutes instead of seconds"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Try fewer examples of a property than when it soaks."""
+    settings.register_profile("stillfresh", max_examples=1000 if config.getoption("soak") else 40)
+    settings.load_profile("stillfresh")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -38,6 +46,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         gone = set(left_out)
         items[:] = [item for item in items if item not in gone]
         config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the faults have come to; here, for below it is only read where tests are run."""
+    told = [
+        str(value)
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if isinstance(report, pytest.TestReport) and report.when == "call"
+        for name, value in report.user_properties
+        if name == PROPERTY
+    ]
+    for line in figures_of(told):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture

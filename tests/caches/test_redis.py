@@ -62,14 +62,14 @@ class TestOneServer(OnServers):
         return redis_server.url, f"test-{next(_numbers)}:"
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(8)
 class TestSentinel(OnServers):
     @pytest.fixture
     def place(self, redis_sentinel: SentinelSetup) -> Any:
         return redis_sentinel.url, f"test-{next(_numbers)}:"
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(8)
 class TestCluster(OnServers):
     @pytest.fixture
     def place(self, redis_cluster: ClusterSetup) -> Any:

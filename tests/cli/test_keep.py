@@ -249,7 +249,7 @@ def test_a_folder_of_another_program_can_be_looked_after(run: Run, folder: Path)
     name = "0123456789" * 5 + "abcdef"
     entry = folder / "0" / "1" / "2" / "3" / "4" / name
     entry.parent.mkdir(parents=True)
-    entry.write_bytes(b"cc=4,value")
+    entry.write_bytes(b"a value")
     entry.with_name(f"{name}.body").write_bytes(bytes(5000))
     assert run("stats").out.decode().splitlines()[0] == "1 entries, 4.9 KiB"
     assert b"1 of other programs bear no digest" in run("verify").out

@@ -92,13 +92,13 @@ class TestHttpx(ClientBehaviours, OneThread):
     make_client = make_client
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 class TestHttpx2(TestHttpx):
     library = httpx2
     clients = stillfresh.clients.httpx2
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 class TestAsyncio(FlowBehaviours):
     sampled = True
     driver = AsyncHttpxDriver
@@ -108,7 +108,7 @@ class TestAsyncio(FlowBehaviours):
     make_client = make_async_client
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 class TestAsyncio2(ClientBehaviours):
     sampled = True
     driver = AsyncHttpxDriver
@@ -135,7 +135,7 @@ OF_HTTPX = (
 
 
 @pytest.mark.filterwarnings(*map(THEIRS.format, OF_HTTPX))
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 class TestTrio(FlowBehaviours):
     sampled = True
     driver = AsyncHttpxDriver
@@ -146,7 +146,7 @@ class TestTrio(FlowBehaviours):
 
 
 @pytest.mark.filterwarnings(THEIRS.format("PoolByteStream"))
-@pytest.mark.one_in(2)
+@pytest.mark.one_in(4)
 class TestTrio2(TestAsyncio2):
     loop = "trio"
 

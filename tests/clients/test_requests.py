@@ -83,6 +83,7 @@ class TestInMemory(ClientBehaviours, OneThread):
         return RequestsDriver(CachedSession(cache, policy=policy, hook=hook, clock=clock))
 
 
+@pytest.mark.one_in(2)
 class TestOnFiles(StorageBehaviours):
     driver = RequestsDriver
     make_client = TestInMemory.make_client
@@ -91,6 +92,7 @@ class TestOnFiles(StorageBehaviours):
         return SeparateBodyFileCache(place, clock=clock)
 
 
+@pytest.mark.one_in(2)
 class TestInOneFile(PartBehaviours):
     """Header and body in one file, or in two: it matters where a body is read from its middle."""
 

@@ -8,11 +8,9 @@ from collections.abc import Generator, Iterator
 import pytest
 
 from tests.faults.children import small_disk
-from tests.faults.tally import Tally, figures_of
+from tests.faults.tally import PROPERTY, Tally
 
 __all__ = ["small_disk"]
-
-_PROPERTY = "faults"
 
 
 class Effort:
@@ -54,17 +52,4 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         told = getattr(item, "funcargs", {}).get("tally")
         if isinstance(told, Tally):
             title = (item.module.__doc__ or "").split(":")[0] if hasattr(item, "module") else ""
-            item.user_properties.append((_PROPERTY, told.as_property(title)))
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    told = [
-        str(value)
-        for reports in terminalreporter.stats.values()
-        for report in reports
-        if isinstance(report, pytest.TestReport) and report.when == "call"
-        for name, value in report.user_properties
-        if name == _PROPERTY
-    ]
-    for line in figures_of(told):
-        terminalreporter.write_line(line)
+            item.user_properties.append((PROPERTY, told.as_property(title)))

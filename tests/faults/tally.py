@@ -17,6 +17,10 @@ Errors: TypeAlias = type[Exception] | tuple[type[Exception], ...]
 _TOLD: Final = 20
 
 
+# Under which the figures of a test come with its report.
+PROPERTY: Final = "faults"
+
+
 @dataclass
 class Tally:
     """Counts of one test.
