@@ -136,7 +136,8 @@ class Generations:
 
         What may be a stranger's stays. `bodies` is the number of the present one's folder.
         """
-        present, swept = self._highest(), self.remove_bodies(min(bodies, self._highest()) - 1)
+        present = self._highest()
+        swept = self.remove_bodies(min(bodies, present) - 1)
         for name in os.listdir(self._tree.root):
             beside, undone = _BESIDE.fullmatch(name), _UNDONE.fullmatch(name)
             if undone is not None:

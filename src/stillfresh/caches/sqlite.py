@@ -446,7 +446,9 @@ class SQLiteCache(SeparateBodyBaseCache):
             msg = f"an entry of {size} bytes in a cache of at most {self.max_bytes}"
             raise CacheFull(msg)
         if self.max_bytes is not None and size > self.max_bytes * _LARGE:
-            self._make_room(self.max_bytes - size)
+            room = self.max_bytes - size
+            if self._is_over(room):
+                self._prune(Bounds(max_bytes=room), PruneReport())
         values = (
             rows.row_id(encoded),
             encoded,
@@ -479,16 +481,18 @@ class SQLiteCache(SeparateBodyBaseCache):
 
     def _keep_within(self) -> None:
         self._unseen, self._aged_at = 0, self._clock()
-        if self.max_bytes is not None:
-            self._make_room(self.max_bytes, int(self.max_bytes * _LOW))
-        self._prune(Bounds(max_age=self.max_age), PruneReport())
+        low = None
+        if self.max_bytes is not None and self._is_over(self.max_bytes):
+            low = int(self.max_bytes * _LOW)
+        self._prune(Bounds(max_bytes=low, max_age=self.max_age), PruneReport())
 
-    def _make_room(self, most: int, low: int | None = None) -> None:
-        """Where more than so many bytes are stored, leave that or still less."""
+    def _is_over(self, most: int) -> bool:
+        """Tell whether more than so many bytes are stored; if so, what was used is written down."""
         total = self._database.one("counting", "SELECT bytes FROM total")
-        if total is not None and total[0] > most:
-            self._usage.write()
-            self._prune(Bounds(max_bytes=most if low is None else low), PruneReport())
+        if total is None or total[0] <= most:
+            return False
+        self._usage.write()
+        return True
 
     def _prune(self, bounds: Bounds, report: PruneReport, progress: Progress | None = None) -> None:
         """Remove rows in batches, so that others have their turn between them."""
