@@ -213,11 +213,6 @@ def info(leaf: Leaf, name: str) -> EntryInfo | None:
     )
 
 
-def is_past(entry: Frame | EntryInfo, now: float) -> bool:
-    """Tell whether an entry has stopped existing."""
-    return entry.expires_at is not None and entry.expires_at <= now
-
-
 def touch(fd: int, now: float, status: os.stat_result) -> None:
     """Note that an entry was used."""
     # A read-only file system keeps no recency; that is no reason to fail a hit.

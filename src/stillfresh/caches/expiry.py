@@ -40,3 +40,8 @@ def moment(expires: Expires, now: float) -> float | None:
         case _:
             msg = f"expires is seconds, a datetime, a timedelta or None, not {given!r}"
             raise TypeError(msg)
+
+
+def is_past(expires_at: float | None, now: float) -> bool:
+    """Tell whether that moment has come: what was to exist until then doesn't any more."""
+    return expires_at is not None and expires_at <= now

@@ -49,13 +49,13 @@ from stillfresh.caches.entryfiles import (
     body_file_of,
     file_name,
     frame_of,
-    is_past,
     is_present,
     read_frame_and_room,
     rewrite,
     stamp,
     touch,
 )
+from stillfresh.caches.expiry import is_past
 from stillfresh.caches.filesink import FileSink
 from stillfresh.caches.frames import BODY_ELSEWHERE, HAS_BODY, Frame
 from stillfresh.caches.pairing import Pairing
@@ -250,7 +250,11 @@ class DirectoryCache(BaseCache):
                 fd, status = leaf.open_to_append(name)
                 try:
                     found = read_frame_and_room(fd, status)
-                    if found is None or found[0].version != version or is_past(found[0], now):
+                    if (
+                        found is None
+                        or found[0].version != version
+                        or is_past(found[0].expires_at, now)
+                    ):
                         return False
                     frame, room = found
                     if expires_at is not None and expires_at <= now:
@@ -296,7 +300,7 @@ class DirectoryCache(BaseCache):
         now = self._clock()
         try:
             for listed in self._upkeep.listing():
-                if not is_past(listed, now):
+                if not is_past(listed.expires_at, now):
                     yield listed
         except OSError as error:
             fail(error, f"listing {self._tree.root}")
@@ -484,7 +488,7 @@ class DirectoryCache(BaseCache):
             if frame.key != key and (key is not None or file_name(frame.key) != name):
                 msg = f"{name} holds the entry of another key"
                 raise CorruptEntry(msg)
-            if is_past(frame, now):
+            if is_past(frame.expires_at, now):
                 return None
             if used:
                 touch(fd, now, status)

@@ -23,6 +23,7 @@ from stillfresh.caches.base import (
     as_bytes,
     moment,
 )
+from stillfresh.caches.expiry import is_past
 from stillfresh.caches.frames import HAS_BODY, Frame
 from stillfresh.errors import CacheUnavailable, ConfigError, CorruptEntry
 
@@ -94,7 +95,7 @@ class AdaptedCache(BaseCache):
                 has_body=False,
             )
         frame, body = frames.decode_under(key, value)
-        if _is_past(frame.expires_at, self._clock()):
+        if is_past(frame.expires_at, self._clock()):
             return None
         return Entry(
             frame.metadata,
@@ -126,9 +127,9 @@ class AdaptedCache(BaseCache):
         if value is None or not value.startswith(frames.MAGIC):
             return False
         frame, body = frames.decode_under(key, value)
-        if frame.version != version or _is_past(frame.expires_at, now):
+        if frame.version != version or is_past(frame.expires_at, now):
             return False
-        if _is_past(expires_at, now):
+        if is_past(expires_at, now):
             self.remove(key)
         else:
             changed = frame._replace(metadata=metadata, stored_at=now, expires_at=expires_at)
@@ -150,7 +151,7 @@ class AdaptedCache(BaseCache):
             CacheUnavailable: it has no `keys()`.
         """
         now = self._clock()
-        return (entry for entry in self._all_entries() if not _is_past(entry.expires_at, now))
+        return (entry for entry in self._all_entries() if not is_past(entry.expires_at, now))
 
     def _all_entries(self) -> Iterator[EntryInfo]:
         self._check_open()
@@ -255,10 +256,6 @@ class _FrameSink:
 
     def detach(self) -> None:
         self._body.clear()
-
-
-def _is_past(expires_at: float | None, now: float) -> bool:
-    return expires_at is not None and expires_at <= now
 
 
 def _takes_expires(method: Callable[..., object]) -> bool:

@@ -21,6 +21,7 @@ from stillfresh.caches.base import (
     as_bytes,
     moment,
 )
+from stillfresh.caches.expiry import is_past
 from stillfresh.caches.frames import new_version
 from stillfresh.caches.pruning import Bounds, DryRun, Progress, PruneReport, plan
 from stillfresh.errors import CacheFull, ConfigError
@@ -102,7 +103,7 @@ class MemoryCache(BaseCache):
             slot = self._slots.get(key)
             if slot is None:
                 return None
-            if _is_past(slot.seal.expires_at, now) or self._is_idle(key, now):
+            if is_past(slot.seal.expires_at, now) or self._is_idle(key, now):
                 self._drop(key)
                 return None
             self._slots.move_to_end(key)
@@ -138,10 +139,10 @@ class MemoryCache(BaseCache):
             slot = self._slots.get(key)
             if slot is None or slot.seal.version != version:
                 return False
-            if _is_past(slot.seal.expires_at, now) or self._is_idle(key, now):
+            if is_past(slot.seal.expires_at, now) or self._is_idle(key, now):
                 self._drop(key)
                 return False
-            if _is_past(expires_at, now):
+            if is_past(expires_at, now):
                 self._drop(key)
                 return True
             seal = slot.seal._replace(metadata=metadata, expires_at=expires_at)
@@ -156,7 +157,7 @@ class MemoryCache(BaseCache):
             if slot is None:
                 return False
             now = self._clock()
-            gone = _is_past(slot.seal.expires_at, now) or self._is_idle(key, now)
+            gone = is_past(slot.seal.expires_at, now) or self._is_idle(key, now)
             self._drop(key)
         return not gone
 
@@ -166,7 +167,7 @@ class MemoryCache(BaseCache):
         now = self._clock()
         for _, entry in self._listing():
             idle = self.max_age is not None and now - entry.used_at > self.max_age
-            if not idle and not _is_past(entry.expires_at, now):
+            if not idle and not is_past(entry.expires_at, now):
                 yield entry
 
     def prune(
@@ -298,10 +299,6 @@ class _Sink:
 
     def detach(self) -> None:
         self._parts.clear()
-
-
-def _is_past(expires_at: float | None, now: float) -> bool:
-    return expires_at is not None and expires_at <= now
 
 
 DictCache = MemoryCache

@@ -27,6 +27,7 @@ from stillfresh.caches.base import (
 )
 from stillfresh.caches.claims import Claim
 from stillfresh.caches.deadlines import Crew, Lines
+from stillfresh.caches.expiry import is_past
 from stillfresh.caches.frames import new_version
 from stillfresh.caches.pruning import Bounds, DryRun, Progress, PruneReport, plan
 from stillfresh.caches.redislinks import PATIENCE, Servers, servers_of
@@ -143,7 +144,7 @@ class RedisCache(BaseCache):
     def entries(self) -> Iterator[EntryInfo]:
         self._check_open()
         now = self._clock()
-        return (entry for entry in self._all_entries() if not _is_past(entry.expires_at, now))
+        return (entry for entry in self._all_entries() if not is_past(entry.expires_at, now))
 
     def prune(
         self,
@@ -321,7 +322,7 @@ class AsyncRedisCache(AsyncBaseCache):
             while True:
                 cursor, entries = await self._patiently(_listing(self._store, address, cursor))
                 for entry in _unseen(entries, seen):
-                    if not _is_past(entry.expires_at, now):
+                    if not is_past(entry.expires_at, now):
                         yield entry
                 if cursor == b"0":
                     break
@@ -498,7 +499,3 @@ def _positive(timeout: float) -> float:
         msg = f"timeout is a positive number of seconds, not {timeout!r}"
         raise ConfigError(msg)
     return timeout
-
-
-def _is_past(expires_at: float | None, now: float) -> bool:
-    return expires_at is not None and expires_at <= now

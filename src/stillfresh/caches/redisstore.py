@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stillfresh.caches import frames
 from stillfresh.caches.entry import EntryInfo
+from stillfresh.caches.expiry import is_past
 from stillfresh.caches.frames import BODY_ELSEWHERE, HAS_BODY, HEAD_SIZE, Frame, Head
 from stillfresh.caches.redislinks import hash_part, lacks_script, refusal
 from stillfresh.errors import CacheUnavailable, ConfigError, CorruptEntry
@@ -260,7 +261,7 @@ class Store:
         metadata, body, flags, size, digest, version, expires_at = frames.unwrap(
             value, frames.encode_key(key)
         )
-        if _is_past(expires_at, self._clock()):
+        if is_past(expires_at, self._clock()):
             return None
         has_body = bool(flags & HAS_BODY)
         if not flags & BODY_ELSEWHERE:
@@ -284,10 +285,10 @@ class Store:
             if value is None or not value.startswith(frames.MAGIC):
                 return False
             frame, _ = frames.decode_under(key, value)
-            if frame.version != version or _is_past(frame.expires_at, now):
+            if frame.version != version or is_past(frame.expires_at, now):
                 return False
             old = value[:HEAD_SIZE]
-            if _is_past(expires_at, now):
+            if is_past(expires_at, now):
                 done = await _REMOVE.run(line, place.name, place.stem, old) is not None
             else:
                 frame = frame._replace(metadata=metadata, stored_at=now, expires_at=expires_at)
@@ -306,7 +307,7 @@ class Store:
         if head is None:
             return False
         try:
-            return not _is_past(frames.parse_head(head).expires_at, self._clock())
+            return not is_past(frames.parse_head(head).expires_at, self._clock())
         except CorruptEntry:
             # Another program's, or damaged: it was there.
             return True
@@ -579,10 +580,6 @@ def _ttl(expires_at: float | None, now: float) -> bytes:
     if expires_at is None or expires_at - now > _LONGEST:
         return b""
     return b"%d" % max(1, math.ceil((expires_at - now) * 1000))
-
-
-def _is_past(expires_at: float | None, now: float) -> bool:
-    return expires_at is not None and expires_at <= now
 
 
 def _head(data: Any, size: Any) -> Head | None:

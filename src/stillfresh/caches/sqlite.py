@@ -35,6 +35,7 @@ from stillfresh.caches.bodyfiles import BodyFiles, BodySink
 from stillfresh.caches.claims import DirectoryClaims
 from stillfresh.caches.database import Database
 from stillfresh.caches.directory import Directory
+from stillfresh.caches.expiry import is_past
 from stillfresh.caches.frames import BODY_ELSEWHERE, HAS_BODY, Frame
 from stillfresh.caches.pairing import Pairing
 from stillfresh.caches.pruning import (
@@ -243,9 +244,9 @@ class SQLiteCache(SeparateBodyBaseCache):
                 return False
             old = row[0]
             frame, body = rows.read(old)
-            if frame.key != key or frame.version != version or _is_past(frame.expires_at, now):
+            if frame.key != key or frame.version != version or is_past(frame.expires_at, now):
                 return False
-            if _is_past(expires_at, now):
+            if is_past(expires_at, now):
                 changed = self._database.write(
                     "removing", "DELETE FROM entry WHERE id = ? AND frame = ?", (name, old)
                 )
@@ -274,7 +275,7 @@ class SQLiteCache(SeparateBodyBaseCache):
             raise
         if changed > rows.CHANGED_BY_STORING:
             self._remove_gone()
-        return changed > 0 and not _is_past(row[0], self._clock())
+        return changed > 0 and not is_past(row[0], self._clock())
 
     def entries(
         self, order: Order | None = None, *, host: str | None = None
@@ -287,7 +288,7 @@ class SQLiteCache(SeparateBodyBaseCache):
         self._check_open()
         now = self._clock()
         for entry in self._listed(order, host):
-            if not _is_past(entry.expires_at, now):
+            if not is_past(entry.expires_at, now):
                 yield entry
 
     def clear(self) -> None:
@@ -619,7 +620,3 @@ class _Sink:
         self._held = b""
         if self._file is not None:
             self._file.close()
-
-
-def _is_past(expires_at: float | None, now: float) -> bool:
-    return expires_at is not None and expires_at <= now
