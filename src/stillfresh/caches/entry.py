@@ -292,7 +292,8 @@ class Entry:
             ValueError: the entry is closed, or reading has begun.
         """
         self.check()
-        run(self._reading.verify())
+        if not self._reading.is_here():
+            run(self._reading.verify())
 
     def read(self, size: int = -1, /) -> bytes:
         """Return the next `size` bytes of the body, all that are left if it is negative.

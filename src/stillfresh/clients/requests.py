@@ -11,12 +11,13 @@ from __future__ import annotations
 import copy
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, Self
 
 try:
     import requests
     from requests.adapters import HTTPAdapter
-    from requests.cookies import extract_cookies_to_jar
+    from requests.cookies import RequestsCookieJar, extract_cookies_to_jar
     from requests.exceptions import (
         ChunkedEncodingError,
         InvalidURL,
@@ -87,6 +88,37 @@ class CachedResponse(requests.Response):
 
     from_cache: bool
     cache: CacheInfo
+
+    @classmethod
+    def blank(cls) -> Self:
+        """Make a response of which all is still to be said.
+
+        As the constructor does; but that makes a jar for cookies, which costs more than the rest
+        and which a hit has no use for, so here that is made when somebody asks for it.
+        """
+        if not _IS_KNOWN:
+            return cls()
+        response = cls.__new__(cls)
+        vars(response).update(_PLAIN)
+        response.history = []
+        return response
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "cookies":
+            message = f"{type(self).__name__!r} object has no attribute {name!r}"
+            raise AttributeError(message, name=name, obj=self)
+        self.cookies = RequestsCookieJar()
+        return self.cookies
+
+
+# What requests' constructor sets, and whether that is no more than what is known here.
+_MADE: Final = vars(requests.Response())
+_PLAIN: Final = {
+    name: value
+    for name, value in _MADE.items()
+    if value is None or isinstance(value, bool | timedelta)
+}
+_IS_KNOWN: Final = _MADE.keys() - _PLAIN.keys() == {"headers", "history", "cookies"}
 
 
 class CacheAdapter(HTTPAdapter):
@@ -216,7 +248,7 @@ class CacheAdapter(HTTPAdapter):
         if not isinstance(resp, _StoredRaw):
             return _as_cached(super().build_response(req, resp))
         # The quicker way for a hit: no header is looked up to be copied.
-        response = CachedResponse()
+        response = CachedResponse.blank()
         response.status_code = resp.status
         response.headers = resp.joined_headers()
         response.encoding = get_encoding_from_headers(response.headers)

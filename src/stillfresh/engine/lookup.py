@@ -105,7 +105,8 @@ class Lookup(Generic[E, W]):
 
     async def find(self) -> Forwarded:
         """Look, and say what kind of miss it is if nothing is found."""
-        await self.learn_to_conceal()
+        if not self._policy.concealed.isdisjoint(self._request.fields.names):
+            await self.learn_to_conceal()
         primary = self.primary = await self._load_primary()
         if primary is None:
             return Forwarded.URI_MISS

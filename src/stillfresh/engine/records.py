@@ -7,6 +7,7 @@ exactly the types that belong there is damage, whatever wrote it.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from itertools import chain
 from typing import Any, Final
 
@@ -20,6 +21,10 @@ from stillfresh.rfc9111.ranges import Part
 PREFIX: Final = b"stillfresh/1\n"
 # Lone surrogates come from clients that decode header bytes with surrogateescape.
 _STRINGS: Final = "surrogatepass"
+# Records up to this many bytes are remembered, and what has been found out about them with them:
+# the few that most hits are of. More are read again.
+_SHORT: Final = 2048
+_REMEMBERED: Final = 256
 
 _TYPES: Final = (str, int, str, int, tuple, float, float, tuple, str, tuple, tuple, tuple)
 
@@ -53,6 +58,10 @@ def decode(metadata: bytes) -> StoredResponse:
     Raises:
         CorruptEntry: the bytes are no record of a format known here.
     """
+    return _remembered(metadata) if len(metadata) <= _SHORT else _decoded(metadata)
+
+
+def _decoded(metadata: bytes) -> StoredResponse:
     if not metadata.startswith(PREFIX):
         msg = "not a record of a known format"
         raise CorruptEntry(msg)
@@ -67,6 +76,9 @@ def decode(metadata: bytes) -> StoredResponse:
     except (ValueError, TypeError, RecursionError) as error:
         msg = f"a damaged record: {error}"
         raise CorruptEntry(msg) from error
+
+
+_remembered = lru_cache(maxsize=_REMEMBERED)(_decoded)
 
 
 def _read(record: Any) -> StoredResponse:

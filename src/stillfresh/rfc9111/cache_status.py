@@ -18,7 +18,8 @@ _UNPRINTABLE: Final = re.compile(r"[^ -~]")
 
 def hit(ttl: float, *, key: str | None = None, detail: str | None = None) -> str:
     """Write the member for a response that came from the cache (§2.1); `ttl` in seconds."""
-    return f"{NAME}; hit; ttl={_integer(ttl)}{_more(key, detail)}"
+    member = f"{NAME}; hit; ttl={_integer(ttl)}"
+    return member if key is detail is None else member + _more(key, detail)
 
 
 def forwarded(
@@ -59,7 +60,9 @@ def appended(fields: Fields, member: str) -> Fields:
 
 def _integer(seconds: float) -> int:
     """Round down to an Integer, which has 15 digits at most (RFC 9651 §3.3.1)."""
-    return math.floor(max(-_GREATEST, min(seconds, _GREATEST)))
+    if -_GREATEST <= seconds <= _GREATEST:
+        return math.floor(seconds)
+    return _GREATEST if seconds > 0 else -_GREATEST
 
 
 def _more(key: str | None, detail: str | None) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from itertools import compress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -30,13 +29,12 @@ class Fields:
     RFC 9110 §5.3 allows, `get_all` doesn't. Look-ups take the name in lower case.
     """
 
-    __slots__ = ("_index", "_lines", "_lowered")
+    __slots__ = ("_index", "_lines")
 
     def __init__(self, lines: Iterable[tuple[str, str]] = ()) -> None:
         """Take `(name, value)` pairs."""
         self._lines = tuple(lines)
-        # Made when first needed: the name of each line in lower case, and the values of each name.
-        self._lowered: list[str] = []
+        # Made when first needed: the values of each name.
         self._index: dict[str, tuple[str, ...]] | None = None
 
     @property
@@ -65,10 +63,8 @@ class Fields:
         index = self._by_name()
         if index.keys().isdisjoint(names):
             return self
-        kept = [name not in names for name in self._lowered]
-        left = Fields(compress(self._lines, kept))
+        left = Fields(line for line in self._lines if line[0].lower() not in names)
         # What is known of these lines is known of those.
-        left._lowered = list(compress(self._lowered, kept))
         left._index = {name: values for name, values in index.items() if name not in names}
         return left
 
@@ -107,10 +103,12 @@ class Fields:
     def _by_name(self) -> dict[str, tuple[str, ...]]:
         index = self._index
         if index is None:
-            self._lowered = [name.lower() for name, _ in self._lines]
-            index = {}
-            for name, (_, value) in zip(self._lowered, self._lines, strict=True):
-                index[name] = (*index[name], value) if name in index else (value,)
+            index = {name.lower(): (value,) for name, value in self._lines}
+            if len(index) < len(self._lines):
+                index = {}
+                for name, value in self._lines:
+                    lowered = name.lower()
+                    index[lowered] = (*index.get(lowered, ()), value)
             self._index = index
         return index
 

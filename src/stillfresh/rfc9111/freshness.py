@@ -78,13 +78,16 @@ def current_age(stored: StoredResponse, now: float) -> float:
 
     A clock that went back since the response came leaves the time resident at zero.
     """
+    return stored.known(initial_age) + max(0.0, now - stored.response_time)
+
+
+def initial_age(stored: StoredResponse) -> float:
+    """Return the age that a response had when it came: its corrected initial age (§4.2.3)."""
     fields = stored.response.fields
     apparent_age = max(0.0, stored.response_time - date_of(fields, stored.response_time))
     response_delay = max(0.0, stored.response_time - stored.request_time)
     corrected_age_value = age_value(fields) + response_delay
-    corrected_initial_age = max(apparent_age, corrected_age_value)
-    resident_time = max(0.0, now - stored.response_time)
-    return corrected_initial_age + resident_time
+    return max(apparent_age, corrected_age_value)
 
 
 def age_value(fields: Fields) -> int:

@@ -137,12 +137,9 @@ def is_selected(
     With `by_language` what was chosen for another Accept-Language counts where this one would
     choose it as well.
     """
-    selection = stored.selection
-    if not vary_names(stored.response.fields).issubset([name for name, _ in selection]):
+    if not stored.known(_may_be_selected):
         return False
-    for name, value in selection:
-        if name == "*":
-            return False
+    for name, value in stored.selection:
         if _selecting(request, name, conceal) == value:
             continue
         if not (by_language and name == "accept-language" and _is_most_wanted(stored, request)):
@@ -175,6 +172,11 @@ def _as_set(name: str, value: str) -> str:
     if name != "accept":
         members = [member.lower() for member in members]
     return ",".join(sorted(members))
+
+
+def _may_be_selected(stored: StoredResponse) -> bool:
+    names = {name for name, _ in stored.selection}
+    return "*" not in names and vary_names(stored.response.fields) <= names
 
 
 def _selecting(request: Fields, name: str, conceal: Callable[[str, str], str]) -> str | None:

@@ -6,11 +6,16 @@ times as much.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar, TypeVarTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stillfresh.rfc9111.fields import Fields
     from stillfresh.rfc9111.ranges import Part
+
+A = TypeVar("A")
+Ts = TypeVarTuple("Ts")
 
 Selection: TypeAlias = tuple[tuple[str, str | None], ...]
 """The request fields that select a variant, by lower-case name; None is an absent field."""
@@ -37,7 +42,20 @@ class Response(NamedTuple):
     version: int = 11
 
 
-class StoredResponse(NamedTuple):
+class _StoredResponse(NamedTuple):
+    url: str
+    response: Response
+    request_time: float
+    response_time: float
+    selection: Selection = ()
+    generation: str = ""
+    others: tuple[tuple[str, ...], ...] = ()
+    legacy: bool = False
+    part: Part | None = None
+    variants: tuple[tuple[str, str], ...] = ()
+
+
+class StoredResponse(_StoredResponse):
     """A response that a cache holds, with what §3 and §4.2.3 want known about it.
 
     Attributes:
@@ -54,13 +72,14 @@ class StoredResponse(NamedTuple):
         variants: key and entity tag of others of the set, the newest last (§4.3.1).
     """
 
-    url: str
-    response: Response
-    request_time: float
-    response_time: float
-    selection: Selection = ()
-    generation: str = ""
-    others: tuple[tuple[str, ...], ...] = ()
-    legacy: bool = False
-    part: Part | None = None
-    variants: tuple[tuple[str, str], ...] = ()
+    def known(self, question: Callable[[StoredResponse, *Ts], A], *details: *Ts) -> A:
+        """Return what `question` answers about it, given `details`.
+
+        It is asked once: what it is about never changes, and hits of one record share it.
+        """
+        answers: dict[Any, A] = self.__dict__
+        asked = (question, details)
+        answer = answers.get(asked)
+        if answer is None:
+            answer = answers[asked] = question(self, *details)
+        return answer

@@ -209,9 +209,24 @@ class Policy:
 
     def lifetime(self, request: Request, stored: StoredResponse) -> Lifetime:
         """Return the freshness lifetime of a stored response (§4.2.1)."""
+        return self.understood(request, stored)[1]
+
+    def understood(
+        self, request: Request, stored: StoredResponse
+    ) -> tuple[ResponseDirectives, Lifetime]:
+        """Return what a stored response says to this cache, and its freshness lifetime."""
+        if not self.rules:
+            # Then neither depends on the request.
+            return stored.known(
+                _understood,
+                self.targets or (),
+                self.shared,
+                self.heuristic_fraction,
+                self.heuristic_cap,
+            )
         response = stored.response
         said = self.said(request, response)
-        return self.lifetime_of(request, response, said, stored.response_time)
+        return said, self.lifetime_of(request, response, said, stored.response_time)
 
     def lifetime_of(
         self, request: Request, response: Response, said: ResponseDirectives, received: float
@@ -309,6 +324,25 @@ class Policy:
 
     def _keys_content(self, url: str, request: Request) -> bool:
         return request.content is not None and rules.keys_content(self.rules, url, request.method)
+
+
+def _understood(
+    stored: StoredResponse,
+    targets: tuple[str, ...],
+    shared: bool,  # noqa: FBT001 - one of the details that it is asked with
+    heuristic_fraction: float,
+    heuristic_cap: float,
+) -> tuple[ResponseDirectives, Lifetime]:
+    response = stored.response
+    said = response_directives(response.fields, targets)
+    return said, freshness.lifetime(
+        response,
+        said,
+        stored.response_time,
+        shared=shared,
+        heuristic_fraction=heuristic_fraction,
+        heuristic_cap=heuristic_cap,
+    )
 
 
 def _refuse(expected: str, value: Any) -> None:

@@ -75,16 +75,15 @@ def decide(
     if stored is None:
         reason = Reason.NOT_SELECTED if missed is Forwarded.VARY_MISS else Reason.NO_STORED
         return _only(asked, Forward(why(reason), missed))
-    said = policy.said(request, stored.response)
+    said, limit = policy.understood(request, stored)
     age = freshness.current_age(stored, now)
-    limit = policy.lifetime_of(request, stored.response, said, stored.response_time)
     ttl = limit.seconds - age
     obstacle = _obstacle(policy, request, stored, asked, said, age, limit)
     if obstacle is None:
         served = _as_wanted(request, stored, size, age, ttl, _why_usable(asked, limit, age))
         return served or _only(asked, _missing(request, stored, asked))
     if obstacle.reason is Reason.STALE and _may_be_late(policy, asked, said, -ttl):
-        late = why(Reason.STALE_WHILE_REVALIDATE, f"{limit.source}, age {age:.0f}")
+        late = why(Reason.STALE_WHILE_REVALIDATE, f"{limit.source}, age {int(age)}")
         served = _as_wanted(request, stored, size, age, ttl, late)
         if served is not None:
             return served._replace(refresh=True)
@@ -118,9 +117,8 @@ def on_failure(
     if _for_the_origin(policy, request) is not None:
         return None
     asked = request_directives(request.fields)
-    said = policy.said(request, stored.response)
+    said, limit = policy.understood(request, stored)
     age = freshness.current_age(stored, now)
-    limit = policy.lifetime_of(request, stored.response, said, stored.response_time)
     obstacle = _obstacle(policy, request, stored, asked, said, age, limit)
     ttl = limit.seconds - age
     allowed = policy.stale_if_error
@@ -133,7 +131,7 @@ def on_failure(
         or must_not_be_stale(said, shared=policy.shared)
     ):
         return None
-    reason = why(Reason.STALE_IF_ERROR, f"{failure}, {limit.source}, age {age:.0f}")
+    reason = why(Reason.STALE_IF_ERROR, f"{failure}, {limit.source}, age {int(age)}")
     return _as_wanted(request, stored, size, age, ttl, reason)
 
 
@@ -157,9 +155,8 @@ def must_not_be_stale(said: ResponseDirectives, *, shared: bool) -> bool:
 
 def useful_for(policy: Policy, request: Request, stored: StoredResponse) -> float:
     """Answer `Policy.useful_for`."""
-    response = stored.response
-    said = policy.said(request, response)
-    limit = policy.lifetime_of(request, response, said, stored.response_time).seconds
+    said, lifetime = policy.understood(request, stored)
+    response, limit = stored.response, lifetime.seconds
     fresh = max(0.0, limit - freshness.current_age(stored, stored.response_time))
     after = _AT_LEAST
     if "etag" in response.fields or "last-modified" in response.fields:
@@ -225,7 +222,7 @@ def _obstacle(
     # max-age=0, has nothing to ask.
     settled = said.immutable and ttl > 0
     if asked.max_age is not None and age > asked.max_age and not settled:
-        return why(Reason.REQUEST_MAX_AGE, f"max-age={asked.max_age}, age {age:.0f}")
+        return why(Reason.REQUEST_MAX_AGE, f"max-age={asked.max_age}, age {int(age)}")
     if asked.min_fresh is not None and ttl < asked.min_fresh:
         detail = f"min-fresh={asked.min_fresh}, fresh for {max(0.0, ttl):.0f}"
         return why(Reason.REQUEST_MIN_FRESH, detail)
@@ -237,16 +234,17 @@ def _obstacle(
         and not must_not_be_stale(said, shared=policy.shared)
     ):
         return None
-    return Why(Reason.STALE, f"stale: {limit.source}, age {age:.0f}")
+    return Why(Reason.STALE, f"stale: {limit.source}, age {int(age)}")
 
 
 def _why_usable(asked: RequestDirectives, limit: Lifetime, age: float) -> Why:
-    detail = f"{limit.source}, age {age:.0f}"
-    if limit.seconds <= age:
-        return Why(Reason.STALE_ALLOWED, f"stale: {detail}, max-stale={asked.max_stale}")
-    if limit.against:
-        return why(Reason.RULE_FRESH, detail)
-    return Why(Reason.FRESH, f"fresh: {detail}")
+    seconds, source, against = limit
+    if seconds <= age:
+        detail = f"stale: {source}, age {int(age)}, max-stale={asked.max_stale}"
+        return Why(Reason.STALE_ALLOWED, detail)
+    if against:
+        return why(Reason.RULE_FRESH, f"{source}, age {int(age)}")
+    return Why(Reason.FRESH, f"fresh: {source}, age {int(age)}")
 
 
 def _may_be_late(
