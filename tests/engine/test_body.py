@@ -56,6 +56,27 @@ class Wire:
         return chunk
 
 
+class Noting:
+    """The plan of one body: what comes of it is noted."""
+
+    def __init__(self, bench: Bench, cut_off: Callable[[int], bytes | None] | None) -> None:
+        self._bench = bench
+        self._cut_off = cut_off
+
+    def useful(self) -> float:
+        return 60.0
+
+    def cut_off(self, size: int) -> bytes | None:
+        return None if self._cut_off is None else self._cut_off(size)
+
+    async def outdone(self, size: int) -> bool:
+        assert size > 0
+        return False
+
+    def ended(self, reason: Why | None, size: int) -> None:
+        self._bench.ended.append((reason, size))
+
+
 class Bench:
     """A cache, and tees that record into it."""
 
@@ -81,10 +102,9 @@ class Bench:
             KEY,
             writer,
             b"metadata",
+            plan=Noting(self, cut_off),
             expected=expected,
             limit=limit,
-            ended=lambda reason, size: self.ended.append((reason, size)),
-            cut_off=cut_off,
             behind=behind,
         )
         return BlockingTee(wire, recorder)
@@ -333,10 +353,9 @@ class TestCutOff:
             KEY,
             run(ports.writer(KEY)),
             b"metadata",
+            plan=Noting(bench, as_part),
             expected=7,
             limit=None,
-            ended=lambda reason, size: bench.ended.append((reason, size)),
-            cut_off=as_part,
         )
         tee = BlockingTee(Wire(b"abcdef"), recorder)
         with pytest.raises(KeyboardInterrupt):

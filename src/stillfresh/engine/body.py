@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stillfresh.caches.base import Entry
     from stillfresh.engine.answers import Answer
     from stillfresh.engine.guard import Guard
-    from stillfresh.engine.ports import CachePorts, Useful
+    from stillfresh.engine.ports import CachePorts
     from stillfresh.rfc9111.decisions import Pieces, Why
 
 
@@ -34,6 +34,22 @@ Lost: TypeAlias = "Callable[[Exception], Coroutine[Any, Any, BodyLost]]"
 
 # How much of a stored body is handed out at once.
 _STEP: Final = 1 << 16
+
+
+class Plan(Protocol):
+    """What is to become of a body that is recorded."""
+
+    def useful(self) -> float:
+        """Return for how many seconds it will be of use."""
+
+    def cut_off(self, size: int) -> bytes | None:
+        """Return the metadata of a body that breaks off after so many bytes; None: not kept."""
+
+    async def outdone(self, size: int) -> bool:
+        """Tell whether there is more of it by now than so many bytes."""
+
+    def ended(self, reason: Why | None, size: int) -> None:
+        """Take note of why nothing was stored, or None, after so many bytes."""
 
 
 class Recorder(Generic[E, W]):
@@ -54,20 +70,15 @@ class Recorder(Generic[E, W]):
         writer: W,
         metadata: bytes,
         *,
+        plan: Plan,
         expected: int | None,
         limit: int | None,
-        ended: Callable[[Why | None, int], None],
-        useful: Useful | None = None,
-        cut_off: Callable[[int], bytes | None] | None = None,
         behind: bytes = b"",
-        outdone: Callable[[int], Awaitable[bool]] | None = None,
     ) -> None:
         """Write to `writer`, and publish it with `metadata` when `expected` bytes have come.
 
-        `limit` is the most there may be of them. A body that breaks off after so many bytes is
-        kept as what it is with the metadata that `cut_off` makes of their number. What is `behind`
-        goes after the last one. It is kept while it is `useful`. `ended` is told why nothing was
-        stored, or None, and the size.
+        `limit` is the most there may be of them. What is `behind` goes after the last one. All
+        else is the `plan`, which is forgotten at the end.
         """
         self.stored = False
         self.complete = False
@@ -78,11 +89,8 @@ class Recorder(Generic[E, W]):
         self._metadata = metadata
         self._expected = expected
         self._limit = limit
-        self._ended = ended
-        self._useful = useful
-        self._cut_off = cut_off
+        self._plan: Plan | None = plan
         self._behind = behind
-        self._outdone = outdone
         self._size = 0
 
     @property
@@ -100,7 +108,7 @@ class Recorder(Generic[E, W]):
             await self._give_up(why(Reason.TOO_LARGE, f"over {self._limit} bytes"))
         elif not await self._written(writer, chunk):
             self._writer = None
-            self._ended(why(Reason.NOT_KEPT), self._size)
+            self._end(why(Reason.NOT_KEPT))
         elif self._size == self._expected:
             self.complete = True
             await self.finish()
@@ -117,22 +125,22 @@ class Recorder(Generic[E, W]):
             self._writer = None
         else:
             await self._commit(writer, self._metadata)
-        self._ended(None if self.stored else why(Reason.NOT_KEPT), self._size)
+        self._end(None if self.stored else why(Reason.NOT_KEPT))
 
     async def abort(self) -> None:
         """Give up: the body was cut off, or its reader has lost interest."""
-        writer = self._writer
-        if writer is None:
+        writer, plan = self._writer, self._plan
+        if writer is None or plan is None:
             return
         of = "" if self._expected is None else f" of {self._expected}"
         detail = f"{self._size}{of} bytes"
         too_long = self._expected is not None and self._size > self._expected
         # Of a body that is longer than it may be nobody knows which bytes belong to it.
-        metadata = None if self._cut_off is None or too_long else self._cut_off(self._size)
-        if metadata is not None and self._outdone is not None:
+        metadata = None if too_long else plan.cut_off(self._size)
+        if metadata is not None:
             outdone = True
             try:
-                outdone = await self._outdone(self._size)
+                outdone = await plan.outdone(self._size)
             except CacheClosed:
                 pass
             finally:
@@ -144,18 +152,19 @@ class Recorder(Generic[E, W]):
             return
         await self._commit(writer, metadata)
         kept, self.stored = self.stored, False
-        self._ended(why(Reason.CUT_OFF if kept else Reason.NOT_KEPT, detail), self._size)
+        self._end(why(Reason.CUT_OFF if kept else Reason.NOT_KEPT, detail))
 
     async def _commit(self, writer: W, metadata: bytes) -> None:
         self._writer = None
         try:
             # Closed meanwhile, that is: the request was right when it was made, so it goes on.
             with contextlib.suppress(CacheClosed):
-                version = await self._guard.commit(self._key, writer, metadata, self._useful)
+                useful = None if self._plan is None else self._plan.useful
+                version = await self._guard.commit(self._key, writer, metadata, useful)
                 self.stored = version is not None
         except BaseException:
             # Cancelled, and nobody knows whether it is there.
-            self._ended(why(Reason.BROKEN_OFF), self._size)
+            self._end(why(Reason.BROKEN_OFF))
             raise
 
     async def _written(self, writer: W, chunk: bytes) -> bool:
@@ -166,7 +175,7 @@ class Recorder(Generic[E, W]):
         except BaseException:
             # Cancelled, and the writer is gone.
             self._writer = None
-            self._ended(why(Reason.BROKEN_OFF), self._size)
+            self._end(why(Reason.BROKEN_OFF))
             raise
 
     async def _give_up(self, reason: Why) -> None:
@@ -175,7 +184,13 @@ class Recorder(Generic[E, W]):
             try:
                 await self._abort(writer)
             finally:
-                self._ended(reason, self._size)
+                self._end(reason)
+
+    def _end(self, reason: Why | None) -> None:
+        """Say what came of it, once, and forget who wants to know: they may well know of this."""
+        plan, self._plan = self._plan, None
+        if plan is not None:
+            plan.ended(reason, self._size)
 
 
 class Source(Protocol):

@@ -22,7 +22,7 @@ import re
 import time
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
 from stillfresh import events
 from stillfresh.engine.answers import Answer, CacheInfo, Outcome
@@ -88,8 +88,6 @@ async def exchange(
 class _Exchange(Generic[E, W, U]):
     def __init__(self, request: Request, policy: Policy, ports: Ports[E, W, U]) -> None:
         self._request = request
-        # Its userinfo is a secret, and events are written to logs.
-        self._url = _USERINFO.sub(r"\1", request.url) if "@" in request.url else request.url
         self._policy = policy
         self._ports = ports
         self._guard: Guard[E, W] = Guard(ports, ports.emit)
@@ -99,6 +97,7 @@ class _Exchange(Generic[E, W, U]):
             raise ConfigError(str(error)) from error
         self._kept_by: Keeper[E, W] | None = None
         self._turn: Turn[E, W, U] | None = None
+        self._tell = _Teller(ports, request)
         self._request_time = 0.0
         self._response_time = 0.0
 
@@ -544,10 +543,23 @@ class _Exchange(Generic[E, W, U]):
         """Return the key for Cache-Status where it isn't just the URL (RFC 9211 §2.7)."""
         return None if "#" not in key else key
 
-    def _tell(self, kind: type[events.Decided], key: str, reason: Why, *more: float) -> None:
-        """Tell of a decision, if anybody wants to hear of it."""
+
+class _Teller:
+    """Tells of decisions, if anybody wants to hear of them."""
+
+    __slots__ = ("_ports", "_request")
+
+    def __init__(self, ports: Ports[Any, Any, Any], request: Request) -> None:
+        self._ports = ports
+        self._request = request
+
+    def __call__(self, kind: type[events.Decided], key: str, reason: Why, *more: float) -> None:
         if self._ports.listening:
-            self._ports.emit(kind(key, self._request.method, self._url, str(reason), *more))
+            method, url, *_ = self._request
+            if "@" in url:
+                # Its userinfo is a secret, and events are written to logs.
+                url = _USERINFO.sub(r"\1", url)
+            self._ports.emit(kind(key, method, url, str(reason), *more))
 
 
 def _with_status(response: Response, member: str) -> Response:

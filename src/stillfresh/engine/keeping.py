@@ -26,7 +26,7 @@ from stillfresh.rfc9111.reuse import LONGEST_USE
 from stillfresh.rfc9111.search import reduced, search_variance
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from stillfresh.engine.answers import CacheInfo
     from stillfresh.engine.flights import Lead
@@ -54,10 +54,13 @@ class Keeper(Generic[E, W]):
     """What one exchange does to the cache.
 
     Attributes:
+        request: what it is about.
+        lookup: what has been found for it.
+        lead: its hold on those who wait for what is recorded.
         recorder: writes the response that is on its way to the caller, if one is.
     """
 
-    __slots__ = ("_guard", "_lead", "_lookup", "_policy", "_ports", "_request", "_tell", "recorder")
+    __slots__ = ("_guard", "_policy", "_ports", "lead", "lookup", "recorder", "request", "tell")
 
     def __init__(
         self,
@@ -73,13 +76,13 @@ class Keeper(Generic[E, W]):
 
         Others may wait for what is recorded, if it has the `lead`.
         """
-        self._request = request
+        self.request = request
         self._policy = policy
         self._ports = ports
         self._guard = guard
-        self._lookup = lookup
-        self._tell = tell
-        self._lead = lead
+        self.lookup = lookup
+        self.tell = tell
+        self.lead = lead
         self.recorder: Recorder[E, W] | None = None
 
     async def record(self, decision: Store, info: CacheInfo) -> Recorder[E, W] | None:
@@ -89,14 +92,14 @@ class Keeper(Generic[E, W]):
         reading brings the stored part.
         """
         moving = decision.why.reason not in _GROWING
-        placed = await self._place(decision.stored, self._lookup.found, moving=moving)
+        placed = await self._place(decision.stored, self.lookup.found, moving=moving)
         writer = None if placed is None else await self._guard.writer(placed[0])
         behind: bytes | None = b""
         if writer is not None and decision.why.reason is Reason.JOINED:
             behind = await self._join(decision, writer)
         if placed is None or writer is None or behind is None:
             info.storing = why(Reason.NOT_KEPT)
-            self._tell(events.NotStored, info.key, info.storing, decision.stored.response.status)
+            self.tell(events.NotStored, info.key, info.storing, decision.stored.response.status)
             return None
         key, stored = placed
         info.key = key
@@ -106,27 +109,24 @@ class Keeper(Generic[E, W]):
             key,
             writer,
             records.encode(stored),
+            plan=_Plan(self, decision, info, placed),
             expected=decision.length,
             limit=self._policy.max_body,
-            ended=self._ending(decision, info, key),
-            useful=self._useful(stored),
-            cut_off=self._cutting_off(decision, stored),
             behind=behind,
-            outdone=self._outdoing(stored, key),
         )
-        if self._lead is not None:
-            self._lead.expect(stored)
+        if self.lead is not None:
+            self.lead.expect(stored)
         else:
-            self._ports.flights().may_share(self._lookup.primary_key)
+            self._ports.flights().may_share(self.lookup.primary_key)
         if decision.length == 0:
             await recorder.finish()
         return recorder
 
     async def refresh(self, found: Found[E], stored: StoredResponse) -> bool | None:
         """Write the record of a refreshed response; None if the body got lost over it."""
-        lookup = self._lookup
-        names = self._policy.selecting_names(self._request, stored.response)
-        selection = selection_of(self._request.fields, names, lookup.conceal)
+        lookup = self.lookup
+        names = self._policy.selecting_names(self.request, stored.response)
+        selection = selection_of(self.request.fields, names, lookup.conceal)
         if self._policy.match_language:
             selection = _with_language_of(found.stored, selection)
         if found is not lookup.primary and selection != found.stored.selection:
@@ -136,7 +136,7 @@ class Keeper(Generic[E, W]):
         stored = stored._replace(selection=selection)
         if not found.stored.legacy:
             return await self._update(found, stored)
-        if self._request.method != "GET":
+        if self.request.method != "GET":
             return False
         stored = stored._replace(legacy=False, generation=_new_generation())
         return await self._copy(found, found.key, stored)
@@ -145,7 +145,7 @@ class Keeper(Generic[E, W]):
         self, found: Found[E], response: Response, at: float, *, copied: bool
     ) -> None:
         """Freshen what else has the strong tag of a 304 (§4.3.4)."""
-        primary, tag = self._lookup.primary, response.fields.get("etag")
+        primary, tag = self.lookup.primary, response.fields.get("etag")
         if primary is None or not primary.stored.variants or not is_strong(tag):
             return
         keys = [key for key, known in primary.stored.variants if known == tag]
@@ -154,7 +154,7 @@ class Keeper(Generic[E, W]):
         for key in keys:
             if key == found.key and not copied:
                 continue
-            other = primary if key == primary.key else await self._lookup.load(key)
+            other = primary if key == primary.key else await self.lookup.load(key)
             if other is None:
                 continue
             try:
@@ -171,7 +171,7 @@ class Keeper(Generic[E, W]):
         if whose != credentials_of(found.stored.selection, concealed):
             # What is said to one user is nothing to tell another.
             return
-        plain = self._request._replace(fields=self._request.fields.without({"range"}))
+        plain = self.request._replace(fields=self.request.fields.without({"range"}))
         decision = self._policy.on_response(plain, response, other.stored, at, at)
         if isinstance(decision, Refresh) and not other.stored.legacy:
             await self._update(other, decision.stored)
@@ -184,7 +184,7 @@ class Keeper(Generic[E, W]):
 
     async def invalidate(self, response: Response, now: float) -> None:
         """Throw out what an unsafe request has made doubtful (§4.4, RFC 9875 §2.2.1)."""
-        request = self._request
+        request = self.request
         if request.method in invalidation.SAFE or self._policy.stores(request):
             return
         reason = why(Reason.INVALIDATED, f"{request.method} {response.status}")
@@ -192,20 +192,20 @@ class Keeper(Generic[E, W]):
             key = self._policy.primary_key(request._replace(method="GET", url=url, content=None))
             keys = [key]
             if "?" in key:
-                variances = map(search_variance, await self._lookup.search_values(key))
+                variances = map(search_variance, await self.lookup.search_values(key))
                 keys += [reduced(key, variance) for variance in variances if variance is not None]
             for doubtful in dict.fromkeys(keys):
                 self._ports.flights().invalidated(doubtful)
                 if await self._guard.remove(doubtful):
-                    self._tell(events.Invalidated, doubtful, reason)
+                    self.tell(events.Invalidated, doubtful, reason)
         for group in sorted(invalidated_groups(request, response)):
             key = group_key(primary_key(request.url), group)
             if await self._put(key, repr(now).encode()):
-                self._tell(events.Invalidated, key, reason)
+                self.tell(events.Invalidated, key, reason)
 
     async def _join(self, decision: Store, writer: W) -> bytes | None:
         """Copy what goes before, and return what goes behind; None if either can't be read."""
-        found, guard = self._lookup.found, self._guard
+        found, guard = self.lookup.found, self._guard
         if found is None:
             return None
         if not await self._copied(found, decision.before, writer):
@@ -238,60 +238,14 @@ class Keeper(Generic[E, W]):
                 await self._ports.abort(writer)
         return done
 
-    def _ending(
-        self, decision: Store, info: CacheInfo, key: str
-    ) -> Callable[[Why | None, int], None]:
-        response = decision.stored.response
-
-        def ended(reason: Why | None, size: int) -> None:
-            if reason is None:
-                info.stored = True
-                if decision.why.reason is Reason.JOINED:
-                    part = decision.stored.part
-                    size = part.length if part else content_length(response.fields) or size
-                self._tell(events.Stored, key, decision.why, size)
-            elif reason.reason is Reason.CUT_OFF:
-                info.storing = reason
-                self._tell(events.Stored, key, reason, size)
-            else:
-                info.storing = reason
-                self._tell(events.NotStored, self._lookup.primary_key, reason, response.status)
-            if self._lead is not None:
-                self._lead.land(_fate(reason))
-
-        return ended
-
-    def _cutting_off(
-        self, decision: Store, stored: StoredResponse
-    ) -> Callable[[int], bytes | None] | None:
-        """Return what makes metadata for a body that breaks off after so many bytes."""
-        if decision.why.reason is Reason.JOINED or self._request.method != "GET":
-            return None
-        found = self._lookup.found
-        kept = -1
-        if found is not None and reception.is_the_same(found.stored, stored):
-            if found.stored.part is None:
-                return None
-            kept = found.size
-
-        def cut_off(size: int) -> bytes | None:
-            part = reception.cut_off(stored, size)
-            return None if part is None or size <= kept else records.encode(part)
-
-        return cut_off
-
-    def _outdoing(self, stored: StoredResponse, key: str) -> Callable[[int], Awaitable[bool]]:
-        """Return what tells whether there is more of a response by now than so many bytes."""
-
-        async def outdone(size: int) -> bool:
-            now = await self._lookup.load(key)
-            if now is None:
-                return False
-            await self._ports.close(now.entry)
-            is_more = now.stored.part is None or now.size >= size
-            return is_more and reception.is_the_same(now.stored, stored)
-
-        return outdone
+    async def has_more(self, key: str, stored: StoredResponse, size: int) -> bool:
+        """Tell whether there is more of a response by now than so many bytes."""
+        now = await self.lookup.load(key)
+        if now is None:
+            return False
+        await self._ports.close(now.entry)
+        is_more = now.stored.part is None or now.size >= size
+        return is_more and reception.is_the_same(now.stored, stored)
 
     async def _place(
         self, stored: StoredResponse, replaced: Found[E] | None, *, moving: bool
@@ -301,10 +255,10 @@ class Keeper(Generic[E, W]):
         `replaced` is what it takes the place of, whatever it is selected by itself. What is made
         of what is stored stays beside it; else it may be `moving` to where it stands for others.
         """
-        lookup = self._lookup
+        lookup = self.lookup
         await lookup.learn_to_conceal()
-        names = self._policy.selecting_names(self._request, stored.response)
-        selection = selection_of(self._request.fields, names, lookup.conceal)
+        names = self._policy.selecting_names(self.request, stored.response)
+        selection = selection_of(self.request.fields, names, lookup.conceal)
         if moving and "no-vary-search" in stored.response.fields:
             await self._stand_for_all(stored)
         primary = lookup.primary
@@ -349,7 +303,7 @@ class Keeper(Generic[E, W]):
 
     async def _stand_for_all(self, stored: StoredResponse) -> None:
         """Store a response under the key that all URLs have which No-Vary-Search makes one."""
-        lookup = self._lookup
+        lookup = self.lookup
         value = stored.response.fields.get("no-vary-search") or ""
         variance = search_variance(value)
         if variance is None:
@@ -384,7 +338,11 @@ class Keeper(Generic[E, W]):
 
     def _useful(self, *stored: StoredResponse) -> Useful:
         """Return what says for how long any of these is of use."""
-        return lambda: max(self._policy.useful_for(self._request, one) for one in stored)
+        return lambda: max(self.useful_for(one) for one in stored)
+
+    def useful_for(self, stored: StoredResponse) -> float:
+        """Return for how many seconds a response is of use."""
+        return self._policy.useful_for(self.request, stored)
 
     async def _copy(self, found: Found[E], key: str, stored: StoredResponse) -> bool | None:
         """Store the body of `found` with another record; None if the body can't be read on.
@@ -408,12 +366,66 @@ class Keeper(Generic[E, W]):
             if copied is None:
                 await self._ports.abort(writer)
         await self._ports.close(found.entry)
-        again = None if chunk is None else await self._lookup.load(key if copied else found.key)
+        again = None if chunk is None else await self.lookup.load(key if copied else found.key)
         if again is None:
             return None
         found.entry = again.entry
         # Anything else that is there by now has a head of its own.
         return copied is not None if again.version == (copied or found.version) else None
+
+
+class _Plan(Generic[E, W]):
+    """What is to become of the body of one response."""
+
+    __slots__ = ("_decision", "_info", "_keeper", "_key", "_stored")
+
+    def __init__(
+        self,
+        keeper: Keeper[E, W],
+        decision: Store,
+        info: CacheInfo,
+        placed: tuple[str, StoredResponse],
+    ) -> None:
+        self._keeper = keeper
+        self._decision = decision
+        self._info = info
+        self._key, self._stored = placed
+
+    def useful(self) -> float:
+        return self._keeper.useful_for(self._stored)
+
+    def cut_off(self, size: int) -> bytes | None:
+        keeper, stored = self._keeper, self._stored
+        if self._decision.why.reason is Reason.JOINED or keeper.request.method != "GET":
+            return None
+        found = keeper.lookup.found
+        if found is not None and reception.is_the_same(found.stored, stored):
+            is_whole = found.stored.part is None
+            if is_whole or size <= found.size:
+                return None
+        part = reception.cut_off(stored, size)
+        return None if part is None else records.encode(part)
+
+    async def outdone(self, size: int) -> bool:
+        return await self._keeper.has_more(self._key, self._stored, size)
+
+    def ended(self, reason: Why | None, size: int) -> None:
+        keeper, info, decision = self._keeper, self._info, self._decision
+        response = decision.stored.response
+        if reason is None:
+            info.stored = True
+            if decision.why.reason is Reason.JOINED:
+                part = decision.stored.part
+                size = part.length if part else content_length(response.fields) or size
+            keeper.tell(events.Stored, self._key, decision.why, size)
+        elif reason.reason is Reason.CUT_OFF:
+            info.storing = reason
+            keeper.tell(events.Stored, self._key, reason, size)
+        else:
+            info.storing = reason
+            keeper.tell(events.NotStored, keeper.lookup.primary_key, reason, response.status)
+        if keeper.lead is not None:
+            keeper.lead.land(_fate(reason))
 
 
 def _new_generation() -> str:
