@@ -39,7 +39,7 @@ from tests.redis_proxy import Mood, Proxy
 from tests.redis_servers import RedisServer, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from benchmarks.timing import Call, Samples
 
@@ -51,16 +51,13 @@ _ROOT: Final = Path(__file__).parents[1]
 _PIECE: Final = 1 << 18
 
 
-def run(options: Options) -> list[Report]:
+def run(options: Options) -> Iterator[Report]:
     with tempfile.TemporaryDirectory() as place, RedisServer(Path(place)) as server:
-        if options.profile:
-            return _speed(server, options)
-        return [
-            *_speed(server, options),
-            _streaming(server, (64 if options.quick else 1024) * _MIB),
-            _clearing(server, 5_000 if options.quick else 200_000),
-            _trouble(server),
-        ]
+        yield from _speed(server, options)
+        if not options.profile:
+            yield _streaming(server, (64 if options.quick else 1024) * _MIB)
+            yield _clearing(server, 5_000 if options.quick else 200_000)
+            yield _trouble(server)
 
 
 def _speed(server: RedisServer, options: Options) -> list[Report]:
@@ -172,7 +169,8 @@ def _stream_raw(port: int, size: int) -> dict[str, float]:
 
 
 def _stream_ours(port: int, size: int) -> dict[str, float]:
-    cache = RedisCache.from_url(f"redis://127.0.0.1:{port}", prefix="stream:")
+    # What is measured is how fast it goes, not whether the machine was somewhere else for a moment.
+    cache = RedisCache.from_url(f"redis://127.0.0.1:{port}", prefix="stream:", timeout=30)
     before = time.perf_counter()
     with cache.writer("key") as writer:
         for block in blocks(size):
