@@ -92,11 +92,20 @@ class TestTasks:
 
     def test_after_collapse_wait_they_go_on_by_themselves(self, loop: Any) -> None:
         here = world(policy=Policy(collapse_wait=0.02))
-        here.holding = lambda: len(here.sent) < 3
-        got = loop([lambda: fetched(here)] * 4)
+        done: list[bool] = []
+        here.holding = lambda: len(done) < 3
+
+        async def one() -> Any:
+            got = await fetched(here)
+            done.append(True)
+            return got
+
+        got = loop([one] * 4)
         assert {body for body, _ in got} == {b"hello"}
-        assert len(here.sent) == 4
-        assert sorted(str(info.collapsed) for _, info in got) == ["False"] * 3 + ["None"]
+        collapsed = [info.collapsed for _, info in got]
+        # On a machine that stands still for a moment, one may find what another has fetched.
+        assert collapsed.count(None) == 1
+        assert len(here.sent) == 1 + collapsed.count(False) > 1
         assert (len(here.under_way), here.under_way.waiting) == (0, 0)
 
     def test_what_is_not_for_all_is_waited_for_no_longer_than_its_head(self, loop: Any) -> None:

@@ -12,12 +12,14 @@ import asyncio
 import inspect
 import ssl
 from functools import lru_cache
+from itertools import chain
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 from aiohttp import ClientPayloadError, ClientResponse, HttpVersion, StreamReader, hdrs
 from aiohttp.base_protocol import BaseProtocol
+from aiohttp.helpers import reify
 from aiohttp.http_exceptions import ContentEncodingError
 from aiohttp.http_parser import DeflateBuffer
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -28,7 +30,7 @@ from stillfresh.engine.ports import run
 from stillfresh.errors import BodyLost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from aiohttp import ClientRequest
     from aiohttp.connector import Connection
@@ -56,14 +58,21 @@ class CachedResponse(ClientResponse):
     Attributes:
         from_cache: whether the body came out of the cache.
         cache: what happened, and why.
+        lines: the field lines, once the cache has had its say.
     """
 
     from_cache: bool
     cache: CacheInfo
+    lines: Sequence[Line] | None = None
     is_unverified = False
     _delivery: Delivery[Any, Any] | None = None
     _suspends = False
     _closing: asyncio.Task[None] | None = None
+
+    @reify
+    def raw_headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """The field lines as they stood on the wire, and what the cache has to say."""
+        return self._raw_headers if self.lines is None else tuple(encoded_lines(self.lines))
 
     async def start(self, connection: Connection) -> ClientResponse:
         """Have the body read as it is sent.
@@ -245,12 +254,15 @@ def fabricated(
 
 def describe(response: ClientResponse, lines: Sequence[Line], info: CacheInfo) -> None:
     """Give a response its head, and what the cache has to say."""
-    raw = tuple(encoded_lines(lines))
-    headers = CIMultiDict(
-        (name, value if value.isascii() else encoded(value).decode("utf-8", "surrogateescape"))
-        for name, value in lines
-    )
-    response._raw_headers = raw  # noqa: SLF001 - as `ClientResponse.start` does
+    shown: Iterable[Line] = lines
+    if not "".join(chain.from_iterable(lines)).isascii():
+        shown = [(name, encoded(value).decode("utf-8", "surrogateescape")) for name, value in lines]
+    headers = CIMultiDict(shown)
+    if isinstance(response, CachedResponse):
+        response.lines = lines
+    else:
+        raw = tuple(encoded_lines(lines))
+        response._raw_headers = raw  # noqa: SLF001 - as `ClientResponse.start` does
     response._headers = CIMultiDictProxy(headers)  # noqa: SLF001
     # What has been looked at is remembered.
     response._cache.clear()  # noqa: SLF001

@@ -159,7 +159,7 @@ class CacheMiddleware:
         self, request: ClientRequest, handler: ClientHandlerType, policy: Policy
     ) -> ClientResponse:
         content = None
-        if self.side.wants_content(request.method, str(request.url)):
+        if policy.rules and self.side.wants_content(request.method, str(request.url)):
             content = await _content(request)
         kinds: tuple[Any, Any, Any] = (_LocalPorts, _OffloadedPorts, _AwaitedPorts)
         ports = self.side.choose(*kinds)(self, request, handler, content)
@@ -237,10 +237,9 @@ class _Ports(ClientPorts):
         content: bytes | None,
     ) -> None:
         side, identity = middleware.side, middleware.identity
-        lines = [
-            (name, value if value.isascii() else on_the_wire(value).decode("latin-1"))
-            for name, value in request.headers.items()
-        ]
+        lines: list[Line] = list(request.headers.items())
+        if not "".join([value for _, value in lines]).isascii():
+            lines = [(name, on_the_wire(value).decode("latin-1")) for name, value in lines]
         if identity is not None:
             lines.append(credential(identity))
         law = Request(request.method, str(request.url), Fields(lines), content)

@@ -29,13 +29,15 @@ class Fields:
     RFC 9110 §5.3 allows, `get_all` doesn't. Look-ups take the name in lower case.
     """
 
-    __slots__ = ("_index", "_lines")
+    __slots__ = ("_before", "_index", "_lines")
 
     def __init__(self, lines: Iterable[tuple[str, str]] = ()) -> None:
         """Take `(name, value)` pairs."""
         self._lines = tuple(lines)
         # Made when first needed: the values of each name.
         self._index: dict[str, tuple[str, ...]] | None = None
+        # The fields that these are, but for one more line: what is known of them is known of these.
+        self._before: Fields | None = None
 
     @property
     def lines(self) -> tuple[tuple[str, str], ...]:
@@ -45,7 +47,7 @@ class Fields:
     @property
     def names(self) -> KeysView[str]:
         """The names that are there, in lower case."""
-        return self._by_name().keys()
+        return (self._index or self._by_name()).keys()
 
     def get(self, name: str) -> str | None:
         """Return the value of `name`, several lines joined with commas; None if absent."""
@@ -56,7 +58,7 @@ class Fields:
 
     def get_all(self, name: str) -> tuple[str, ...]:
         """Return the values of all lines called `name`."""
-        return self._by_name().get(name, ())
+        return (self._index or self._by_name()).get(name, ())
 
     def without(self, names: Collection[str]) -> Fields:
         """Return the lines whose name, in lower case, is not among `names`."""
@@ -74,7 +76,9 @@ class Fields:
 
     def adding(self, name: str, value: str) -> Fields:
         """Return these lines and one more."""
-        return Fields((*self._lines, (name, value)))
+        more = Fields((*self._lines, (name, value)))
+        more._before = self
+        return more
 
     def __contains__(self, name: object) -> bool:
         """Tell whether there is a line called `name`."""
@@ -103,12 +107,18 @@ class Fields:
     def _by_name(self) -> dict[str, tuple[str, ...]]:
         index = self._index
         if index is None:
-            index = {name.lower(): (value,) for name, value in self._lines}
-            if len(index) < len(self._lines):
-                index = {}
-                for name, value in self._lines:
-                    lowered = name.lower()
-                    index[lowered] = (*index.get(lowered, ()), value)
+            before, lines = self._before, self._lines
+            if before is not None:
+                index, lines = before._by_name().copy(), lines[-1:]  # noqa: SLF001 - our own
+            else:
+                index = {name.lower(): (value,) for name, value in lines}
+                if len(index) == len(lines):
+                    lines = ()
+                else:
+                    index = {}
+            for name, value in lines:
+                lowered = name.lower()
+                index[lowered] = (*index.get(lowered, ()), value)
             self._index = index
         return index
 
