@@ -30,7 +30,7 @@ from stillfresh.engine.ports import run
 from stillfresh.errors import BodyLost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from aiohttp import ClientRequest
     from aiohttp.connector import Connection
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from stillfresh.clients._base import Line
     from stillfresh.engine.answers import CacheInfo
     from stillfresh.engine.body import Delivery
+    from stillfresh.rfc9111.fields import Fields
     from stillfresh.rfc9111.messages import Response
 
 # The codings that aiohttp takes off, and only where there is no other.
@@ -58,12 +59,11 @@ class CachedResponse(ClientResponse):
     Attributes:
         from_cache: whether the body came out of the cache.
         cache: what happened, and why.
-        lines: the field lines, once the cache has had its say.
     """
 
     from_cache: bool
     cache: CacheInfo
-    lines: Sequence[Line] | None = None
+    _fields: Fields | None = None
     is_unverified = False
     _delivery: Delivery[Any, Any] | None = None
     _suspends = False
@@ -72,7 +72,7 @@ class CachedResponse(ClientResponse):
     @reify
     def raw_headers(self) -> tuple[tuple[bytes, bytes], ...]:
         """The field lines as they stood on the wire, and what the cache has to say."""
-        return self._raw_headers if self.lines is None else tuple(encoded_lines(self.lines))
+        return self._raw_headers if self._fields is None else tuple(encoded_lines(self._fields))
 
     async def start(self, connection: Connection) -> ClientResponse:
         """Have the body read as it is sent.
@@ -242,7 +242,7 @@ def fabricated(
     response.status = head.status
     response.reason = encoded(head.reason).decode("utf-8", "surrogateescape")
     response._closed = False  # noqa: SLF001 - these are what `ClientResponse.start` sets
-    describe(response, head.fields.lines, info)
+    describe(response, head.fields, info)
     if heard is not None:
         # A session takes cookies from here. A Set-Cookie that was stored has been heard once, and
         # setting it again could undo what came after.
@@ -252,16 +252,17 @@ def fabricated(
     return response
 
 
-def describe(response: ClientResponse, lines: Sequence[Line], info: CacheInfo) -> None:
+def describe(response: ClientResponse, fields: Fields, info: CacheInfo) -> None:
     """Give a response its head, and what the cache has to say."""
+    lines = fields.lines
     shown: Iterable[Line] = lines
     if not "".join(chain.from_iterable(lines)).isascii():
         shown = [(name, encoded(value).decode("utf-8", "surrogateescape")) for name, value in lines]
     headers = CIMultiDict(shown)
     if isinstance(response, CachedResponse):
-        response.lines = lines
+        response._fields = fields
     else:
-        raw = tuple(encoded_lines(lines))
+        raw = tuple(encoded_lines(fields))
         response._raw_headers = raw  # noqa: SLF001 - as `ClientResponse.start` does
     response._headers = CIMultiDictProxy(headers)  # noqa: SLF001
     # What has been looked at is remembered.

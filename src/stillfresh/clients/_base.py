@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from stillfresh import events
 from stillfresh.caches.asynchronous import AsyncBaseCache
@@ -17,7 +17,7 @@ from stillfresh.rfc9111.fields import Fields
 from stillfresh.rfc9111.policy import Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
     from concurrent.futures import Executor
 
     from stillfresh.caches.base import BaseCache
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 Line = tuple[str, str]
 P = TypeVar("P")
+
+
+_NO_LINES: Final[tuple[list[Any], Fields]] = ([], Fields())
 
 
 class UnverifiedError(Exception):
@@ -60,6 +63,7 @@ class _Side:
         self.hook = hook or events.log_event
         self.clock = clock
         self.vault = Vault()
+        self._last: tuple[list[Any], Fields] = _NO_LINES
         self._given: Any = cache
         self._cache: Any = self._made()
 
@@ -77,6 +81,17 @@ class _Side:
         cache, self._cache = self._cache, None
         is_ours = self._given is None or isinstance(self._given, str | os.PathLike)
         return cache if is_ours else None
+
+    def fields_of(self, lines: list[Any], read: Callable[[list[Any]], Fields]) -> Fields:
+        """Return what `read` makes of the lines of a request.
+
+        Most requests of a client have the same as the last one, of which all is known.
+        """
+        last, fields = self._last
+        if lines != last:
+            fields = read(lines)
+            self._last = lines, fields
+        return fields
 
     def tell_failed(self, key: str, error: Exception) -> None:
         """Tell of a refresh behind that came to nothing."""
@@ -101,6 +116,7 @@ class CacheSide(_Side):
         self.hook = state["hook"] or events.log_event
         self.clock = state["clock"]
         self.vault = Vault()
+        self._last = _NO_LINES
         self._given = state["cache"]
         self._cache = None
 
@@ -211,8 +227,15 @@ def encoded(text: str) -> bytes:
         return text.encode("utf-8", "replace")
 
 
-def encoded_lines(lines: Sequence[Line]) -> list[tuple[bytes, bytes]]:
+def encoded_lines(fields: Fields) -> list[tuple[bytes, bytes]]:
     """Return field lines as they stood on the wire."""
+    before, lines = fields.before, fields.lines
+    if before is not None:
+        return [*before.known(encoded_lines), *_encoded(lines[-1:])]
+    return _encoded(lines)
+
+
+def _encoded(lines: Iterable[Line]) -> list[tuple[bytes, bytes]]:
     try:
         return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in lines]
     except UnicodeEncodeError:

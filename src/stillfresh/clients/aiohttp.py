@@ -237,12 +237,10 @@ class _Ports(ClientPorts):
         content: bytes | None,
     ) -> None:
         side, identity = middleware.side, middleware.identity
-        lines: list[Line] = list(request.headers.items())
-        if not "".join([value for _, value in lines]).isascii():
-            lines = [(name, on_the_wire(value).decode("latin-1")) for name, value in lines]
+        fields = side.fields_of(list(request.headers.items()), _fields)
         if identity is not None:
-            lines.append(credential(identity))
-        law = Request(request.method, str(request.url), Fields(lines), content)
+            fields = fields.adding(*credential(identity))
+        law = Request(request.method, str(request.url), fields, content)
         ClientPorts.__init__(self, side, law)
         self.signal: Callable[[], Signal] | None = task_signal
         self._middleware = middleware
@@ -352,7 +350,7 @@ async def _response(
     message = upstream.message
     if message.status == 101:
         return message
-    describe(message, head.fields.lines, info)
+    describe(message, head.fields, info)
     if not upstream.chunks.are_as_sent or not isinstance(message, CachedResponse):
         # The bytes that came are gone, so there is nothing to be stored.
         if answer.recorder is not None:
@@ -363,6 +361,13 @@ async def _response(
         if message.status in _REDIRECTS and isinstance(message.content, Content):
             await message.content.fill(_MOST_OF_A_REDIRECT)
     return message
+
+
+def _fields(lines: list[Line]) -> Fields:
+    """Read the fields of a request."""
+    if "".join([value for _, value in lines]).isascii():
+        return Fields(lines)
+    return Fields([(name, on_the_wire(value).decode("latin-1")) for name, value in lines])
 
 
 def _with_headers(request: ClientRequest, lines: Iterable[Line]) -> ClientRequest:

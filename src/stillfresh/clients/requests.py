@@ -317,7 +317,9 @@ class _Ports(ClientPorts, LocalCachePorts):
         side = adapter._side  # noqa: SLF001 - the adapter's own ports
         method, url = prepared.method or "GET", prepared.url or ""
         content = _content(prepared) if side.wants_content(method, url) else None
-        fields = _fields(prepared, options["cert"])
+        fields = side.fields_of(list(prepared.headers.lower_items()), _fields)
+        if options["cert"]:
+            fields = fields.adding(*credential(options["cert"]))
         ClientPorts.__init__(self, side, Request(method, url, fields, content))
         LocalCachePorts.__init__(self, cache)
         # `get` returns the whole body.
@@ -393,16 +395,11 @@ def _distrust(prepared: requests.PreparedRequest, verify: Any) -> Why | None:
     return None
 
 
-def _fields(prepared: requests.PreparedRequest, cert: Any) -> Fields:
-    """Read the request's fields; requests takes values as bytes too.
-
-    A client certificate says who asks as Authorization does, so it counts as such a field here. It
-    is never sent as one.
-    """
-    lines = [
-        (name, value if isinstance(value, str) else value.decode("latin-1"))
-        for name, value in prepared.headers.lower_items()
-    ]
-    if cert:
-        lines.append(credential(cert))
-    return Fields(lines)
+def _fields(lines: list[tuple[str, str | bytes]]) -> Fields:
+    """Read the fields of a request; requests takes values as bytes too."""
+    return Fields(
+        [
+            (name, value if isinstance(value, str) else value.decode("latin-1"))
+            for name, value in lines
+        ]
+    )

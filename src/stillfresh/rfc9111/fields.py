@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, KeysView
+    from collections.abc import Callable, Collection, Iterable, Iterator, KeysView
+
+A = TypeVar("A")
 
 TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _QUOTED_STRING: Final = re.compile(r'"((?:[^"\\]|\\.)*+)"', re.DOTALL)
@@ -27,17 +29,21 @@ class Fields:
 
     Immutable. A name that comes more than once keeps its lines apart: `get` joins them the way
     RFC 9110 §5.3 allows, `get_all` doesn't. Look-ups take the name in lower case.
+
+    Attributes:
+        before: the fields that these are with one more line, where they were made so: what is
+            known of those needs not be found out again.
     """
 
-    __slots__ = ("_before", "_index", "_lines")
+    __slots__ = ("_answers", "_index", "_lines", "before")
 
     def __init__(self, lines: Iterable[tuple[str, str]] = ()) -> None:
         """Take `(name, value)` pairs."""
         self._lines = tuple(lines)
         # Made when first needed: the values of each name.
         self._index: dict[str, tuple[str, ...]] | None = None
-        # The fields that these are, but for one more line: what is known of them is known of these.
-        self._before: Fields | None = None
+        self._answers: dict[object, Any] | None = None
+        self.before: Fields | None = None
 
     @property
     def lines(self) -> tuple[tuple[str, str], ...]:
@@ -77,8 +83,18 @@ class Fields:
     def adding(self, name: str, value: str) -> Fields:
         """Return these lines and one more."""
         more = Fields((*self._lines, (name, value)))
-        more._before = self
+        more.before = self
         return more
+
+    def known(self, question: Callable[[Fields], A]) -> A:
+        """Return what `question` answers about them, which is asked once: they never change."""
+        answers = self._answers
+        if answers is None:
+            answers = self._answers = {}
+        answer: A | None = answers.get(question)
+        if answer is None:
+            answer = answers[question] = question(self)
+        return answer
 
     def __contains__(self, name: object) -> bool:
         """Tell whether there is a line called `name`."""
@@ -107,7 +123,7 @@ class Fields:
     def _by_name(self) -> dict[str, tuple[str, ...]]:
         index = self._index
         if index is None:
-            before, lines = self._before, self._lines
+            before, lines = self.before, self._lines
             if before is not None:
                 index, lines = before._by_name().copy(), lines[-1:]  # noqa: SLF001 - our own
             else:

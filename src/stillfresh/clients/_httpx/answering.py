@@ -139,7 +139,7 @@ class _Ports(ClientPorts, Generic[Q, A]):
     """What one exchange needs, but for the ports of a cache."""
 
     def __init__(self, transport: Transport[Q, A], request: Q) -> None:
-        headers = decoded(request.headers.raw)
+        headers = transport.side.fields_of(request.headers.raw, decoded)
         connections = transport.connections
         self._own: Line | None = None
         if connections.identity is not None:
@@ -396,7 +396,7 @@ class Transport(Generic[Q, A]):
         head, upstream = answer.response, answer.upstream
         # The client takes cookies from what it sees in the head. What is stored has been heard
         # once, and setting it again could undo what came after.
-        lines = encoded_lines(head.fields.lines)
+        lines = encoded_lines(head.fields)
         if "set-cookie" in head.fields:
             lines = [line for line in lines if line[0].lower() != b"set-cookie"]
         if upstream is not None:
