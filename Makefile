@@ -18,6 +18,11 @@ PY := $(VENV)/bin/python
 # at the sources it was made for, and then tests the wrong ones.
 INSTALLED := $(VENV)/.installed-$(shell pwd | cksum | cut -d ' ' -f 1)
 
+# The tests start hundreds of interpreters: none of them is to compile everything anew, as they would
+# where PYTHONDONTWRITEBYTECODE is set. Bytecode is kept where it litters no folder of sources.
+export PYTHONDONTWRITEBYTECODE :=
+export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
+
 # mypy fails on a directory that isn't there.
 TYPED := $(wildcard src tests benchmarks scripts)
 

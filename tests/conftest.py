@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -28,6 +29,18 @@ def pytest_configure(config: pytest.Config) -> None:
     """Try fewer examples of a property than when it soaks."""
     settings.register_profile("stillfresh", max_examples=1000 if config.getoption("soak") else 40)
     settings.load_profile("stillfresh")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
+    """Keep the tests themselves, which are many, from being looked through for garbage."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
