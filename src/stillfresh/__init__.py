@@ -9,7 +9,7 @@ Clients are in `stillfresh.clients`, one module for each library. Here are the c
 the errors and the events.
 """
 
-from importlib.metadata import version as _version
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from stillfresh.caches.base import BaseCache, Entry, EntryInfo, EntryWriter, SeparateBodyBaseCache
 from stillfresh.caches.file import FileCache, SeparateBodyFileCache
@@ -34,8 +34,6 @@ from stillfresh.errors import (
 from stillfresh.rfc9111.decisions import Reason, Why
 from stillfresh.rfc9111.policy import Policy
 from stillfresh.rfc9111.rules import ExpiresAfter, LastModified, OneDayCache, Rule
-
-__version__ = _version("stillfresh")
 
 __all__ = [
     "BaseCache",
@@ -77,3 +75,16 @@ __all__ = [
     "cache_from_url",
     "describe",
 ]
+
+if _TYPE_CHECKING:
+    __version__: str
+else:
+
+    def __getattr__(name: str) -> str:
+        """Look the version up when it is asked for: that takes longer than all other imports."""
+        if name != "__version__":
+            message = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(message, name=name)
+        from importlib.metadata import version
+
+        return version("stillfresh")

@@ -16,8 +16,6 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-import platformdirs
-
 from stillfresh.caches import frames, rows
 from stillfresh.caches.base import (
     Claim,
@@ -81,6 +79,8 @@ def default_directory() -> str:
 
     The name of the format stands in it, so that a later one won't trip over an earlier.
     """
+    import platformdirs
+
     return os.path.join(platformdirs.user_cache_dir("stillfresh", appauthor=False), "sqlite-1")
 
 

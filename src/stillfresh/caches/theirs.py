@@ -7,7 +7,6 @@ CacheControl's own controller needs, and whether the body has the length that it
 from __future__ import annotations
 
 import calendar
-from email.utils import parsedate_tz
 from typing import TYPE_CHECKING, Any, Final
 
 import msgpack
@@ -78,6 +77,8 @@ def _readable(record: Any) -> dict[str, Any]:
         raise TypeError(msg)
     headers = {name.lower(): text for name, text in headers.items()}
     if "date" in headers:
+        from email.utils import parsedate_tz
+
         # It doesn't ask whether this is one.
         calendar.timegm(parsedate_tz(headers["date"])[:6])
     return response | {"headers": headers}

@@ -20,7 +20,6 @@ import re
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
-from urllib.request import url2pathname
 
 from stillfresh.caches.asynchronous import AsyncBaseCache
 from stillfresh.caches.base import BaseCache
@@ -138,6 +137,8 @@ def _folder(scheme: str, netloc: str, path: str) -> str:
     if netloc not in {"", "localhost"} or path in {"", "/"}:
         msg = f"{scheme}://{netloc}{path}: write {scheme}:///path, with three slashes"
         raise ConfigError(msg)
+    from urllib.request import url2pathname
+
     return url2pathname(path)
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from stillfresh import ConfigError, Outcome, __version__
+from stillfresh import ConfigError, Outcome
 from stillfresh.cli.exits import MEANINGS, Exit
 from stillfresh.cli.options import cache_option
 from stillfresh.cli.output import OutputError, ReaderGone, opened
@@ -204,6 +204,7 @@ def get(
         location=location,
         progress=progress and not quiet and sys.stderr is not None and sys.stderr.isatty(),
     )
+    from stillfresh import __version__
     from stillfresh.clients.requests import CachedSession
 
     try:

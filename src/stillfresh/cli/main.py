@@ -11,7 +11,6 @@ import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from stillfresh import __version__
 from stillfresh.cli.exits import Exit
 
 if TYPE_CHECKING:
@@ -61,4 +60,4 @@ def _group() -> click.Group:
         context_settings={"help_option_names": ["-h", "--help"]},
         help="A persistent HTTP response cache, from the command line.",
     )
-    return click.version_option(__version__, message="%(prog)s %(version)s")(group)
+    return click.version_option(package_name="stillfresh", message="%(prog)s %(version)s")(group)

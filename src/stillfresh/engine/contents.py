@@ -7,11 +7,9 @@ fields, and of what pip keeps, the project that a wheel or a page of an index is
 from __future__ import annotations
 
 import contextlib
-import email
 import io
 import json
 import re
-import zipfile
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -93,6 +91,8 @@ def _url(key: str | None) -> str | None:
 
 
 def _project(file: io.BytesIO | _Body, content_type: str, coding: str) -> str | None:
+    import zipfile
+
     if not coding and zipfile.is_zipfile(file):
         return _wheel(file)
     if not content_type.startswith(("text/html", "application/vnd.pypi.simple.")):
@@ -109,6 +109,9 @@ def _project(file: io.BytesIO | _Body, content_type: str, coding: str) -> str | 
 
 
 def _wheel(file: io.BytesIO | _Body) -> str | None:
+    import email
+    import zipfile
+
     with zipfile.ZipFile(file) as archive:
         name = next((name for name in archive.namelist() if _METADATA.fullmatch(name)), None)
         if name is None:
