@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Try fewer examples of a property than when it soaks."""
-    settings.register_profile("stillfresh", max_examples=1000 if config.getoption("soak") else 40)
+    settings.register_profile("stillfresh", max_examples=1000 if config.getoption("soak") else 25)
     settings.load_profile("stillfresh")
 
 

@@ -21,7 +21,7 @@ from stillfresh.testing import Fault, FaultyCache, ManualClock, Operation
 from stillfresh.testing.clock import START
 from tests.origin import Cut, Document, Framing, Origin, Raw, Received, Reply
 
-pytestmark = pytest.mark.one_in(4)
+pytestmark = pytest.mark.one_in(6)
 
 Read: TypeAlias = Callable[[requests.Response], bytes]
 

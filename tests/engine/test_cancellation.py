@@ -305,6 +305,7 @@ async def fetch(world: World, headers: Mapping[str, str]) -> bytes:
                 await world.close(answer.entry)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)

@@ -248,7 +248,7 @@ def test_the_kernel_takes_less_than_it_is_given_and_is_interrupted_by_signals(
             signal.signal(signal.SIGALRM, signalled)
             signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
             user = way(kind(place))
-            for number in range(effort(40, soak=1000)):
+            for number in range(effort(25, soak=1000)):
                 key = chance.choice(KEYS)
                 user.store(key, value_of(key, number, chance.choice(SIZES)))
                 found = judge(tally, user, key)

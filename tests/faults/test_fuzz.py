@@ -34,7 +34,7 @@ BODIES: Final = {"within": b"body" * 20, "beside": bytes(range(256)) * 100}
 def thought_up(effort: Effort) -> settings:
     """Let Hypothesis think of examples, the same ones at each run."""
     return settings(
-        max_examples=effort(50, soak=1000),
+        max_examples=effort(30, soak=1000),
         derandomize=True,
         database=None,
         deadline=None,

@@ -169,7 +169,7 @@ def test_a_writer_that_is_killed_at_each_of_its_calls(
 
     begin()
     every = list(deaths(in_child(rehearse)))
-    for call, before in random.Random(SEED).sample(every, min(len(every), effort(8, soak=1000))):
+    for call, before in random.Random(SEED).sample(every, min(len(every), effort(5, soak=1000))):
         reader = begin()
         status = Child(functools.partial(die, call, before=before)).end()
         # One that makes a call less than at the rehearsal has ended well.

@@ -124,7 +124,7 @@ def test_what_comes_out_of_a_session(
         lasting = Visitor(kind(place))
         for url in urls:
             lasting.visit(tally, url)
-        for _ in range(effort(60, soak=2000)):
+        for _ in range(effort(40, soak=2000)):
             how = vandal.strike()
             tally.tried("mutations")
             visitor = chance.choice((lasting, Visitor(kind(place))))
@@ -141,7 +141,7 @@ def test_what_comes_out_of_a_session(
     assert tally.blamed == []
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(10)
 @each_tree
 @each_way
 @pytest.mark.parametrize("how", DAMAGES)

@@ -22,7 +22,7 @@ from tests.faults.ways import SIZES, WAYS, Visitor, Way, each_way, judge, pages,
 from tests.origin import Origin
 
 pytestmark = [
-    pytest.mark.one_in(2),
+    pytest.mark.one_in(3),
     needs_fork,
     pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no owners and modes"),
 ]
