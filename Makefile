@@ -41,9 +41,9 @@ test: $(INSTALLED) ## the tests (ARGS=...)
 	@sh scripts/get-redis
 	$(PY) -m pytest -n 3 $(ARGS)
 
-soak: $(INSTALLED) ## every fault for minutes instead of seconds, all of it by all clients (ARGS=...)
+soak: $(INSTALLED) ## all tests of all tables, and every fault for minutes (ARGS=...)
 	@sh scripts/get-redis
-	$(PY) -m pytest -n 2 tests/faults tests/integrations tests/clients --soak --timeout 600 $(ARGS)
+	$(PY) -m pytest -n 2 --soak --timeout 600 $(ARGS)
 
 check: lint types test ## all that has to pass before a commit
 
