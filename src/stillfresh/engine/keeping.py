@@ -108,7 +108,7 @@ class Keeper(Generic[E, W]):
             self._ports.abort,
             key,
             writer,
-            records.encode(stored),
+            records.written(stored),
             plan=_Plan(self, decision, info, placed),
             expected=decision.length,
             limit=self._policy.max_body,
@@ -333,7 +333,7 @@ class Keeper(Generic[E, W]):
     async def _update(self, found: Found[E], *stored: StoredResponse) -> bool:
         """Swap a record for the first of those that it is of use for."""
         return await self._guard.update(
-            found.key, records.encode(stored[0]), found.version, self._useful(*stored)
+            found.key, records.written(stored[0]), found.version, self._useful(*stored)
         )
 
     def _useful(self, *stored: StoredResponse) -> Useful:
@@ -361,7 +361,7 @@ class Keeper(Generic[E, W]):
                     break
             if chunk == b"":
                 useful = self._useful(stored)
-                copied = await guard.commit(key, writer, records.encode(stored), useful)
+                copied = await guard.commit(key, writer, records.written(stored), useful)
         finally:
             if copied is None:
                 await self._ports.abort(writer)

@@ -124,7 +124,7 @@ class Lookup(Generic[E, W]):
         metadata, version, size, has_body = self._ports.describe(entry)
         try:
             if not legacy.is_legacy(metadata):
-                stored = records.decode(metadata)
+                stored = records.read(metadata)
                 if stored.url != self.primary_key:
                     msg = f"{key} holds the record of {stored.url}"
                     raise CorruptEntry(msg)

@@ -7,7 +7,6 @@ exactly the types that belong there is damage, whatever wrote it.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from itertools import chain
 from typing import Any, Final
 
@@ -21,10 +20,11 @@ from stillfresh.rfc9111.ranges import Part
 PREFIX: Final = b"stillfresh/1\n"
 # Lone surrogates come from clients that decode header bytes with surrogateescape.
 _STRINGS: Final = "surrogatepass"
-# Records up to this many bytes are remembered, and what has been found out about them with them:
-# the few that most hits are of. More are read again.
+# Of the records that were read and written last, those of up to this many bytes are remembered, and
+# what has been found out about them with them. Most hits are of few.
 _SHORT: Final = 2048
 _REMEMBERED: Final = 256
+_last: Final[dict[bytes, StoredResponse]] = {}
 
 _TYPES: Final = (str, int, str, int, tuple, float, float, tuple, str, tuple, tuple, tuple)
 
@@ -58,10 +58,6 @@ def decode(metadata: bytes) -> StoredResponse:
     Raises:
         CorruptEntry: the bytes are no record of a format known here.
     """
-    return _remembered(metadata) if len(metadata) <= _SHORT else _decoded(metadata)
-
-
-def _decoded(metadata: bytes) -> StoredResponse:
     if not metadata.startswith(PREFIX):
         msg = "not a record of a known format"
         raise CorruptEntry(msg)
@@ -78,7 +74,32 @@ def _decoded(metadata: bytes) -> StoredResponse:
         raise CorruptEntry(msg) from error
 
 
-_remembered = lru_cache(maxsize=_REMEMBERED)(_decoded)
+def read(metadata: bytes) -> StoredResponse:
+    """Decode a record, or remember what it says.
+
+    Raises:
+        CorruptEntry: as `decode`.
+    """
+    stored = _last.get(metadata)
+    if stored is None:
+        stored = decode(metadata)
+        _remember(metadata, stored)
+    return stored
+
+
+def written(stored: StoredResponse) -> bytes:
+    """Encode a record that will be read again, by all likelihood soon."""
+    metadata = encode(stored)
+    if not stored.legacy:
+        _remember(metadata, stored)
+    return metadata
+
+
+def _remember(metadata: bytes, stored: StoredResponse) -> None:
+    if len(metadata) <= _SHORT:
+        if len(_last) >= _REMEMBERED:
+            _last.clear()
+        _last[metadata] = stored
 
 
 def _read(record: Any) -> StoredResponse:
