@@ -18,7 +18,7 @@ import stat
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 from urllib.parse import quote
 
 from stillfresh.caches import schema
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _PATIENCE: Final = 10.0
 # How often to look for a database that others begin anew meanwhile.
 _TRIES: Final = 16
+T = TypeVar("T")
 # The log is written into the database when it has so many pages, 8 MiB: twice what SQLite does by
 # itself, which waits for the disk half as often. A longer one is cut back to that.
 _LOG_PAGES: Final = 2000
@@ -126,26 +127,32 @@ class Database:
         if self._forking:
             self._stand_aside(mine)
         try:
-            if self._generations.present() != mine.number or mine.cursor is None:
-                self._is_there(mine)
-            return None if mine.cursor is None else mine.cursor.execute(query, values).fetchone()
+            return self._one(mine, query, values)
         except (sqlite3.Error, OSError) as error:
-            self._fail(error, doing, mine)
+            self._may_go_on(error, doing, mine)
+            return self._persistently(mine, doing, lambda: self._one(mine, query, values))
         finally:
             mine.busy = False
             if self._closed:
                 mine.close()
 
+    def _one(self, mine: _Mine, query: str, values: Sequence[object]) -> Any:
+        if self._generations.present() != mine.number or mine.cursor is None:
+            self._is_there(mine)
+        return None if mine.cursor is None else mine.cursor.execute(query, values).fetchone()
+
     def rows(self, doing: str, query: str, values: Sequence[object] = ()) -> list[Any]:
         """Return all rows of a query."""
         mine = self._begin()
-        try:
+
+        def fetch() -> list[Any]:
             if not self._is_there(mine):
                 return []
             assert mine.cursor is not None  # noqa: S101 - as it is there
             return mine.cursor.execute(query, values).fetchall()
-        except (sqlite3.Error, OSError) as error:
-            self._fail(error, doing, mine)
+
+        try:
+            return self._persistently(mine, doing, fetch)
         finally:
             self._end(mine)
 
@@ -159,24 +166,29 @@ class Database:
         """
         mine = self._begin()
         try:
-            waited = self._wait_for_turn(mine)
-            try:
-                connection = self._ready(mine)
-                if into is not None and mine.bodies != into:
-                    return 0
-                before = connection.total_changes
-                if waited:
-                    with self._patient(connection, waited):
-                        connection.execute(statement, values)
-                else:
-                    connection.execute(statement, values)
-                return connection.total_changes - before
-            finally:
-                self._turn.release()
-        except (sqlite3.Error, OSError) as error:
-            self._fail(error, doing, mine)
+            return self._persistently(
+                mine, doing, lambda: self._write(mine, statement, values, into)
+            )
         finally:
             self._end(mine)
+
+    def _write(
+        self, mine: _Mine, statement: str, values: Sequence[object], into: int | None
+    ) -> int:
+        waited = self._wait_for_turn(mine)
+        try:
+            connection = self._ready(mine)
+            if into is not None and mine.bodies != into:
+                return 0
+            before = connection.total_changes
+            if waited:
+                with self._patient(connection, waited):
+                    connection.execute(statement, values)
+            else:
+                connection.execute(statement, values)
+            return connection.total_changes - before
+        finally:
+            self._turn.release()
 
     @contextlib.contextmanager
     def change(self, doing: str) -> Iterator[sqlite3.Connection]:
@@ -214,15 +226,16 @@ class Database:
             StoreError: the database can't be opened, or not be made if it is to be.
         """
         mine = self._begin()
-        try:
+
+        def look() -> int:
             if create:
                 self._ready(mine)
             elif not self._is_there(mine):
                 return 0
-        except (sqlite3.Error, OSError) as error:
-            self._fail(error, "looking", mine)
-        else:
             return mine.bodies
+
+        try:
+            return self._persistently(mine, "looking", look)
         finally:
             self._end(mine)
 
@@ -362,6 +375,36 @@ class Database:
         self._renew()
 
     # Which database.
+
+    def _persistently(self, mine: _Mine, doing: str, do: Callable[[], T]) -> T:
+        """Do something, again where another database has taken the place of the one it failed on.
+
+        Raises:
+            StoreError: it failed on the present one.
+        """
+        for _ in range(_TRIES):
+            try:
+                return do()
+            except (sqlite3.Error, OSError) as error:
+                self._may_go_on(error, doing, mine)
+        msg = f"{doing} in {self._tree.root}: others begin anew all the time"
+        raise CacheUnavailable(msg)
+
+    def _may_go_on(self, error: Exception, doing: str, mine: _Mine) -> None:
+        """Let go of a database that another has followed.
+
+        Its files may be gone by now, and then whatever is wrong with them means nothing.
+
+        Raises:
+            StoreError: it is the present one that failed.
+        """
+        self._generations.forget()
+        present = 0
+        with contextlib.suppress(OSError, StoreError):
+            present = self._generations.present()
+        if not mine.number or present <= mine.number:
+            self._fail(error, doing, mine)
+        mine.close()
 
     def _is_there(self, mine: _Mine) -> bool:
         """Make sure of this thread's connection to the present database, if there is one."""

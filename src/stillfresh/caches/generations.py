@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sqlite3
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -34,6 +35,8 @@ _BESIDE: Final = re.compile(r"(cache-(\d{1,9})\.sqlite)(-wal|-shm|-journal)?", r
 _BODIES: Final = re.compile(r"bodies-(\d{1,9})", re.ASCII)
 _UNDONE: Final = re.compile(r"(cache-\d{1,9}\.sqlite\.[0-9a-f]{16}\.tmp)(-.*)?", re.ASCII)
 _SUFFIXES: Final = ("", "-wal", "-shm", "-journal")
+# How often it is tried again where others are quicker.
+_TRIES: Final = 16
 # A directory's time has steps of some milliseconds: what changes within one looks the same.
 _SETTLED_NS: Final = 100_000_000
 
@@ -91,6 +94,15 @@ class Generations:
 
         An empty one, or what `make` makes of an empty file. Tells whether it took the place.
         """
+        made = None
+        for _ in range(_TRIES):
+            made = self._follow(number, make)
+            if made is not None:
+                break
+        return bool(made)
+
+    def _follow(self, number: int, make: Callable[[str], None] | None) -> bool | None:
+        """Do `follow`; None where somebody has swept away what was made."""
         self._seen = None
         if self._highest() > number:
             return False
@@ -105,6 +117,11 @@ class Generations:
             else:
                 make(temporary)
             return _take(temporary, following)
+        except (FileNotFoundError, sqlite3.OperationalError):
+            # Between the making and the holding, somebody may have; or all of the root is gone.
+            if os.path.lexists(temporary) or not os.path.isdir(self._tree.root):
+                raise
+            return None
         finally:
             for suffix in _SUFFIXES:
                 with contextlib.suppress(OSError):
