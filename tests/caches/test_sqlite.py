@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from stillfresh import CorruptEntry, Order, Repair, SQLiteCache, StoreError
+from stillfresh.caches import schema
 from stillfresh.caches.sqlite import INLINE_LIMIT
 from stillfresh.events import Event, StoreFailed
 from stillfresh.testing import ManualClock
@@ -391,6 +392,27 @@ def test_what_another_process_has_cleared_is_gone_at_once(root: Path) -> None:
         # Who has begun to read goes on to the end.
         with reading:
             assert reading.read() == LARGE
+
+
+def test_a_database_that_is_swept_away_while_it_is_made_is_made_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by another process's `prune`, that takes it for a killed one's."""
+    swept: list[str] = []
+    create = schema.create
+
+    def create_and_lose(path: str, number: int) -> None:
+        create(path, number)
+        if len(swept) < 3:
+            swept.append(path)
+            Path(path).unlink()
+
+    monkeypatch.setattr(schema, "create", create_and_lose)
+    with SQLiteCache(root) as cache:
+        store(cache, "key", b"metadata", b"body")
+        assert load(cache, "key") == (b"metadata", b"body")
+    assert len(set(swept)) == 3
+    assert not list(root.glob("*.tmp*"))
 
 
 def test_what_is_being_written_when_all_is_cleared_leaves_nothing(root: Path) -> None:
