@@ -33,6 +33,15 @@ _URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#]*)", re.ASCII | re.IGNOREC
 _STEP: Final = 1 << 20
 
 
+def host_of(key: str) -> str:
+    """Return the host of a key that is a URL, with its port; "" for all others."""
+    url = _URL.match(key)
+    if url is None:
+        return ""
+    host = url[1].rpartition("@")[2].lower()
+    return host if host.isascii() else host.encode("ascii", "replace").decode()
+
+
 def as_bytes(data: Buffer) -> bytes:
     """Copy any bytes-like object; what is none raises `TypeError`.
 
@@ -588,5 +597,4 @@ class EntryInfo(NamedTuple):
     @property
     def host(self) -> str:
         """The host of a key that is a URL, with its port; "" for all others."""
-        url = None if self.key is None else _URL.match(self.key)
-        return "" if url is None else url[1].rpartition("@")[2].lower()
+        return "" if self.key is None else host_of(self.key)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from array import array
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
@@ -40,7 +39,6 @@ WHERE id = ? AND frame = ?
 """
 _INFO: Final = "rid, key, size, body_size, stored_at, used_at, expires_at"
 _SIGN: Final = 1 << 63
-_AUTHORITY: Final = re.compile(rb"[a-zA-Z][a-zA-Z0-9+.-]*://([^/?#]*)")
 # Which rows go first, by cause, with what they are compared with.
 _VICTIMS: Final = {
     Cause.EXPIRED: "SELECT rid, size FROM entry WHERE expires_at <= ? LIMIT ?",
@@ -132,17 +130,6 @@ def remove_some(
 def row_id(key: bytes) -> int:
     """Return the number of a key: 64 bits of its digest, as SQLite's integers have them."""
     return xxhash.xxh3_64_intdigest(key) - _SIGN
-
-
-def host_of(key: bytes) -> str:
-    """Return the host of a key that is a URL; "" is for all others."""
-    found = _AUTHORITY.match(key)
-    if found is None:
-        return ""
-    host = found[1]
-    if b"@" in host:
-        host = host.rpartition(b"@")[2]
-    return host.decode("ascii", "replace").lower()
 
 
 def written(frame: Frame, body: bytes) -> bytes:

@@ -33,6 +33,7 @@ from stillfresh.caches.bodyfiles import BodyFiles, BodySink
 from stillfresh.caches.claims import DirectoryClaims
 from stillfresh.caches.database import Database
 from stillfresh.caches.directory import Directory
+from stillfresh.caches.entry import host_of
 from stillfresh.caches.expiry import is_past
 from stillfresh.caches.frames import BODY_ELSEWHERE, HAS_BODY, Frame
 from stillfresh.caches.pairing import Pairing
@@ -171,7 +172,7 @@ class SQLiteCache(SeparateBodyBaseCache):
 
     @property
     def place(self) -> str:
-        return os.path.join(self._tree.root, "cache.sqlite")
+        return f"sqlite {self._tree.root}"
 
     def claim(self, key: str, seconds: float) -> Claim | None:
         self._check_open()
@@ -453,7 +454,7 @@ class SQLiteCache(SeparateBodyBaseCache):
         values = (
             rows.row_id(encoded),
             encoded,
-            rows.host_of(encoded),
+            host_of(key),
             size,
             seal.size,
             seal.stored_at,

@@ -7,8 +7,9 @@ cleans up after itself as any cancelled request does.
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from stillfresh.engine.waiting import running_trio
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -59,20 +60,14 @@ class TasksBehind:
 
 
 def _spawn(work: Work, ended: Callable[[], object]) -> _Task:
-    trio = _trio()
+    trio = running_trio()
     return _OfAsyncio(work, ended) if trio is None else _OfTrio(trio, work, ended)
 
 
 async def checkpoint() -> None:
     """Let others have their turn, and be cancelled if that is due."""
-    trio = _trio()
+    trio = running_trio()
     await (asyncio.sleep(0) if trio is None else trio.lowlevel.checkpoint())
-
-
-def _trio() -> Any:
-    """Return trio if this is one of its tasks; who runs under it has imported it."""
-    trio = sys.modules.get("trio")
-    return trio if trio is not None and trio.lowlevel.in_trio_task() else None
 
 
 class _OfAsyncio:

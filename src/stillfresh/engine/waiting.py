@@ -47,11 +47,14 @@ class ThreadSignal:
 
 def task_signal() -> Signal:
     """Make what a task waits for, of asyncio or of trio, whichever runs it."""
-    # Who runs under trio has imported it.
+    trio = running_trio()
+    return _AsyncioSignal() if trio is None else _TrioSignal(trio)
+
+
+def running_trio() -> Any:
+    """Return trio if this is one of its tasks; who runs under it has imported it."""
     trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_task():
-        return _TrioSignal(trio)
-    return _AsyncioSignal()
+    return trio if trio is not None and trio.lowlevel.in_trio_task() else None
 
 
 class _AsyncioSignal:
