@@ -91,6 +91,13 @@ class TestHttpx(ClientBehaviours, OneThread):
     clients = stillfresh.clients.httpx
     make_client = make_client
 
+    def test_it_goes_without_waiting_for_the_collector(
+        self, origin: Origin, client: Driver
+    ) -> None:
+        if self.library is httpx:
+            pytest.skip("httpx's responses and streams keep each other, with a cache or without")
+        super().test_it_goes_without_waiting_for_the_collector(origin, client)
+
 
 @pytest.mark.one_in(4)
 class TestHttpx2(TestHttpx):

@@ -164,6 +164,11 @@ class Content(StreamReader):
         if delivery is None:
             self.feed_eof()
 
+    def feed_eof(self) -> None:
+        super().feed_eof()
+        # It leads back to the response whose body this is.
+        self._delivery = None
+
     async def _fetch(self, delivery: Delivery[Any, Any]) -> bytes:
         try:
             return await delivery.next()

@@ -21,7 +21,7 @@ from stillfresh.rfc9111.fields import Fields, content_length
 from stillfresh.rfc9111.messages import Response
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Generator
 
     from urllib3.util.retry import Retry
 
@@ -66,26 +66,25 @@ class _Raw(HTTPResponse):
     from_cache: bool
     cache: CacheInfo
 
-    def __init__(
-        self,
-        body: Body | io.BytesIO,
-        heard: HTTPResponse | None,
-        made: Callable[[], dict[str, Any]],
-    ) -> None:
-        """Read `body`; `made` returns what urllib3's constructor is to be given.
+    def __init__(self, body: Body | io.BytesIO, heard: HTTPResponse | None, sent: Sent) -> None:
+        """Read `body`, the answer to what was `sent`.
 
         `heard` is the response of the origin's behind it, which requests takes cookies from.
         """
         self._file = body
         self._original_response = getattr(heard, "_original_response", None)
-        self._made: Callable[[], dict[str, Any]] | None = made
+        self._sent = sent
+        self._is_made = False
+
+    def _arguments(self) -> dict[str, Any]:
+        """Return what urllib3's constructor is to be given."""
+        raise NotImplementedError
 
     def __getattr__(self, name: str) -> Any:
         # Whatever isn't there is what urllib3's constructor would have put there.
-        made = vars(self).get("_made")
-        if made is None:
+        if vars(self).get("_is_made", True):
             raise AttributeError(name)
-        self._made = None
+        self._is_made = True
         body = cast("IO[bytes]", self._file)  # urllib3 reads and closes it, no more
         original = self._original_response
         super().__init__(
@@ -93,7 +92,7 @@ class _Raw(HTTPResponse):
             preload_content=False,
             decode_content=self.decodes,
             original_response=original,
-            **made(),
+            **self._arguments(),
         )
         if self.length_remaining is not None:
             self.length_remaining = max(0, self.length_remaining - self._file.tell())
@@ -102,13 +101,13 @@ class _Raw(HTTPResponse):
     @property
     def closed(self) -> bool:
         """Whether the body is, which urllib3 says when it is at its end, too."""
-        return self._file.closed if self._made is not None else super().closed
+        return super().closed if self._is_made else self._file.closed
 
     def close(self) -> None:
-        if self._made is not None:
-            self._file.close()
-        else:
+        if self._is_made:
             super().close()
+        else:
+            self._file.close()
 
     def tell(self) -> int:
         return self._file.tell()
@@ -129,34 +128,35 @@ class StoredRaw(_Raw):
         self,
         body: Body | None,
         response: Response,
-        request: Sent,
+        sent: Sent,
         heard: HTTPResponse | None,
     ) -> None:
-        def made() -> dict[str, Any]:
-            version = response.version
-            return {
-                # The entry knows its length, and says so better.
-                "enforce_content_length": False,
-                "headers": self.headers,
-                "status": response.status,
-                "version": version,
-                "version_string": f"HTTP/{version // 10}.{version % 10}" if version else "HTTP/?",
-                "reason": response.reason,
-                "retries": request.retries if heard is None else heard.retries,
-                "request_method": request.method,
-                "request_url": request.url if heard is None else heard.url,
-            }
-
-        super().__init__(io.BytesIO() if body is None else body, heard, made)
+        super().__init__(io.BytesIO() if body is None else body, heard, sent)
         self.heard = heard
         self.status = response.status
         self.reason = response.reason
+        self._version = response.version
         self._stored = body
         self._headers = HTTPHeaderDict()
         self._lines: tuple[tuple[str, str], ...] | None = response.fields.lines
         self.all_lines = response.fields.lines
         # Until somebody has looked: urllib3 finds out by itself.
         self.encoded = True
+
+    def _arguments(self) -> dict[str, Any]:
+        version, sent, heard = self._version, self._sent, self.heard
+        return {
+            # The entry knows its length, and says so better.
+            "enforce_content_length": False,
+            "headers": self.headers,
+            "status": self.status,
+            "version": version,
+            "version_string": f"HTTP/{version // 10}.{version % 10}" if version else "HTTP/?",
+            "reason": self.reason,
+            "retries": sent.retries if heard is None else heard.retries,
+            "request_method": sent.method,
+            "request_url": sent.url if heard is None else heard.url,
+        }
 
     @property
     def headers(self) -> HTTPHeaderDict:
@@ -210,24 +210,25 @@ class RecordedRaw(_Raw):
     def __init__(
         self,
         body: BlockingTee[Any, Any],
-        request: Sent,
+        sent: Sent,
         origin: HTTPResponse,
     ) -> None:
-        def made() -> dict[str, Any]:
-            return {
-                "headers": origin.headers,
-                "status": origin.status,
-                "version": origin.version,
-                "version_string": origin.version_string,
-                "reason": origin.reason,
-                "retries": origin.retries,
-                "request_method": request.method,
-                "request_url": origin.url,
-            }
-
-        super().__init__(body, origin, made)
+        super().__init__(body, origin, sent)
         self._origin = origin
         self._tee = body
+
+    def _arguments(self) -> dict[str, Any]:
+        origin = self._origin
+        return {
+            "headers": origin.headers,
+            "status": origin.status,
+            "version": origin.version,
+            "version_string": origin.version_string,
+            "reason": origin.reason,
+            "retries": origin.retries,
+            "request_method": self._sent.method,
+            "request_url": origin.url,
+        }
 
     def stream(
         self, amt: int | None = CHUNK, decode_content: bool | None = None

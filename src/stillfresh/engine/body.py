@@ -529,6 +529,8 @@ class Delivery(Generic[E, W]):
         if self.closed:
             return
         self.closed = True
+        # What it comes from may well lead back to who reads it.
+        origin, self._origin = self._origin, None
         try:
             if self._recorder is not None:
                 await self._recorder.abort()
@@ -536,8 +538,8 @@ class Delivery(Generic[E, W]):
             try:
                 await self._close_entry()
             finally:
-                if self._origin is not None:
-                    await self._origin.close()
+                if origin is not None:
+                    await origin.close()
 
     async def _of_entry(self) -> bytes:
         """Read on in what is stored; close it with the last byte."""

@@ -10,7 +10,12 @@ All of it runs against a real HTTP/1.1 server and a clock that a test moves. Wha
 one client stands in that client's own module.
 """
 
-from tests.clients.behaviours.answering import Answering, CallersOwn, RequestDirectives
+from tests.clients.behaviours.answering import (
+    Answering,
+    CallersOwn,
+    Garbage,
+    RequestDirectives,
+)
 from tests.clients.behaviours.bodies import (
     Bodies,
     BrokenBodies,
@@ -48,6 +53,7 @@ class ClientBehaviours(
     Answering,
     RequestDirectives,
     CallersOwn,
+    Garbage,
     Conditions,
     Validating,
     Heads,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 
 import pytest
@@ -10,7 +11,7 @@ from stillfresh import Outcome, Policy, Reason
 from stillfresh.rfc9111.dates import format_date
 from stillfresh.testing import ManualClock
 from tests.clients.behaviours.suite import Driver, NewClient, Suite, fresh, paths
-from tests.origin import Origin, Received, Reply
+from tests.origin import Document, Origin, Received, Reply
 
 
 class Answering(Suite):
@@ -316,3 +317,34 @@ class CallersOwn(Suite):
             assert not client.request("POST", url, body=b"x").from_cache
         assert not client.get(url).from_cache
         assert paths(origin) == [("POST", "/"), ("POST", "/"), ("GET", "/")]
+
+
+class Garbage(Suite):
+    """What a request leaves behind in memory."""
+
+    def test_it_goes_without_waiting_for_the_collector(
+        self, origin: Origin, client: Driver
+    ) -> None:
+        url = origin.on("/", Document(b"hello", headers={"Cache-Control": "max-age=60"}))
+        stale = origin.on("/stale", Document(b"hello", headers={"Cache-Control": "max-age=0"}))
+        collector = gc.get_debug()
+        client.get(url)
+        gc.collect()
+        gc.disable()
+        try:
+            for path in ("?1", "?2", "?2"):
+                client.get(url + path)
+            for _ in range(3):
+                client.get(stale)
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+            found = {type(one).__qualname__ for one in gc.garbage if _is_ours(type(one))}
+        finally:
+            gc.set_debug(collector)
+            gc.garbage.clear()
+            gc.enable()
+        assert found == set()
+
+
+def _is_ours(kind: type) -> bool:
+    return kind.__module__.startswith("stillfresh.")
