@@ -21,6 +21,7 @@ from stillfresh.testing.conformance.tools import elsewhere
 from tests.faults.children import PATIENCE, in_child, needs_fork
 from tests.faults.conftest import Effort
 from tests.faults.kinds import (
+    Keeps,
     Kind,
     each_cache,
     each_cache_on_disk,
@@ -252,12 +253,11 @@ def test_writers_that_are_forgotten(kind: Kind, place: Path, effort: Effort, tal
     user = WholeEntries(cache)
     user.store("key", value_of("key", 0, SIZES[2]))
     chance = random.Random(SEED)
-    gc.collect()
-    before = open_files()
-    for _ in range(effort(20, soak=2000)):
+
+    def forget(how: str) -> None:
         writer = cache.writer(chance.choice(("key", "another")))
         writer.write(bytes(chance.choice(SIZES)))
-        match chance.choice(("dropped", "in a circle", "in another thread", "with an exception")):
+        match how:
             case "in a circle":
                 bind(writer)
             case "in another thread":
@@ -265,10 +265,20 @@ def test_writers_that_are_forgotten(kind: Kind, place: Path, effort: Effort, tal
             case "with an exception":
                 with contextlib.suppress(ZeroDivisionError):
                     fail_with(writer)
-        del writer
+
+    ways = ("dropped", "in a circle", "in another thread", "with an exception")
+    # SQLite keeps a descriptor for as many connections as there were at once, for the next ones.
+    spare = 2 if kind.keeps is Keeps.IN_A_DATABASE else 0
+    for how in ways * 5:
+        forget(how)
+    gc.collect()
+    before = open_files()
+    for _ in range(effort(20, soak=2000)):
+        forget(chance.choice(ways))
         tally.tried("writers")
     gc.collect()
-    tally.blame_unless(open_files() == before, "open files", f"{open_files()}, not {before}")
+    more = open_files() - before
+    tally.blame_unless(0 <= more <= spare, "open files", f"{more} more than {before}")
     tally.blame_unless(judge(tally, user, "key") == 0, "lost", "key")
     tally.blame_unless(cache.open("another") is None, "wrong", "another")
     # Nobody has swept.
