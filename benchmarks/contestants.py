@@ -20,6 +20,8 @@ OURS: Final[dict[str, Callable[[Path], BaseCache]]] = {
     "stillfresh SeparateBodyFileCache": stillfresh.SeparateBodyFileCache,
     "stillfresh MemoryCache": lambda _: stillfresh.MemoryCache(),
 }
+# Compared with caches in files where it is measured what a client adds; else in `sqlite`.
+DATABASE: Final = "stillfresh SQLiteCache"
 THEIRS: Final = ("CacheControl FileCache", "CacheControl SeparateBodyFileCache")
 
 
@@ -40,7 +42,9 @@ def session_with(name: str, place: Path) -> requests.Session:
     """Return a session that caches below `place`, in a directory named after it."""
     place /= name.replace(" ", "-")
     session: requests.Session
-    if name in OURS:
+    if name == DATABASE:
+        session = CachedSession(stillfresh.SQLiteCache(place))
+    elif name in OURS:
         session = CachedSession(OURS[name](place))
     else:
         from cachecontrol import CacheControlAdapter
