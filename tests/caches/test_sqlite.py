@@ -306,6 +306,27 @@ def test_a_table_that_is_gone_is_damage(root: Path) -> None:
         assert load(cache, "key") == (b"again", SMALL)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DELETE FROM place",
+        "UPDATE place SET bodies = 0",
+        "UPDATE place SET bodies = 999999",
+        "UPDATE place SET bodies = 'x'",
+    ],
+)
+def test_a_folder_for_bodies_that_can_not_be_is_damage(root: Path, change: str) -> None:
+    with SQLiteCache(root) as cache:
+        store(cache, "key", b"", LARGE)
+    with stranger(root) as database:
+        database.execute(change)
+    with SQLiteCache(root) as cache:
+        assert cache.get("key") is None
+        store(cache, "key", b"again", LARGE)
+        assert load(cache, "key") == (b"again", LARGE)
+    assert {folder.name for folder in root.glob("bodies-*")} == {"bodies-2"}
+
+
 def test_a_log_that_was_cut_short_is_no_wrong_byte(root: Path) -> None:
     with SQLiteCache(root) as cache:
         for number in range(50):

@@ -71,6 +71,10 @@ class _Foreign(sqlite3.DatabaseError):
     """What is in the database's place is another program's, or of another format."""
 
 
+class _Damaged(sqlite3.DatabaseError):
+    """What a database says can't be."""
+
+
 class _Mine:
     """What one thread has open."""
 
@@ -453,7 +457,11 @@ class Database:
             if not schema.is_ours(connection):
                 msg = "a database of another program, or of another format"
                 raise _Foreign(msg)
-            (mine.bodies,) = connection.execute("SELECT bodies FROM place").fetchone() or (0,)
+            (bodies,) = connection.execute("SELECT bodies FROM place").fetchone() or (None,)
+            if type(bodies) is not int or not 0 < bodies <= number:
+                msg = f"its bodies are said to be in folder {bodies!r}"
+                raise _Damaged(msg)
+            mine.bodies = bodies
         except BaseException:
             mine.close()
             mine.number = number
@@ -518,7 +526,12 @@ class Database:
             msg = f"{text}: SQLite can't work here; FileCache or SeparateBodyFileCache may"
             raise CacheUnavailable(msg) from error
         foreign = isinstance(error, _Foreign)
-        damaged = foreign or codes & _DAMAGED or str(error).startswith("no such")
+        damaged = (
+            foreign
+            or isinstance(error, _Damaged)
+            or codes & _DAMAGED
+            or str(error).startswith("no such")
+        )
         if mine is not None and number and damaged:
             mine.close()
             self._set_aside(number, damaged=not foreign)

@@ -491,7 +491,8 @@ class SQLiteCache(SeparateBodyBaseCache):
     def _is_over(self, most: int) -> bool:
         """Tell whether more than so many bytes are stored; if so, what was used is written down."""
         total = self._database.one("counting", "SELECT bytes FROM total")
-        if total is None or total[0] <= most:
+        # A number that was damaged says nothing.
+        if total is None or type(total[0]) is not int or total[0] <= most:
             return False
         self._usage.write()
         return True
