@@ -59,7 +59,7 @@ def test_a_head_says_where_everything_is(given_frame: tuple[Frame, bytes]) -> No
     assert head.frame_size == len(data)
     assert head.tail_at == frames.HEAD_SIZE + frame.inline_size
     assert data[head.tail_at :].endswith(frame.metadata)
-    assert head.tail_at + head.tail_size == len(data)
+    assert head.tail_at + head.key_size + head.metadata_size == len(data)
 
 
 @given(st.binary())

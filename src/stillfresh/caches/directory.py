@@ -4,8 +4,9 @@ The leaf of a key is `a/b/c/d/e/` below the root, for a name that begins with `a
 down is an `open` of one component relative to the descriptor of its parent, with `O_NOFOLLOW`: a
 link planted at any level is an error, and what was opened can't be swapped for something else
 between two calls. Where the platform can't open relative to a descriptor, each level is looked at
-with `lstat` instead, which is the best that can be done there. A hit takes a shorter way where the
-kernel tells the path behind a descriptor: it opens the whole path, and compares.
+with `lstat` instead, which is the best that can be done there. What is already there is reached by
+a shorter way where the kernel tells the path behind a descriptor: the whole path is opened, and
+compared with that.
 
 Files are created exclusively, under a name nobody knows, and get their place by one rename.
 """
@@ -167,6 +168,10 @@ class Directory:
         """
         if not _BY_DESCRIPTOR:
             return self._leaf_by_path(name, create=create)
+        if self._tells_paths and not create:
+            found = self._enter_at_once(self._prefix + "/".join(name[:_LEVELS]))
+            if found is not None:
+                return Leaf("", found, self._filemode)
         is_new = False
         fd = self._open_root(create=create)
         try:
@@ -216,6 +221,19 @@ class Directory:
             regular = stat.S_ISREG(status.st_mode) and status.st_uid == self._user
             if regular and self._path_behind(fd) == path:
                 return fd, status
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+        return None
+
+    def _enter_at_once(self, path: str) -> int | None:
+        """Open a directory by its path, as `_open_at_once` does a file."""
+        fd = os.open(path, _DIRECTORY)
+        try:
+            self.check(os.lstat(self.root))
+            if os.fstat(fd).st_uid == self._user and self._path_behind(fd) == path:
+                return fd
         except BaseException:
             os.close(fd)
             raise

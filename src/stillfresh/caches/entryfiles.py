@@ -126,18 +126,19 @@ def frame_of(data: bytes, fd: int, status: os.stat_result) -> tuple[Frame, int]:
     Returns it, and how many bytes may be appended.
     """
     head = frames.parse_head(data)
-    end, size = head.frame_size, status.st_size
+    tail_at, end, size = head.tail_at, head.frame_size, status.st_size
     if not end <= size <= end + _AMENDMENTS:
         msg = f"{size} bytes where the frame has {end}"
         raise CorruptEntry(msg)
     if len(data) == size:
-        tail = data[head.tail_at :]
+        tail, behind = data[tail_at:end], data[end:]
     else:
-        tail = _read_exactly(fd, head.tail_at, size - head.tail_at)
-    if size == end:
-        return frames.decode(head, data, tail), _AMENDMENTS
-    frame = frames.decode(head, data, tail[: head.tail_size])
-    frame, amendments = frames.amended(frame, tail[head.tail_size :])
+        rest = _read_exactly(fd, tail_at, size - tail_at)
+        tail, behind = rest[: end - tail_at], rest[end - tail_at :]
+    frame = frames.decode(head, data, tail)
+    if not behind:
+        return frame, _AMENDMENTS
+    frame, amendments = frames.amended(frame, behind)
     # Nothing can be found behind a write that was cut short.
     return frame, _AMENDMENTS - amendments if end + amendments == size else 0
 

@@ -44,6 +44,7 @@ HEAD_SIZE: Final = _HEAD.size
 _AMENDMENT_MAGIC: Final = b"+sf\n"
 _AMENDMENT: Final = struct.Struct("<4s Q 8s d d Q")
 #              magic, metadata, version, stored, expires, checksum
+_AMENDMENT_VERSION_AT: Final = 12
 _AMENDMENT_CHECKSUM_AT: Final = _AMENDMENT.size - 8
 
 EMPTY_DIGEST: Final = xxhash.xxh3_128_digest(b"")
@@ -73,7 +74,10 @@ class Frame(NamedTuple):
 
 
 class Head(NamedTuple):
-    """The fixed part of a frame, not yet verified: its checksum also covers the tail."""
+    """The fixed part of a frame, not yet verified: its checksum also covers the tail.
+
+    Key and metadata begin at `tail_at`, and end with the frame.
+    """
 
     magic: bytes
     format: int
@@ -86,21 +90,8 @@ class Head(NamedTuple):
     stored_at: float
     expires_at: float
     checksum: int
-
-    @property
-    def tail_at(self) -> int:
-        """Where key and metadata begin."""
-        return HEAD_SIZE if self.flags & BODY_ELSEWHERE else HEAD_SIZE + self.body_size
-
-    @property
-    def tail_size(self) -> int:
-        """The bytes of key and metadata together."""
-        return self.key_size + self.metadata_size
-
-    @property
-    def frame_size(self) -> int:
-        """The bytes of the whole frame."""
-        return self.tail_at + self.key_size + self.metadata_size
+    tail_at: int
+    frame_size: int
 
 
 def new_version() -> str:
@@ -147,11 +138,13 @@ def parse_head(data: bytes) -> Head:
     if len(data) < HEAD_SIZE:
         msg = f"truncated: {len(data)} bytes where a head has {HEAD_SIZE}"
         raise CorruptEntry(msg)
-    head = Head._make(_HEAD.unpack_from(data))
-    if head.magic != MAGIC or head.format != FORMAT:
+    parts = _HEAD.unpack_from(data)
+    magic, number, flags, key_size, metadata_size, body_size, *_ = parts
+    if magic != MAGIC or number != FORMAT:
         msg = "not a frame of a known format"
         raise CorruptEntry(msg)
-    return head
+    tail_at = HEAD_SIZE if flags & BODY_ELSEWHERE else HEAD_SIZE + body_size
+    return Head._make((*parts, tail_at, tail_at + key_size + metadata_size))
 
 
 def decode(head: Head, raw: bytes, tail: bytes) -> Frame:
@@ -160,7 +153,10 @@ def decode(head: Head, raw: bytes, tail: bytes) -> Frame:
     Raises:
         CorruptEntry: a bit of either is not what was written.
     """
-    if len(tail) != head.tail_size or _checksum(raw[:_CHECKSUM_AT], tail) != head.checksum:
+    if (
+        len(tail) != head.frame_size - head.tail_at
+        or _checksum(raw[:_CHECKSUM_AT], tail) != head.checksum
+    ):
         msg = "the checksum of head, key and metadata does not match"
         raise CorruptEntry(msg)
     try:
@@ -201,26 +197,61 @@ def amended(frame: Frame, data: bytes) -> tuple[Frame, int]:
     Raises:
         CorruptEntry: the last one is damaged, or the rest is something else.
     """
-    last, at, end = None, 0, len(data)
-    while end - at >= _AMENDMENT.size:
-        head = _AMENDMENT.unpack_from(data, at)
-        following = at + _AMENDMENT.size + head[1]
-        if head[0] != _AMENDMENT_MAGIC or following > end:
+    # The last one bears the version, which is random: nothing else looks like it, and ends here.
+    last = data.rfind(bytes.fromhex(frame.version)) - _AMENDMENT_VERSION_AT
+    found = None if last < 0 else _amendment(data, last)
+    if found is None or found[0] != len(data):
+        last, end = _last_amendment(data)
+        if last < 0:
+            return frame, end
+        found = _amendment(data, last)
+        if found is None or found[1].hex() != frame.version:
+            msg = "an amendment is damaged"
+            raise CorruptEntry(msg)
+    end, _, stored_at, expires_at, metadata = found
+    expires = None if expires_at == math.inf else expires_at
+    key, _, flags, body_size, body_digest, version, *_ = frame
+    changed = Frame(key, metadata, flags, body_size, body_digest, version, stored_at, expires)
+    return changed, end
+
+
+def _last_amendment(data: bytes) -> tuple[int, int]:
+    """Return where the last amendment begins that seems to be whole, and where it ends.
+
+    Raises:
+        CorruptEntry: what follows is not the beginning of another one.
+    """
+    last, at, end = -1, 0, len(data)
+    while at + _AMENDMENT.size <= end:
+        magic, size, *_ = _AMENDMENT.unpack_from(data, at)
+        following = at + _AMENDMENT.size + size
+        if magic != _AMENDMENT_MAGIC or following > end:
             break
-        last, last_at, at = head, at, following
+        last, at = at, following
     if not _AMENDMENT_MAGIC.startswith(data[at : at + 4]):
         msg = "what follows is no amendment"
         raise CorruptEntry(msg)
-    if last is None:
-        return frame, at
-    _, size, version, stored_at, expires_at, checksum = last
-    metadata = data[at - size : at]
-    head_bytes = data[last_at : last_at + _AMENDMENT_CHECKSUM_AT]
-    if version.hex() != frame.version or _checksum(head_bytes, metadata) != checksum:
-        msg = "an amendment is damaged"
-        raise CorruptEntry(msg)
-    expires_at = None if expires_at == math.inf else expires_at
-    return frame._replace(metadata=metadata, stored_at=stored_at, expires_at=expires_at), at
+    return last, at
+
+
+def _amendment(data: bytes, at: int) -> tuple[int, bytes, float, float, bytes] | None:
+    """Read the amendment that begins at `at`: its end, version, times and metadata.
+
+    None where there is none, or a damaged one.
+    """
+    metadata_at = at + _AMENDMENT.size
+    if metadata_at > len(data):
+        return None
+    magic, size, version, stored_at, expires_at, checksum = _AMENDMENT.unpack_from(data, at)
+    end = metadata_at + size
+    metadata = data[metadata_at:end]
+    if (
+        magic != _AMENDMENT_MAGIC
+        or end > len(data)
+        or _checksum(data[at : at + _AMENDMENT_CHECKSUM_AT], metadata) != checksum
+    ):
+        return None
+    return end, version, stored_at, expires_at, metadata
 
 
 def decode_whole(data: bytes) -> tuple[Frame, bytes]:

@@ -7,7 +7,7 @@ as they came, still encoded, and decoded for the caller.
 from __future__ import annotations
 
 import io
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, cast
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, TypeAlias, cast
 
 from urllib3 import HTTPHeaderDict, HTTPResponse
 from urllib3.exceptions import IncompleteRead, ProtocolError
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from stillfresh.engine.answers import CacheInfo
 
 CHUNK = 1 << 16
+
+Lines: TypeAlias = tuple[tuple[str, str], ...]
 
 
 class Sent(NamedTuple):
@@ -138,7 +140,7 @@ class StoredRaw(_Raw):
         self._version = response.version
         self._stored = body
         self._headers = HTTPHeaderDict()
-        self._lines: tuple[tuple[str, str], ...] | None = response.fields.lines
+        self._lines: Lines | None = response.fields.lines
         self.all_lines = response.fields.lines
         # Until somebody has looked: urllib3 finds out by itself.
         self.encoded = True
@@ -205,6 +207,9 @@ class RecordedRaw(_Raw):
     """A response whose body comes from the origin and is recorded on its way.
 
     What concerns the connection is passed on to the response that urllib3 made.
+
+    Attributes:
+        all_lines: the header lines.
     """
 
     def __init__(
@@ -212,10 +217,15 @@ class RecordedRaw(_Raw):
         body: BlockingTee[Any, Any],
         sent: Sent,
         origin: HTTPResponse,
+        lines: Lines,
     ) -> None:
         super().__init__(body, origin, sent)
         self._origin = origin
         self._tee = body
+        self.all_lines = lines
+        self.status = origin.status
+        self.reason = origin.reason
+        self.headers = origin.headers
 
     def _arguments(self) -> dict[str, Any]:
         origin = self._origin
@@ -358,13 +368,14 @@ def passed_on(
     """Add what the cache has to say to a response of the origin's, and record its body."""
     raw, recorder = upstream.raw, answer.recorder
     # The cache's own member is the last line; caches nearer to the origin have spoken before.
-    raw.headers.add(*answer.response.fields.lines[-1])
+    lines = answer.response.fields.lines
+    raw.headers.add(*lines[-1])
     if recorder is not None and raw.chunked and not _is_understood(raw):
         run(recorder.abort())
         recorder = None
     if recorder is None:
         return raw
-    return (kind or RecordedRaw)(BlockingTee(Source(raw), recorder), sent, raw)
+    return (kind or RecordedRaw)(BlockingTee(Source(raw), recorder), sent, raw, lines)
 
 
 def _is_understood(raw: HTTPResponse) -> bool:

@@ -8,7 +8,6 @@ come out of the cache. Bodies are stored as they came, still encoded, and decode
 
 from __future__ import annotations
 
-import copy
 import time
 from dataclasses import replace
 from datetime import timedelta
@@ -63,14 +62,6 @@ class StoredBodyLost(BodyLost, ChunkedEncodingError):
 class _StoredRaw(_urllib3.StoredRaw):
     lost = StoredBodyLost
 
-    def joined_headers(self) -> CaseInsensitiveDict[str]:
-        """Return the headers as requests has them: lines of one name joined."""
-        joined = CaseInsensitiveDict(self.all_lines)
-        if len(joined) < len(self.all_lines):
-            joined = CaseInsensitiveDict(self.headers)
-        self.encoded = "content-encoding" in joined
-        return joined
-
 
 class CachedResponse(requests.Response):
     """A `requests.Response` that knows what the cache did.
@@ -109,6 +100,10 @@ class CachedResponse(requests.Response):
             raise AttributeError(message, name=name, obj=self)
         self.cookies = RequestsCookieJar()
         return self.cookies
+
+
+class _Unbuilt(CachedResponse):
+    """What the origin has answered, of which `_build` makes more once the cache has seen it."""
 
 
 # What requests' constructor sets, and whether that is no more than what is known here.
@@ -245,20 +240,33 @@ class CacheAdapter(HTTPAdapter):
 
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> CachedResponse:
         """Make requests' kind of response of urllib3's."""
-        if not isinstance(resp, _StoredRaw):
-            return _as_cached(super().build_response(req, resp))
-        # The quicker way for a hit: no header is looked up to be copied.
+        if isinstance(req, _Outgoing):
+            return self._unbuilt(req, resp)
+        # As requests does, in fewer steps.
         response = CachedResponse.blank()
+        headers = response.headers = _joined(resp)
+        if isinstance(resp, _StoredRaw):
+            heard = resp.heard
+            resp.encoded = "content-encoding" in headers
+        else:
+            heard = resp
         response.status_code = resp.status
-        response.headers = resp.joined_headers()
-        response.encoding = get_encoding_from_headers(response.headers)
+        response.encoding = get_encoding_from_headers(headers)
         response.raw = resp
         response.reason = resp.reason or ""
         response.url = req.url or ""
         response.request = req
         response.connection = self
-        if resp.heard is not None:
+        if heard is not None and ("set-cookie" in heard.headers or "set-cookie2" in heard.headers):
             extract_cookies_to_jar(response.cookies, req, resp)
+        return response
+
+    def _unbuilt(self, sent: _Outgoing, raw: Any) -> _Unbuilt:
+        response = _Unbuilt.blank()
+        response.raw = raw
+        response.status_code = raw.status
+        response.request = sent
+        response.connection = self
         return response
 
     def close(self) -> None:
@@ -302,6 +310,17 @@ class CachedSession(requests.Session):
         return adapter.cache
 
 
+class _Outgoing(requests.PreparedRequest):
+    """What is sent to the origin: a caller's request, which may have got conditions of ours."""
+
+    def __init__(self, caller: requests.PreparedRequest, lines: list[tuple[str, str]]) -> None:
+        """Ask what the `caller` asks, with `lines` in the place of its lines of those names."""
+        # Its own `copy()` would copy the cookies too.
+        vars(self).update(vars(caller))
+        if lines:
+            self.headers = CaseInsensitiveDict([*caller.headers.items(), *lines])
+
+
 class _Ports(ClientPorts, LocalCachePorts):
     """What one exchange needs."""
 
@@ -329,16 +348,17 @@ class _Ports(ClientPorts, LocalCachePorts):
         self._options = options
 
     async def send(self, request: Request) -> Upstream:
-        prepared = self._prepared
+        added: list[tuple[str, str]] = []
         if request is not self.request:
-            # Its own `copy()` would copy the cookies too.
-            prepared = copy.copy(prepared)
-            prepared.headers = prepared.headers.copy()
-            known = frozenset(self.request.fields)
-            for name, value in request.fields:
-                if (name, value) not in known:
-                    prepared.headers[name] = value
-        built = self._adapter.send_uncached(prepared, self._options)
+            known = frozenset(self.request.fields.lines)
+            added = [line for line in request.fields.lines if line not in known]
+        outgoing = _Outgoing(self._prepared, added)
+        try:
+            built = self._adapter.send_uncached(outgoing, self._options)
+        except requests.RequestException as error:
+            if error.request is outgoing:
+                error.request = self._prepared
+            raise
         # Our conditions are no part of what the caller may send again, as for an answer to a 401.
         built.request = self._prepared
         return Upstream(built.raw, built)
@@ -363,12 +383,26 @@ def _build(
     sent = Sent(request.method)
     if answer.entry is not None or upstream is None or answer.info.from_cache:
         return adapter.build_response(request, _urllib3.stored(answer, sent, _StoredRaw))
+    raw = _urllib3.passed_on(answer, upstream, sent)
     built: requests.Response = upstream.built
+    if isinstance(built, _Unbuilt):
+        return adapter.build_response(request, raw)
+    # An adapter made from this one builds them its own way.
     name, member = answer.response.fields.lines[-1]
     before = built.headers.get(name)
     built.headers[name] = f"{before}, {member}" if before else member
-    built.raw = _urllib3.passed_on(answer, upstream, sent)
+    built.raw = raw
     return _as_cached(built)
+
+
+def _joined(raw: Any) -> CaseInsensitiveDict[str]:
+    """Return headers as requests has them: lines of one name joined."""
+    lines = getattr(raw, "all_lines", None)
+    if lines is not None:
+        joined = CaseInsensitiveDict(lines)
+        if len(joined) == len(lines):
+            return joined
+    return CaseInsensitiveDict(raw.headers)
 
 
 def _content(prepared: requests.PreparedRequest) -> bytes | None:

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 
 _USERINFO = re.compile(r"^([^:/?#]+://)[^/?#]*@")
 # Requests that what is stored has no part in answering, whatever the origin says.
-_CALLERS_OWN = frozenset({Reason.PRECONDITION, Reason.REQUEST_CONTENT})
+_CALLERS_OWN = (Reason.PRECONDITION, Reason.REQUEST_CONTENT)
 # RFC 5861 §4: what counts as an error of the origin's.
 _ERRORS = frozenset({500, 502, 503, 504})
 

@@ -45,7 +45,7 @@ _MOST_TAGS: Final = 16
 _MOST_SEARCHES: Final = 8
 _COPY_STEP: Final = 1 << 18
 # What is made of what is stored.
-_GROWING: Final = frozenset({Reason.COMPLETED, Reason.JOINED})
+_GROWING: Final = (Reason.COMPLETED, Reason.JOINED)
 # What breaks off is nobody's fault who waits for it: another one may have more luck.
 _ABANDONED: Final = frozenset({Reason.CUT_OFF, Reason.BROKEN_OFF})
 
@@ -133,7 +133,8 @@ class Keeper(Generic[E, W]):
             # It is selected by more than the fields that lead to its key.
             await self._guard.remove(found.key)
             return False
-        stored = stored._replace(selection=selection)
+        if selection != stored.selection:
+            stored = stored._replace(selection=selection)
         if not found.stored.legacy:
             return await self._update(found, stored)
         if self.request.method != "GET":

@@ -127,8 +127,7 @@ class Serve(NamedTuple):
     refresh: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Revalidate:
+class Revalidate(NamedTuple):
     """Ask the origin, with the conditions in `request`, whether the stored one is still good."""
 
     why: Why
@@ -136,8 +135,7 @@ class Revalidate:
     forwarded: Forwarded
 
 
-@dataclass(frozen=True, slots=True)
-class Complete:
+class Complete(NamedTuple):
     """Ask the origin with `request` for what is missing behind the stored part (§3.3)."""
 
     why: Why

@@ -70,11 +70,7 @@ class ResponseDirectives:
 
 def request_directives(fields: Fields) -> RequestDirectives:
     """Read the directives of a request; `Pragma: no-cache` where it has none (§5.4)."""
-    lines = fields.get_all("cache-control")
-    if lines:
-        return _read_request(lines)
-    pragma = fields.get_all("pragma")
-    return _read_pragma(pragma) if pragma else _NOTHING_ASKED
+    return fields.known(_asked)
 
 
 def response_directives(fields: Fields, targets: tuple[str, ...] = ()) -> ResponseDirectives:
@@ -99,6 +95,14 @@ def delta_seconds(argument: str | None) -> int | None:
     # Any number of this many digits is too large, and int() would take its time over a long one.
     significant = argument.lstrip("0")
     return MAX_DELTA if len(significant) > 10 else min(int(significant or "0"), MAX_DELTA)
+
+
+def _asked(fields: Fields) -> RequestDirectives:
+    lines = fields.get_all("cache-control")
+    if lines:
+        return _read_request(lines)
+    pragma = fields.get_all("pragma")
+    return _read_pragma(pragma) if pragma else _NOTHING_ASKED
 
 
 _NOTHING_ASKED: Final = RequestDirectives()

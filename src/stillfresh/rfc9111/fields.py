@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, KeysView
+    from collections.abc import Callable, Collection, Iterable, Iterator, KeysView, Mapping
 
 A = TypeVar("A")
 
@@ -21,6 +22,7 @@ _WELL_QUOTED: Final = re.compile(
 _MEMBER: Final = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*+")++', re.DOTALL)
 _QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 _NO_NAMES: Final[frozenset[str]] = frozenset()
+_NO_VALUES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 _WHITESPACE: Final = " \t\r\n"
 
 
@@ -35,13 +37,14 @@ class Fields:
             known of those needs not be found out again.
     """
 
-    __slots__ = ("_answers", "_index", "_lines", "before")
+    __slots__ = ("_answers", "_index", "_lines", "_repeated", "before")
 
     def __init__(self, lines: Iterable[tuple[str, str]] = ()) -> None:
         """Take `(name, value)` pairs."""
         self._lines = tuple(lines)
-        # Made when first needed: the values of each name.
-        self._index: dict[str, tuple[str, ...]] | None = None
+        # Made when first needed: the value of each name, and all of those that have several.
+        self._index: dict[str, str] | None = None
+        self._repeated: Mapping[str, tuple[str, ...]] = _NO_VALUES
         self._answers: dict[object, Any] | None = None
         self.before: Fields | None = None
 
@@ -57,28 +60,29 @@ class Fields:
 
     def get(self, name: str) -> str | None:
         """Return the value of `name`, several lines joined with commas; None if absent."""
-        values = (self._index or self._by_name()).get(name)
-        if values is None:
-            return None
-        return values[0] if len(values) == 1 else ", ".join(values)
+        return (self._index or self._by_name()).get(name)
 
     def get_all(self, name: str) -> tuple[str, ...]:
         """Return the values of all lines called `name`."""
-        return (self._index or self._by_name()).get(name, ())
+        value = (self._index or self._by_name()).get(name)
+        if value is None:
+            return ()
+        return self._repeated.get(name) or (value,)
 
     def without(self, names: Collection[str]) -> Fields:
         """Return the lines whose name, in lower case, is not among `names`."""
-        index = self._by_name()
-        if index.keys().isdisjoint(names):
+        if (self._index or self._by_name()).keys().isdisjoint(names):
             return self
-        left = Fields(line for line in self._lines if line[0].lower() not in names)
-        # What is known of these lines is known of those.
-        left._index = {name: values for name, values in index.items() if name not in names}
-        return left
+        return Fields([line for line in self._lines if line[0].lower() not in names])
 
-    def replacing(self, *lines: tuple[str, str]) -> Fields:
-        """Return these lines with `lines` in the place of all that have their names."""
-        return Fields(self.without({name.lower() for name, _ in lines}).lines + lines)
+    def replacing(self, *lines: tuple[str, str], but: Collection[str] = ()) -> Fields:
+        """Return these lines with `lines` in the place of all that have their names.
+
+        Lines called as one of `but` are left out too.
+        """
+        names = {name.lower() for name, _ in lines}.union(but)
+        kept = [line for line in self._lines if line[0].lower() not in names]
+        return Fields((*kept, *lines))
 
     def adding(self, name: str, value: str) -> Fields:
         """Return these lines and one more."""
@@ -120,23 +124,35 @@ class Fields:
         """Show the names only: values may be secrets."""
         return f"<Fields {', '.join(name for name, _ in self._lines)}>"
 
-    def _by_name(self) -> dict[str, tuple[str, ...]]:
+    def _by_name(self) -> dict[str, str]:
         index = self._index
         if index is None:
-            before, lines = self.before, self._lines
-            if before is not None:
-                index, lines = before._by_name().copy(), lines[-1:]  # noqa: SLF001 - our own
+            if self.before is not None:
+                index = self._index_with_one_more(self.before)
             else:
-                index = {name.lower(): (value,) for name, value in lines}
-                if len(index) == len(lines):
-                    lines = ()
-                else:
-                    index = {}
-            for name, value in lines:
-                lowered = name.lower()
-                index[lowered] = (*index.get(lowered, ()), value)
+                index = {name.lower(): value for name, value in self._lines}
+                if len(index) != len(self._lines):
+                    index = self._index_of_repeated()
             self._index = index
         return index
+
+    def _index_with_one_more(self, before: Fields) -> dict[str, str]:
+        index, repeated = before._by_name().copy(), before._repeated
+        name, value = self._lines[-1]
+        name = name.lower()
+        if name in index:
+            repeated = {**repeated, name: (*before.get_all(name), value)}
+            value = f"{index[name]}, {value}"
+        index[name] = value
+        self._repeated = repeated
+        return index
+
+    def _index_of_repeated(self) -> dict[str, str]:
+        values: dict[str, list[str]] = {}
+        for name, value in self._lines:
+            values.setdefault(name.lower(), []).append(value)
+        self._repeated = {name: tuple(all_) for name, all_ in values.items() if len(all_) > 1}
+        return {name: ", ".join(all_) for name, all_ in values.items()}
 
 
 def split_list(value: str) -> list[str]:

@@ -92,11 +92,11 @@ def complete(
     came_as = stored._replace(response=response, response_time=response_time)
     if not is_the_same(stored, came_as) or not _has_length(response, came):
         return None
-    updated = _updated(policy, request, stored, response, request_time, response_time)
+    updated, said = _updated(policy, request, stored, response, request_time, response_time)
     whole = updated._replace(
         response=ranges.complete_head(updated.response, size), part=None, legacy=False
     )
-    if _prohibition(policy, request, whole) is not None:
+    if _prohibition(policy, request, whole, said) is not None:
         return None
     ttl = _ttl(policy, request, whole)
     detail = f"{part.length} of {size} bytes were stored"
@@ -219,10 +219,8 @@ def _described(
     length = size if kept.part is None else kept.part.length
     if policy.max_body is not None and length is not None and length > policy.max_body:
         return Pass(why(Reason.TOO_LARGE, f"{length} bytes of at most {policy.max_body}"))
-    head = _updated(
-        policy, request, stored, response, kept.request_time, kept.response_time
-    ).response
-    kept = kept._replace(response=ranges.complete_head(head, size))
+    updated, _ = _updated(policy, request, stored, response, kept.request_time, kept.response_time)
+    kept = kept._replace(response=ranges.complete_head(updated.response, size))
     return joined._replace(stored=kept, ttl=_ttl(policy, request, kept))
 
 
@@ -263,8 +261,8 @@ def _refreshed(
     request_time: float,
     response_time: float,
 ) -> ResponseDecision:
-    updated = _updated(policy, request, stored, response, request_time, response_time)
-    refused = _prohibition(policy, request, updated)
+    updated, said = _updated(policy, request, stored, response, request_time, response_time)
+    refused = _prohibition(policy, request, updated, said)
     if refused is not None:
         return Pass(refused, drop=refused.reason is not Reason.REQUEST_NO_STORE)
     return Refresh(why(reason), updated)
@@ -277,21 +275,30 @@ def _updated(
     response: Response,
     request_time: float,
     response_time: float,
-) -> StoredResponse:
-    def storable(head: Response) -> Response:
-        said = policy.said(request, head)
-        fields = storing.storable_fields(head.fields, said, response_time, shared=policy.shared)
-        return head._replace(fields=fields)
+) -> tuple[StoredResponse, ResponseDirectives]:
+    """Bring what is stored up to date (§3.2), and return what that says to this cache."""
+    shared, said = policy.shared, policy.said(request, response)
+    new = storing.dated(response.fields, response_time)
+    fields = validation.updated(
+        stored.response.fields, new, storing.unstorable(new, said, shared=shared)
+    )
+    # What either message says of what is not to be stored counts for the fields of both.
+    status, _, phrase, version = stored.response
+    said = policy.said(request, Response(status, fields, phrase, version))
+    fields = fields.without(storing.unstorable(fields, said, shared=shared))
+    head = Response(status, fields, phrase, version)
+    updated = stored._replace(response=head, request_time=request_time, response_time=response_time)
+    return updated, said
 
-    return validation.updated(stored, response, request_time, response_time, storable)
 
-
-def _prohibition(policy: Policy, request: Request, stored: StoredResponse) -> Why | None:
+def _prohibition(
+    policy: Policy, request: Request, stored: StoredResponse, said: ResponseDirectives
+) -> Why | None:
     return storing.prohibition(
         request,
         stored.response.status,
         request_directives(request.fields),
-        policy.said(request, stored.response),
+        said,
         shared=policy.shared,
     )
 

@@ -361,7 +361,8 @@ def _ask(
     conditions = validation.conditions(request, stored)
     if conditions is None:
         return plain
-    asking = request._replace(fields=request.fields.replacing(*conditions))
+    fields = request.fields.replacing(*conditions)
+    asking = Request(request.method, request.url, fields, request.content)
     return Revalidate(plain.why, asking if conditions else request, plain.forwarded)
 
 

@@ -121,16 +121,27 @@ def is_for_everybody(said: ResponseDirectives) -> bool:
 def storable_fields(
     fields: Fields, said: ResponseDirectives, received: float, *, shared: bool
 ) -> Fields:
-    """Return the fields that are stored (§3.1), with a Date in any case (RFC 9110 §6.6.1).
+    """Return the fields that are stored (§3.1), with a Date in any case."""
+    return dated(fields.without(unstorable(fields, said, shared=shared)), received)
+
+
+def dated(fields: Fields, received: float) -> Fields:
+    """Return the fields of a message received then, with a Date in any case (RFC 9110 §6.6.1)."""
+    return fields if "date" in fields else fields.adding("Date", format_date(received))
+
+
+def unstorable(fields: Fields, said: ResponseDirectives, *, shared: bool) -> frozenset[str]:
+    """Return the names of the fields that are not stored (§3.1).
 
     Fields named by `no-cache` could not be used without validation (§5.2.2.4), and validation
     brings them anew; those named by `private` are not for a shared cache (§5.2.2.7).
     """
-    named = field_names(fields.get("connection")) | said.no_cache_fields
+    named = said.no_cache_fields
+    if "connection" in fields:
+        named |= field_names(fields.get("connection"))
     if shared:
         named |= said.private_fields
-    stored = fields.without(_NOT_STORED | (named - _FOR_CACHES) if named else _NOT_STORED)
-    return stored if "date" in stored else stored.adding("Date", format_date(received))
+    return _NOT_STORED | (named - _FOR_CACHES) if named else _NOT_STORED
 
 
 def _allowed(response: Response, said: ResponseDirectives, *, shared: bool) -> bool:

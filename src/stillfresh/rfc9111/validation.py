@@ -10,8 +10,6 @@ from stillfresh.rfc9111.freshness import date_of
 from stillfresh.rfc9111.messages import Response
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from stillfresh.rfc9111.messages import Request, StoredResponse
 
 # §4.3.2: by these a caller asks whether it has the present response already.
@@ -48,6 +46,7 @@ _NOT_UPDATED: Final = frozenset(
         "etag",
     }
 )
+_AGE: Final = frozenset({"age"})
 
 
 def asks_for_news(request: Request) -> bool:
@@ -152,26 +151,14 @@ def head_agrees(stored: StoredResponse, response: Response) -> bool:
     )
 
 
-def updated(
-    stored: StoredResponse,
-    response: Response,
-    request_time: float,
-    response_time: float,
-    storable: Callable[[Response], Response],
-) -> StoredResponse:
-    """Return `stored` with the fields of a 304, of an agreeing HEAD, or of another part (§3.2).
+def updated(stored: Fields, new: Fields, unstorable: frozenset[str]) -> Fields:
+    """Return stored fields updated by those of a 304, of an agreeing HEAD, or of another part.
 
-    `storable` leaves out what is not to be stored; what either message says of that counts for
-    the fields of both.
+    That is §3.2. `unstorable` names those of the new ones that are not to be stored.
     """
-    new = storable(response).fields.without(_NOT_UPDATED)
+    brought = new.without(_NOT_UPDATED | unstorable).lines
     # A response that was validated is of the age that the validating one states, or of none.
-    fields = stored.response.fields.without({"age"}).replacing(*new.lines)
-    return stored._replace(
-        response=storable(stored.response._replace(fields=fields)),
-        request_time=request_time,
-        response_time=response_time,
-    )
+    return stored.replacing(*brought, but=_AGE)
 
 
 def _opaque(etag: str) -> str:
