@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from itertools import compress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -71,18 +72,24 @@ class Fields:
 
     def without(self, names: Collection[str]) -> Fields:
         """Return the lines whose name, in lower case, is not among `names`."""
-        if (self._index or self._by_name()).keys().isdisjoint(names):
+        index = self._index or self._by_name()
+        if index.keys().isdisjoint(names):
             return self
-        return Fields([line for line in self._lines if line[0].lower() not in names])
+        if self._repeated:
+            return Fields([line for line in self._lines if line[0].lower() not in names])
+        # One line a name, in the same order.
+        kept = index.keys() - names
+        left = Fields(compress(self._lines, map(kept.__contains__, index)))
+        left._index = dict(compress(index.items(), map(kept.__contains__, index)))
+        return left
 
     def replacing(self, *lines: tuple[str, str], but: Collection[str] = ()) -> Fields:
         """Return these lines with `lines` in the place of all that have their names.
 
         Lines called as one of `but` are left out too.
         """
-        names = {name.lower() for name, _ in lines}.union(but)
-        kept = [line for line in self._lines if line[0].lower() not in names]
-        return Fields((*kept, *lines))
+        names = {name.lower() for name, _ in lines}
+        return Fields((*self.without(names.union(but)).lines, *lines))
 
     def adding(self, name: str, value: str) -> Fields:
         """Return these lines and one more."""
