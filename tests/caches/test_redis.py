@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from textwrap import dedent
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 import redis
 import requests
 
-from stillfresh.caches import redisstore
+from stillfresh.caches import frames, redisstore
 from stillfresh.caches.claims import Claim
 from stillfresh.caches.pruning import Repair
 from stillfresh.caches.redis import RedisCache
@@ -27,7 +28,7 @@ from stillfresh.clients.requests import CachedSession
 from stillfresh.errors import BodyLost, ConfigError, CorruptEntry
 from stillfresh.testing import ManualClock
 from stillfresh.testing.conformance import CacheConformance
-from stillfresh.testing.conformance.tools import KEYS, content, load, opened, store
+from stillfresh.testing.conformance.tools import KEYS, content, in_child, load, opened, store
 from tests.origin import Document, Origin
 from tests.redis_servers import ClusterSetup, RedisServer, SentinelSetup, needs_redis, wait_until
 
@@ -530,6 +531,114 @@ def test_one_of_all_claims_a_key(redis_server: RedisServer) -> None:
         assert cache.claim("key", 60) is None
         again.release()
         another.release()
+
+
+def test_a_claim_ends_with_the_version_that_it_was_for(redis_server: RedisServer) -> None:
+    with redis_server.client() as client, made(client) as cache, made(client) as other:
+        claim = cache.claim("key", 60)
+        assert claim is not None
+        version = store(cache, "key", b"metadata", b"body")
+        again = other.claim("key", 60)
+        assert again is not None
+        # Somebody else's version is not what it was for.
+        assert cache.update("key", b"confirmed", version=version)
+        assert cache.claim("key", 60) is None
+        claim.release()
+        assert cache.claim("key", 60) is None
+        assert other.update("key", b"confirmed again", version=version)
+        third = cache.claim("key", 60)
+        assert third is not None
+        third.release()
+        again.release()
+
+
+def test_a_claim_tells_whether_there_is_something_new(redis_server: RedisServer) -> None:
+    with redis_server.client() as client, made(client) as cache, made(client) as other:
+
+        def changed(key: str) -> bool:
+            claim = cache.claim(key, 60)
+            assert claim is not None
+            claim.release()
+            return claim.others
+
+        cache.clear()
+        assert changed("key")
+        assert cache.open("key") is None
+        assert not changed("key")
+        version = store(other, "key", b"metadata", b"body")
+        assert changed("key")
+        assert load(cache, "key") == (b"metadata", b"body")
+        assert not changed("key")
+        assert other.update("key", b"confirmed", version=version)
+        assert changed("key")
+        assert load(cache, "key") == (b"confirmed", b"body")
+        other.remove("key")
+        assert changed("key")
+        client.lpush("claims:list", "somebody else's")
+        with pytest.raises(CorruptEntry):
+            cache.open("list")
+        assert changed("list")
+
+
+def test_what_was_damaged_since_one_looked_is_not_made_good_again(
+    redis_server: RedisServer,
+) -> None:
+    with redis_server.client() as client, made(client) as cache:
+        version = store(cache, "key", b"metadata", b"body")
+        assert load(cache, "key") == (b"metadata", b"body")
+        value = bytearray(client.get("claims:key"))
+        for at in range(frames.HEAD_SIZE):
+            damaged = value.copy()
+            damaged[at] ^= 1
+            client.set("claims:key", bytes(damaged))
+            for look in (False, True):
+                if look:
+                    with suppress(CorruptEntry):
+                        assert cache.open("key") is None
+                with suppress(CorruptEntry):
+                    assert not cache.update("key", b"confirmed", version=version)
+            assert client.get("claims:key") == bytes(damaged)
+
+
+def test_a_child_ends_no_claim_of_its_parent(redis_server: RedisServer) -> None:
+    with redis_server.client() as client, made(client) as cache:
+        claim = cache.claim("key", 60)
+        assert claim is not None
+
+        def child() -> bytes:
+            store(cache, "key", b"metadata", b"body")
+            claim.release()
+            return b""
+
+        in_child(child)
+        assert cache.claim("key", 60) is None
+        claim.release()
+        again = cache.claim("key", 60)
+        assert again is not None
+        again.release()
+
+
+def test_a_miss_takes_three_round_trips_and_so_does_a_304(
+    client: Any, clock: ManualClock, origin: Origin
+) -> None:
+    def round_trips(expected: str) -> Any:
+        before = client.info("stats")["total_reads_processed"]
+        assert session.get(url).headers["Cache-Status"].startswith(f"stillfresh; {expected}")
+        # Without this INFO.
+        return client.info("stats")["total_reads_processed"] - before - 1
+
+    url = origin.on("/page", Document(b"page"))
+    clock.set(time.time())
+    with RedisCache(client, timeout=PATIENT, clock=clock) as cache:
+        session = CachedSession(cache, clock=clock)
+        # The scripts are there, and the connection is.
+        session.get(origin.on("/other", Document(b"other")))
+        clock.advance(100)
+        session.get(origin.on("/other", Document(b"other")))
+        assert round_trips("fwd=uri-miss") == 3
+        assert round_trips("hit") == 1
+        clock.advance(100)
+        assert round_trips("fwd=stale; fwd-status=304") == 3
 
 
 def test_a_claim_ends_by_itself(redis_server: RedisServer) -> None:

@@ -183,15 +183,17 @@ class RedisCache(BaseCache):
 
     def claim(self, key: str, seconds: float) -> Claim | None:
         self._check_open()
-        holder = new_version()
-        if not self._do(lambda line: self._store.claim(line, key, holder, seconds)):
+        holder = new_version().encode()
+        changed = self._do(lambda line: self._store.claim(line, key, holder, seconds))
+        if changed is None:
             return None
-        return Claim(partial(self._release, key, holder), others=True)
+        return Claim(partial(self._release, key, holder), others=changed)
 
-    def _release(self, key: str, holder: str) -> None:
-        # What can't be taken back ends by itself.
-        with suppress(Exception):
-            self._do(lambda line: self._store.release(line, key, holder))
+    def _release(self, key: str, holder: bytes) -> None:
+        if self._store.end_claim(key, holder):
+            # What can't be taken back ends by itself.
+            with suppress(Exception):
+                self._do(lambda line: self._store.release(line, key, holder))
 
     def clear(self) -> None:
         """Remove every key that begins with the prefix; with the empty one, **all there are**.
@@ -333,16 +335,19 @@ class AsyncRedisCache(AsyncBaseCache):
 
     async def claim(self, key: str, seconds: float) -> Claim | None:
         self._check_open()
-        holder = new_version()
-        if not await self._do(lambda line: self._store.claim(line, key, holder, seconds)):
+        holder = new_version().encode()
+        changed = await self._do(lambda line: self._store.claim(line, key, holder, seconds))
+        if changed is None:
             return None
-        return Claim(partial(self._release, key, holder), others=True)
+        return Claim(partial(self._release, key, holder), others=changed)
 
-    def _release(self, key: str, holder: str) -> None:
+    def _release(self, key: str, holder: bytes) -> None:
         async def release() -> None:
             with suppress(Exception):
                 await self._do(lambda line: self._store.release(line, key, holder))
 
+        if not self._store.end_claim(key, holder):
+            return
         # Without a loop it can't be taken back, and ends by itself.
         with suppress(RuntimeError):
             task = asyncio.get_running_loop().create_task(release())
@@ -424,8 +429,9 @@ class _Sink:
             self._cache._do(self._draft.send)  # noqa: SLF001 - the sink is the cache's own
 
     def publish(self, seal: Seal) -> None:
-        self._cache._check_open()  # noqa: SLF001
-        self._cache._do(lambda line: self._draft.publish(line, seal))  # noqa: SLF001
+        cache, draft = self._cache, self._draft
+        cache._check_open()  # noqa: SLF001
+        cache._do(lambda line: cache._store.publish(line, draft, seal))  # noqa: SLF001
 
     def discard(self) -> None:
         if self._draft.is_begun:
@@ -450,8 +456,9 @@ class _AsyncSink:
             await self._cache._do(self._draft.send)  # noqa: SLF001 - the sink is the cache's own
 
     async def publish(self, seal: Seal) -> None:
-        self._cache._check_open()  # noqa: SLF001
-        await self._cache._do(lambda line: self._draft.publish(line, seal))  # noqa: SLF001
+        cache, draft = self._cache, self._draft
+        cache._check_open()  # noqa: SLF001
+        await cache._do(lambda line: cache._store.publish(line, draft, seal))  # noqa: SLF001
 
     async def discard(self) -> None:
         if self._draft.is_begun:

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import re
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -58,6 +59,8 @@ _SEEN_TO: Final = 3
 _LONGEST: Final = 100 * 366 * 86_400
 # How often an `update` begins again when another one has come between.
 _TRIES: Final = 5
+# How many entries are remembered as they were when last looked at.
+_REMEMBERED: Final = 256
 # Keys in one step of a listing, or of clearing: some hundred microseconds of the server's.
 _PAGE: Final = 500
 _IS_PIECE: Final = re.compile(rb":sf:[0-9a-f]{16}:\d+\Z")
@@ -83,6 +86,10 @@ class Script:
             (reply,) = await line.ask(name, (b"EVAL", self.source, 1, name, *arguments))
         return _accepted(reply)
 
+
+# What follows the stem in the name of a claim. By its name that is a piece, of a version that no
+# entry has: so it is in no listing.
+_CLAIMED: Final = "0000000000000000:0"
 
 # Parts of the scripts. `pieces_of` takes a head apart (frames.py): its magic, the flags at byte 10,
 # the length of the body at 24 and the version at 48.
@@ -116,6 +123,10 @@ local function put(value, ttl)
   if ttl == '' then redis.call('SET', KEYS[1], value)
   else redis.call('SET', KEYS[1], value, 'PX', ttl) end
 end
+local function let_go(holder)
+  local claim = stem .. '{_CLAIMED}'
+  if holder ~= '' and redis.pcall('GET', claim) == holder then redis.call('UNLINK', claim) end
+end
 local function present()
   local head = redis.pcall('GETRANGE', KEYS[1], 0, {HEAD_SIZE - 1})
   return type(head) == 'string' and head or ''
@@ -124,7 +135,7 @@ end
 
 _PUBLISH: Final = Script(
     f"""
-local stem, value, ttl = ARGV[1], ARGV[2], ARGV[3]
+local stem, value, ttl, holder = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 {_PIECES}
 local version, count = pieces_of(value)
 for at = 0, count - 1 do
@@ -134,13 +145,14 @@ local before = present()
 if string.sub(before, 49, 56) ~= string.sub(value, 49, 56) then retire(before) end
 put(value, ttl)
 let_live(version, count, ttl)
+let_go(holder)
 return 1
 """
 )
 
 _UPDATE: Final = Script(
     f"""
-local stem, old, new, tail, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local stem, old, new, tail, ttl, holder = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 {_PIECES}
 if present() ~= old then return 0 end
 local version, count = pieces_of(old)
@@ -151,6 +163,7 @@ if not version then
 end
 put(new .. body .. tail, ttl)
 let_live(version, count, ttl)
+let_go(holder)
 return 1
 """
 )
@@ -247,13 +260,21 @@ class Store:
         """Know names only; nothing is asked."""
         self._names = Names(prefix)
         self._clock = clock
+        # How values began when they were last looked at here, by key; as nothing, if none was.
+        self._seen: dict[str, bytes] = {}
+        # Who has claimed what, of those that use this; a child has none of its parent's.
+        self._held: dict[str, bytes] = {}
+        self._pid = os.getpid()
 
     async def open(self, line: Line, key: str) -> Found | None:
         """Return the present version. A value that is no frame is another program's."""
         place = self._names.place(key)
         value = await self._value(line, place)
         if value is None:
+            self._see(key, b"")
             return None
+        # What is damaged is not what has been seen.
+        self._seen.pop(key, None)
         if not value.startswith(frames.MAGIC):
             frames.refuse_damaged(value)
             version = f"foreign-{frames.digest(value).hex()}"
@@ -263,6 +284,7 @@ class Store:
         )
         if is_past(expires_at, self._clock()):
             return None
+        self._see(key, value)
         has_body = bool(flags & HAS_BODY)
         if not flags & BODY_ELSEWHERE:
             return Found(metadata, version, size, None, has_body, expires_at, body)
@@ -278,25 +300,38 @@ class Store:
     async def update(
         self, line: Line, key: str, metadata: bytes, version: str, expires_at: float | None
     ) -> bool:
-        """Swap the metadata of `version`."""
+        """Swap the metadata of `version`, and end its holder's claim."""
         place = self._names.place(key)
+        # It has been looked at just now by who has validated it, most of the time.
+        old = self._seen.get(key, b"")
         for _ in range(_TRIES):
-            value, now = await self._value(line, place), self._clock()
-            if value is None or not value.startswith(frames.MAGIC):
-                return False
-            frame, _ = frames.decode_under(key, value)
-            if frame.version != version or is_past(frame.expires_at, now):
-                return False
-            old = value[:HEAD_SIZE]
+            now = self._clock()
+            head = _head_of(old, version)
+            if head is None or is_past(head.expires_at, now):
+                value = await self._value(line, place)
+                if value is None or not value.startswith(frames.MAGIC):
+                    return False
+                frames.decode_under(key, value)
+                old = value[:HEAD_SIZE]
+                head = _head_of(old, version)
+                if head is None or is_past(head.expires_at, now):
+                    return False
             if is_past(expires_at, now):
                 done = await _REMOVE.run(line, place.name, place.stem, old) is not None
             else:
-                frame = frame._replace(metadata=metadata, stored_at=now, expires_at=expires_at)
-                head, tail = frames.encode(frame)
+                frame = Frame(
+                    key, metadata, head.flags, head.body_size, head.digest, version, now, expires_at
+                )
+                new, tail = frames.encode(frame)
+                holder = self._holder(key)
                 ttl = _ttl(expires_at, now)
-                done = await _UPDATE.run(line, place.name, place.stem, old, head, tail, ttl) == 1
+                changed = (old, new, tail, ttl, holder)
+                done = await _UPDATE.run(line, place.name, place.stem, *changed) == 1
+                if done:
+                    self.end_claim(key, holder)
             if done:
                 return True
+            old = b""
         msg = f"others have changed it {_TRIES} times meanwhile"
         raise CacheUnavailable(msg)
 
@@ -312,19 +347,51 @@ class Store:
             # Another program's, or damaged: it was there.
             return True
 
-    async def claim(self, line: Line, key: str, holder: str, seconds: float) -> bool:
-        """Note that `holder` is fetching a key, for so many seconds, unless another one is."""
-        name, ttl = self._name_of_claim(key), max(1, int(seconds * 1000))
-        (reply,) = await line.ask(name, (b"SET", name, holder.encode(), b"NX", b"PX", ttl))
-        return _accepted(reply) is not None
+    async def publish(self, line: Line, draft: Draft, seal: Seal) -> None:
+        """Make a version visible, and end its holder's claim."""
+        holder = self._holder(draft.key)
+        await draft.publish(line, seal, holder)
+        self.end_claim(draft.key, holder)
 
-    async def release(self, line: Line, key: str, holder: str) -> None:
-        """Take that back, if it is still this holder's."""
-        await _RELEASE.run(line, self._name_of_claim(key), holder.encode())
+    async def claim(self, line: Line, key: str, holder: bytes, seconds: float) -> bool | None:
+        """Note that `holder` is fetching a key, for so many seconds; None if another one is.
 
-    def _name_of_claim(self, key: str) -> bytes:
-        # A piece, by its name, of a version that no entry has: so it is in no listing.
-        return self._names.place(key).stem + b"0000000000000000:0"
+        It ends with the next version of the entry, or when it is released. Tells whether there may
+        be another version already than there was when one looked here.
+        """
+        place = self._names.place(key)
+        name, ttl = place.stem + _CLAIMED.encode(), max(1, int(seconds * 1000))
+        reply, head = await line.ask(
+            name,
+            (b"SET", name, holder, b"NX", b"PX", ttl),
+            (b"GETRANGE", place.name, 0, HEAD_SIZE - 1),
+        )
+        if _accepted(reply) is None:
+            return None
+        self._held[key] = holder
+        return isinstance(head, Exception) or self._seen.get(key) != head
+
+    def end_claim(self, key: str, holder: bytes) -> bool:
+        """Take note that a claim ends, and tell whether it hadn't yet, as far as is known here."""
+        held = holder != b"" and self._holder(key) == holder
+        if held:
+            self._held.pop(key, None)
+        return held
+
+    async def release(self, line: Line, key: str, holder: bytes) -> None:
+        """Take a claim back, if it is still this holder's."""
+        await _RELEASE.run(line, self._names.place(key).stem + _CLAIMED.encode(), holder)
+
+    def _holder(self, key: str) -> bytes:
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._held.clear()
+        return self._held.get(key, b"")
+
+    def _see(self, key: str, value: bytes) -> None:
+        if len(self._seen) >= _REMEMBERED:
+            self._seen.clear()
+        self._seen[key] = value[:HEAD_SIZE]
 
     async def page(
         self, line: Line, address: Address, cursor: bytes
@@ -445,6 +512,11 @@ class Draft:
         self._count = 0
         self._seen_to = 0.0
 
+    @property
+    def key(self) -> str:
+        """The key of the entry."""
+        return self._place.key
+
     def take(self, chunk: memoryview) -> Iterator[None]:
         """Take the next bytes, and stop as often as there are pieces to be sent."""
         for at in range(0, len(chunk), PIECE * _AT_ONCE):
@@ -461,8 +533,8 @@ class Draft:
         """Send the pieces that are whole."""
         await self._send(line, len(self._held) // PIECE)
 
-    async def publish(self, line: Line, seal: Seal) -> None:
-        """Make the version visible."""
+    async def publish(self, line: Line, seal: Seal, holder: bytes) -> None:
+        """Make the version visible, and end the claim of `holder`."""
         place, flags, body = self._place, HAS_BODY if seal.has_body else 0, b""
         if self._count or len(self._held) > INLINE_LIMIT:
             if self._held:
@@ -483,7 +555,7 @@ class Draft:
         head, tail = frames.encode(frame)
         value = b"".join((head, body, tail))
         ttl = _ttl(seal.expires_at, seal.stored_at)
-        if await _PUBLISH.run(line, place.name, place.stem, value, ttl) == 0:
+        if await _PUBLISH.run(line, place.name, place.stem, value, ttl, holder) == 0:
             msg = "the server has lost a part of the body while it was written"
             raise CacheUnavailable(msg)
 
@@ -580,6 +652,14 @@ def _ttl(expires_at: float | None, now: float) -> bytes:
     if expires_at is None or expires_at - now > _LONGEST:
         return b""
     return b"%d" % max(1, math.ceil((expires_at - now) * 1000))
+
+
+def _head_of(data: bytes, version: str) -> Head | None:
+    """Return the head that `data` begins with, if it is one of a version."""
+    if not data.startswith(frames.MAGIC):
+        return None
+    head = frames.parse_head(data)
+    return head if head.version.hex() == version else None
 
 
 def _head(data: Any, size: Any) -> Head | None:
