@@ -420,9 +420,9 @@ class Writing:
         version: str,
         clock: Callable[[], float],
         remove: Callable[[], object],
-        settle: Settle,
+        settle: Settle | None,
     ) -> None:
-        """Write `version` to `sink`, whose answers `settle` waits for."""
+        """Write `version` to `sink`, whose answers `settle` waits for; None is not to wait."""
         self._sink: EntrySink | AsyncEntrySink | None = sink
         self._version = version
         self._clock = clock
@@ -440,10 +440,12 @@ class Writing:
 
     async def write(self, chunk: Buffer) -> None:
         """Append to the body. After an error the version is aborted."""
-        sink = await self._open_sink()
+        sink = self._open_sink()
         with memoryview(chunk).cast("B") as view:
             try:
-                await self._settle(sink.write(view))
+                answer = sink.write(view)
+                if self._settle is not None:
+                    await self._settle(answer)
             except BaseException:
                 await self.abort()
                 raise
@@ -453,13 +455,15 @@ class Writing:
 
     async def commit(self, metadata: Buffer, expires: Expires) -> str:
         """Publish metadata and body together and return the new version."""
-        sink = await self._open_sink()
+        sink = self._open_sink()
         now = self._clock()
         try:
             expires_at = moment(expires, now)
             if expires_at is not None and expires_at <= now:
                 await self.abort()
-                await self._settle(self._remove())
+                removed = self._remove()
+                if self._settle is not None:
+                    await self._settle(removed)
                 return self._version
             seal = Seal(
                 as_bytes(metadata),
@@ -470,7 +474,9 @@ class Writing:
                 now,
                 expires_at,
             )
-            await self._settle(sink.publish(seal))
+            answer = sink.publish(seal)
+            if self._settle is not None:
+                await self._settle(answer)
         except BaseException:
             await self.abort()
             raise
@@ -483,7 +489,9 @@ class Writing:
         if sink is None:
             return
         if os.getpid() == self._pid:
-            await self._settle(sink.discard())
+            answer = sink.discard()
+            if self._settle is not None:
+                await self._settle(answer)
         else:
             sink.detach()
 
@@ -493,12 +501,12 @@ class Writing:
         if sink is not None:
             sink.detach()
 
-    async def _open_sink(self) -> EntrySink | AsyncEntrySink:
+    def _open_sink(self) -> EntrySink | AsyncEntrySink:
         if self._sink is None:
             msg = "the writer has ended"
             raise ValueError(msg)
         if os.getpid() != self._pid:
-            await self.abort()
+            self.detach()
             msg = "the writer belongs to the process that made it"
             raise StoreError(msg)
         return self._sink
@@ -522,7 +530,7 @@ class EntryWriter:
         remove: Callable[[], object],
     ) -> None:
         """Write `version` to `sink`; `remove` drops what is stored under the key now."""
-        self._writing = Writing(sink, version, clock, remove, at_once)
+        self._writing = Writing(sink, version, clock, remove, None)
 
     @property
     def size(self) -> int:

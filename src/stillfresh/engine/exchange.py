@@ -49,6 +49,7 @@ from stillfresh.rfc9111.decisions import (
 )
 from stillfresh.rfc9111.directives import request_directives
 from stillfresh.rfc9111.fields import Fields
+from stillfresh.rfc9111.invalidation import SAFE
 from stillfresh.rfc9111.messages import Request, Response
 from stillfresh.rfc9111.validation import asks_for_news
 
@@ -126,7 +127,13 @@ class _Exchange(Generic[E, W, U]):
             assert not isinstance(decision, Serve)  # noqa: S101 - there is nothing to serve
             if not await self._look_again(decision, looked):
                 break
-        answer = await self._ask(decision, found)
+        if found is None or isinstance(decision, Forward):
+            assert isinstance(decision, Forward)  # noqa: S101 - the others need a stored one
+            answer = await self._miss(decision)
+        elif isinstance(decision, Revalidate):
+            answer = await self._revalidate(decision, found)
+        else:
+            answer = await self._complete(decision, found)
         if self._turn is not None:
             self._turn.answered(answer)
         return answer
@@ -242,16 +249,6 @@ class _Exchange(Generic[E, W, U]):
         await self._lookup.close()
         self._lookup = Lookup(request, policy, ports, self._guard, ports.vault)
         return True
-
-    async def _ask(
-        self, decision: Complete | Revalidate | Forward, found: Found[E] | None
-    ) -> Answer[E, W, U]:
-        if found is not None and isinstance(decision, Complete):
-            return await self._complete(decision, found)
-        if found is not None and isinstance(decision, Revalidate):
-            return await self._revalidate(decision, found)
-        assert isinstance(decision, Forward)  # noqa: S101 - the others need a stored one
-        return await self._miss(decision)
 
     @property
     def _collapsed(self) -> bool | None:
@@ -498,7 +495,8 @@ class _Exchange(Generic[E, W, U]):
 
     async def _hand_on(self, upstream: U, reason: Why, forwarded: Forwarded) -> Answer[E, W, U]:
         request, response, lookup = self._request, upstream.response, self._lookup
-        await self._keeper.invalidate(response, self._response_time)
+        if request.method not in SAFE:
+            await self._keeper.invalidate(response, self._response_time)
         # A 304 to nothing that we have asked is the caller's.
         found = lookup.found if response.status != 304 else None
         stored: StoredResponse | None = None if found is None else found.stored
@@ -516,7 +514,8 @@ class _Exchange(Generic[E, W, U]):
             if decision.drop and found is not None:
                 await self._guard.remove(found.key)
             self._tell(events.NotStored, lookup.primary_key, decision.why, response.status)
-        await lookup.close()
+        if lookup.primary is not None:
+            await lookup.close()
         return self._handed_on(upstream, info, forwarded, recorder)
 
     def _handed_on(

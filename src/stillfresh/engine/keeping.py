@@ -186,7 +186,7 @@ class Keeper(Generic[E, W]):
     async def invalidate(self, response: Response, now: float) -> None:
         """Throw out what an unsafe request has made doubtful (§4.4, RFC 9875 §2.2.1)."""
         request = self.request
-        if request.method in invalidation.SAFE or self._policy.stores(request):
+        if self._policy.stores(request):
             return
         reason = why(Reason.INVALIDATED, f"{request.method} {response.status}")
         for url in invalidation.invalidated_keys(request, response):
@@ -257,7 +257,8 @@ class Keeper(Generic[E, W]):
         of what is stored stays beside it; else it may be `moving` to where it stands for others.
         """
         lookup = self.lookup
-        await lookup.learn_to_conceal()
+        if lookup.has_secrets:
+            await lookup.learn_to_conceal()
         names = self._policy.selecting_names(self.request, stored.response)
         selection = selection_of(self.request.fields, names, lookup.conceal)
         if moving and "no-vary-search" in stored.response.fields:

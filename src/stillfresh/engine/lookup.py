@@ -94,10 +94,15 @@ class Lookup(Generic[E, W]):
         self.found: Found[E] | None = None
         self.invalidated = False
 
+    @property
+    def has_secrets(self) -> bool:
+        """Whether the request has something that is to be kept as a digest."""
+        return not self._policy.concealed.isdisjoint(self._request.fields.names)
+
     async def learn_to_conceal(self) -> None:
-        """Get the key of digests, for a request that has something to be kept as a digest."""
+        """Get the key of digests, for a request that has secrets."""
         policy = self._policy
-        if self._knows_secrets or policy.concealed.isdisjoint(self._request.fields.names):
+        if self._knows_secrets:
             return
         self._knows_secrets = True
         secret = policy.secret or await self._vault.secret(self._guard)
@@ -105,11 +110,14 @@ class Lookup(Generic[E, W]):
 
     async def find(self) -> Forwarded:
         """Look, and say what kind of miss it is if nothing is found."""
-        if not self._policy.concealed.isdisjoint(self._request.fields.names):
+        if self.has_secrets:
             await self.learn_to_conceal()
-        primary = self.primary = await self._load_primary()
+        primary = await self.load(self.primary_key)
         if primary is None:
-            return Forwarded.URI_MISS
+            primary = await self._load_equivalent() if "?" in self.primary_key else None
+            if primary is None:
+                return Forwarded.URI_MISS
+        self.primary = primary
         await self._choose(primary)
         found = self.found
         if found is not None and "cache-groups" in found.stored.response.fields:
@@ -202,11 +210,8 @@ class Lookup(Generic[E, W]):
             if self.found is not None and self.found is not self.primary:
                 await self._ports.close(self.found.entry)
 
-    async def _load_primary(self) -> Found[E] | None:
-        primary = await self.load(self.primary_key)
-        if primary is not None or "?" not in self.primary_key:
-            return primary
-        # Another URL may stand for this one (No-Vary-Search).
+    async def _load_equivalent(self) -> Found[E] | None:
+        """Open what is stored under another URL that stands for this one (No-Vary-Search)."""
         own = self.primary_key
         for value in await self.search_values(own):
             variance = search_variance(value)
