@@ -119,6 +119,21 @@ def test_what_comes_out_of_a_cache(
     assert tally.blamed == []
 
 
+def recovers(tally: Tally, visitor: Visitor, urls: list[str]) -> bool:
+    """Tell whether all pages are stored once they were visited.
+
+    Some damage shows only where something is read or stored. That is told, and all begins anew.
+    """
+    visitor.failures()
+    for url in urls:
+        visitor.visit(tally, url)
+    for _ in range(3):
+        stored = [visitor.visit(tally, url) for url in urls]
+        if all(stored) or not visitor.failures():
+            return all(stored)
+    return False
+
+
 @each_cache_on_disk
 def test_what_comes_out_of_a_session(
     kind: Kind, tmp_path: Path, origin: Origin, effort: Effort, tally: Tally
@@ -140,10 +155,7 @@ def test_what_comes_out_of_a_session(
             for url in urls * 2:
                 visitor.visit(tally, url)
             vandal.clear_away()
-            for url in urls:
-                visitor.visit(tally, url)
-            for url in urls:
-                tally.blame_unless(visitor.visit(tally, url), "not recovered", f"{how}: {url}")
+            tally.blame_unless(recovers(tally, visitor, urls), "not recovered", how)
         return tally
 
     tally.add(in_child(job, effort(90, soak=800)))

@@ -124,6 +124,9 @@ class Reading:
         """Return what `read` does, of a body that is here."""
         body, start, end = self._body, self._offset, self._size
         assert body is not None  # noqa: S101 - that is what is_here has said
+        if not start and (size < 0 or size >= end):
+            self._offset = end
+            return body
         self._offset = end if size < 0 else min(start + size, end)
         return body[start : self._offset]
 

@@ -47,8 +47,8 @@ class Generations:
     def __init__(self, tree: Directory) -> None:
         """Look in the root of `tree`."""
         self._tree = tree
-        # The root as it was when its names were last read, and the number found then.
-        self._seen: os.stat_result | None = None
+        # How the root looked when its names were last read, and the number found then.
+        self._seen: tuple[tuple[int, ...], int] | None = None
         self._number = 0
 
     def path(self, number: int) -> str:
@@ -62,21 +62,15 @@ class Generations:
         except FileNotFoundError:
             self._seen = None
             return 0
-        seen = self._seen
-        if (
-            seen is not None
-            and status.st_mtime_ns == seen.st_mtime_ns
-            and status.st_ino == seen.st_ino
-            and status.st_mode == seen.st_mode
-            and status.st_uid == seen.st_uid
-            and status.st_dev == seen.st_dev
-        ):
+        # Mode, inode, device, links and owner, and when a name in it changed.
+        looks = status[:5], status.st_mtime_ns
+        if looks == self._seen:
             return self._number
         self._seen = None
         self._tree.check(status)
         number = self._number = self._highest()
         if time.time_ns() - status.st_mtime_ns > _SETTLED_NS:
-            self._seen = status
+            self._seen = looks
         return number
 
     def forget(self) -> None:

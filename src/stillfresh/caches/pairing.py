@@ -243,7 +243,7 @@ class Pairing:
 
     def settle(self) -> None:
         """Let the draft of this thread take effect."""
-        if threading.get_ident() not in _publishing:
+        if _drafts.last is not None and threading.get_ident() not in _publishing:
             _settle()
 
     def drop(self) -> None:

@@ -185,9 +185,10 @@ class StoredRaw(_Raw):
                 yield from super().stream(amt, decode)
             else:
                 # There is nothing to decode and no connection to look after.
-                while chunk := self._stored.read(amt):
+                stored = self._stored
+                while not stored.closed and (chunk := stored.read(amt)):
                     yield chunk
-                self._stored.close()
+                stored.close()
         except ProtocolError as error:
             lost = error.__cause__
             if not isinstance(lost, BodyLost):
