@@ -31,7 +31,7 @@ from stillfresh.caches.expiry import is_past
 from stillfresh.caches.frames import new_version
 from stillfresh.caches.pruning import Bounds, DryRun, Progress, PruneReport, plan
 from stillfresh.caches.redislinks import PATIENCE, Servers, servers_of
-from stillfresh.caches.redisstore import Draft, Pieces, Store
+from stillfresh.caches.redisstore import Draft, Found, Pieces, Store, Walk
 from stillfresh.caches.redisurls import TIMEOUT, read_url
 from stillfresh.errors import ConfigError
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from stillfresh.caches.redislinks import Address, Line
+    from stillfresh.caches.redislinks import Line
 
 T = TypeVar("T")
 
@@ -112,15 +112,8 @@ class RedisCache(BaseCache):
         if found is None:
             return None
         body = found.body
-        return Entry(
-            found.metadata,
-            version=found.version,
-            size=found.size,
-            source=InMemory(body) if isinstance(body, bytes) else _Source(self, body),
-            digest=found.digest,
-            has_body=found.has_body,
-            expires_at=found.expires_at,
-        )
+        source = InMemory(body) if isinstance(body, bytes) else _Source(self, body)
+        return Entry(source=source, **_described(found))
 
     def writer(self, key: str) -> EntryWriter:
         self._check_open()
@@ -201,13 +194,9 @@ class RedisCache(BaseCache):
         It is done in steps that don't keep others waiting. Those who are reading a long body get
         it to its end.
         """
-        self._check_open()
-        for address in self._patiently(lambda line: line.all()):
-            cursor = b"0"
-            while True:
-                cursor = self._patiently(_clearing(self._store, address, cursor))
-                if cursor == b"0":
-                    break
+        walk = Walk(self._step, self._store.clear_page)
+        while run(walk.next()) is not None:
+            pass
 
     def close(self) -> None:
         """Close the cache's connections; those of the client that it was given are not touched."""
@@ -218,19 +207,14 @@ class RedisCache(BaseCache):
             run(self._servers.close())
 
     def _all_entries(self) -> Iterator[EntryInfo]:
-        seen: set[int] = set()
-        for address in self._patiently(lambda line: line.all()):
-            cursor = b"0"
-            while True:
-                cursor, entries = self._patiently(_listing(self._store, address, cursor))
-                yield from _unseen(entries, seen)
-                if cursor == b"0":
-                    break
+        walk, seen = Walk(self._step, self._store.page), set[int]()
+        while (page := run(walk.next())) is not None:
+            yield from _unseen(page, seen)
 
     def _do(self, operation: Callable[[Line], Coroutine[Any, Any, T]]) -> T:
         return self._crew.do(operation, self.timeout)
 
-    def _patiently(self, operation: Callable[[Line], Coroutine[Any, Any, T]]) -> T:
+    async def _step(self, operation: Callable[[Line], Coroutine[Any, Any, T]]) -> T:
         self._check_open()
         return self._crew.do(operation, self.timeout * PATIENCE)
 
@@ -284,15 +268,8 @@ class AsyncRedisCache(AsyncBaseCache):
         if found is None:
             return None
         body = found.body
-        return AsyncEntry(
-            found.metadata,
-            version=found.version,
-            size=found.size,
-            source=InMemory(body) if isinstance(body, bytes) else _AsyncSource(self, body),
-            digest=found.digest,
-            has_body=found.has_body,
-            expires_at=found.expires_at,
-        )
+        source = InMemory(body) if isinstance(body, bytes) else _AsyncSource(self, body)
+        return AsyncEntry(source=source, **_described(found))
 
     def writer(self, key: str) -> AsyncEntryWriter:
         self._check_open()
@@ -319,15 +296,11 @@ class AsyncRedisCache(AsyncBaseCache):
 
     async def entries(self) -> AsyncIterator[EntryInfo]:
         now, seen = self._clock(), set[int]()
-        for address in await self._patiently(lambda line: line.all()):
-            cursor = b"0"
-            while True:
-                cursor, entries = await self._patiently(_listing(self._store, address, cursor))
-                for entry in _unseen(entries, seen):
-                    if not is_past(entry.expires_at, now):
-                        yield entry
-                if cursor == b"0":
-                    break
+        walk = Walk(self._step, self._store.page)
+        while (page := await walk.next()) is not None:
+            for entry in _unseen(page, seen):
+                if not is_past(entry.expires_at, now):
+                    yield entry
 
     @property
     def place(self) -> str:
@@ -356,12 +329,9 @@ class AsyncRedisCache(AsyncBaseCache):
 
     async def clear(self) -> None:
         """Remove every key that begins with the prefix; with the empty one, **all there are**."""
-        for address in await self._patiently(lambda line: line.all()):
-            cursor = b"0"
-            while True:
-                cursor = await self._patiently(_clearing(self._store, address, cursor))
-                if cursor == b"0":
-                    break
+        walk = Walk(self._step, self._store.clear_page)
+        while await walk.next() is not None:
+            pass
 
     async def close(self) -> None:
         """Close the cache's connections; those of the client that it was given are not touched."""
@@ -375,7 +345,7 @@ class AsyncRedisCache(AsyncBaseCache):
     async def _do(self, operation: Callable[[Line], Coroutine[Any, Any, T]]) -> T:
         return await self._lines.do(operation, self.timeout)
 
-    async def _patiently(self, operation: Callable[[Line], Coroutine[Any, Any, T]]) -> T:
+    async def _step(self, operation: Callable[[Line], Coroutine[Any, Any, T]]) -> T:
         self._check_open()
         return await self._lines.do(operation, self.timeout * PATIENCE)
 
@@ -470,16 +440,11 @@ class _AsyncSink:
         self._draft.forget()
 
 
-def _listing(
-    store: Store, address: Address, cursor: bytes
-) -> Callable[[Line], Coroutine[Any, Any, tuple[bytes, list[EntryInfo]]]]:
-    return lambda line: store.page(line, address, cursor)
-
-
-def _clearing(
-    store: Store, address: Address, cursor: bytes
-) -> Callable[[Line], Coroutine[Any, Any, bytes]]:
-    return lambda line: store.clear_page(line, address, cursor)
+def _described(found: Found) -> dict[str, Any]:
+    """Return what an entry is told of itself, but for its body."""
+    described = found._asdict()
+    del described["body"]
+    return described
 
 
 def _unseen(entries: list[EntryInfo], seen: set[int]) -> Iterator[EntryInfo]:

@@ -26,7 +26,7 @@ import math
 import os
 import re
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 from stillfresh.caches import frames
 from stillfresh.caches.entry import EntryInfo
@@ -36,10 +36,12 @@ from stillfresh.caches.redislinks import hash_part, lacks_script, refusal
 from stillfresh.errors import CacheUnavailable, ConfigError, CorruptEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
     from stillfresh.caches.entry import Seal
     from stillfresh.caches.redislinks import Address, Command, Line
+
+T = TypeVar("T")
 
 # Bodies up to this size are in the value, and come with it.
 INLINE_LIMIT: Final = 1 << 16
@@ -429,8 +431,8 @@ class Store:
             for one in listed
         ]
 
-    async def clear_page(self, line: Line, address: Address, cursor: bytes) -> bytes:
-        """Remove some of what one server has, and return where to go on."""
+    async def clear_page(self, line: Line, address: Address, cursor: bytes) -> tuple[bytes, int]:
+        """Remove some of what one server has; return where to go on, and how much it was."""
         cursor, names = await self._scan(line, address, cursor)
         commands: list[Command] = [
             (b"EXPIRE", name, GRACE) if _IS_PIECE.search(name) else (b"UNLINK", name)
@@ -438,7 +440,7 @@ class Store:
         ]
         if commands:
             await line.ask_at(address, *commands)
-        return cursor
+        return cursor, len(commands)
 
     async def _value(self, line: Line, place: Place) -> bytes | None:
         (reply,) = await line.ask(place.name, (b"GET", place.name))
@@ -475,6 +477,34 @@ class Store:
         except (AttributeError, UnicodeDecodeError):
             return None
         return text if self._names.place(text).name == name else None
+
+
+class Walk(Generic[T]):
+    """Takes a step after the other through all keys of all servers, each an operation by itself."""
+
+    def __init__(
+        self,
+        do: Callable[[Callable[[Line], Coroutine[Any, Any, Any]]], Awaitable[Any]],
+        step: Callable[[Line, Address, bytes], Coroutine[Any, Any, tuple[bytes, T]]],
+    ) -> None:
+        """Have operations done by `do`; a `step` goes from a cursor to the next one."""
+        self._do = do
+        self._step = step
+        self._servers: list[Address] | None = None
+        self._cursor = b"0"
+
+    async def next(self) -> T | None:
+        """Take the next step, and return what it brings; None at the end."""
+        if self._servers is None:
+            self._servers = await self._do(lambda line: line.all())
+        if not self._servers:
+            return None
+        address, cursor = self._servers[0], self._cursor
+        self._cursor, brought = await self._do(lambda line: self._step(line, address, cursor))
+        if self._cursor == b"0":
+            del self._servers[0]
+        found: T = brought
+        return found
 
 
 class _Listed(NamedTuple):
