@@ -248,7 +248,7 @@ def test_a_full_server_says_so_and_goes_on_serving(own_server: RedisServer) -> N
     with own_server.client() as client, RedisCache(client) as cache:
         patiently(lambda: store(cache, "key", b"metadata", b"body"))
         client.config_set("maxmemory-policy", "noeviction")
-        client.config_set("maxmemory", "1mb")
+        client.config_set("maxmemory", "100kb")
         for size in (100, LONG):
             assert isinstance(
                 fails_in_time(partial(store, cache, "new", b"", content("new", size))),

@@ -461,7 +461,8 @@ def _packed(commands: Iterable[Command]) -> list[bytes]:
 def refusal(error: Exception) -> StoreError:
     """Turn a reply that is an error into what a cache raises."""
     kinds = _kinds(error)
-    if "OutOfMemoryError" in kinds:
+    # Before Redis 7, an error in a script is told as one of the script's.
+    if "OutOfMemoryError" in kinds or " -OOM " in str(error):
         raised: StoreError = CacheFull(f"the server is full: {error}")
     elif str(error).startswith("WRONGTYPE"):
         raised = CorruptEntry("somebody else's: it is no string")
