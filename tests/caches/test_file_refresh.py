@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from stillfresh.caches import frames
 from stillfresh.caches.file import FileCache, SeparateBodyFileCache
 from stillfresh.errors import CorruptEntry
 from tests.caches.helpers import files_below
@@ -114,3 +115,14 @@ def test_a_refresh_may_shorten_and_end_the_life_of_an_entry(cache: Either) -> No
     assert cache.update("key", b"third", version=version, expires=-1)
     assert read(cache) is None
     assert not files_below(Path(cache.directory))
+
+
+def test_metadata_may_look_like_a_refresh(cache: Either) -> None:
+    version, body = stored(cache, 100)
+    inner = frames.Frame("key", b"inner", 1, 100, b"", version, 0.0, None)
+    for number in range(4):
+        metadata = b"%d: " % number + frames.encode_amendment(inner)
+        assert cache.update("key", metadata, version=version)
+        assert read(cache) == (metadata, body)
+        assert cache.update("key", b"plain", version=version)
+        assert read(cache) == (b"plain", body)

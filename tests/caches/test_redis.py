@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -537,12 +538,17 @@ def test_a_claim_ends_with_the_version_that_it_was_for(redis_server: RedisServer
     with redis_server.client() as client, made(client) as cache, made(client) as other:
         claim = cache.claim("key", 60)
         assert claim is not None
+        # Somebody else's version is not what it was for.
+        version = store(cache, "key", b"metadata", b"body")
+        assert cache.update("key", b"confirmed", version=version)
+        assert other.claim("key", 60) is None
+        claim.ending()
         version = store(cache, "key", b"metadata", b"body")
         again = other.claim("key", 60)
         assert again is not None
-        # Somebody else's version is not what it was for.
+        again.ending()
         assert cache.update("key", b"confirmed", version=version)
-        assert cache.claim("key", 60) is None
+        # What isn't one's own any more isn't taken back.
         claim.release()
         assert cache.claim("key", 60) is None
         assert other.update("key", b"confirmed again", version=version)
@@ -550,6 +556,37 @@ def test_a_claim_ends_with_the_version_that_it_was_for(redis_server: RedisServer
         assert third is not None
         third.release()
         again.release()
+
+
+@pytest.mark.parametrize(
+    ("prefix", "keys"),
+    [("{app}:", ("one", "another")), ("app:", ("https://x/{id}/1", "https://x/{id}/2"))],
+)
+def test_keys_that_share_a_hash_tag_share_no_claim(
+    client: Any, prefix: str, keys: tuple[str, str]
+) -> None:
+    with RedisCache(client, prefix=prefix, timeout=PATIENT) as cache:
+        claims = [cache.claim(key, 60) for key in keys]
+        assert None not in claims
+        assert all(ttl(client, name) == pytest.approx(60, abs=10) for name in names(client))
+        assert list(cache.entries()) == []
+        # They are not left for readers, as pieces are.
+        cache.clear()
+        assert names(client) == set()
+
+
+def test_what_another_thread_has_seen_is_new_to_this_one(redis_server: RedisServer) -> None:
+    with redis_server.client() as client, made(client) as cache, made(client) as other:
+        cache.clear()
+        assert cache.open("key") is None
+        store(other, "key", b"metadata", b"body")
+        seen = threading.Thread(target=lambda: load(cache, "key"))
+        seen.start()
+        seen.join()
+        claim = cache.claim("key", 60)
+        assert claim is not None
+        assert claim.others
+        claim.release()
 
 
 def test_a_claim_tells_whether_there_is_something_new(redis_server: RedisServer) -> None:
@@ -606,12 +643,19 @@ def test_a_child_ends_no_claim_of_its_parent(redis_server: RedisServer) -> None:
         assert claim is not None
 
         def child() -> bytes:
+            claim.ending()
             store(cache, "key", b"metadata", b"body")
             claim.release()
+            mine = cache.claim("of the child", 60)
+            assert mine is not None
+            mine.release()
             return b""
 
         in_child(child)
         assert cache.claim("key", 60) is None
+        another = cache.claim("of the child", 60)
+        assert another is not None
+        another.release()
         claim.release()
         again = cache.claim("key", 60)
         assert again is not None

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import requests
 import urllib3
+from requests.adapters import HTTPAdapter
 from requests.auth import HTTPDigestAuth
 from urllib3.util.retry import Retry
 
@@ -309,6 +310,96 @@ def test_options_reach_the_origins_adapter(
     ]
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_an_adapter_may_build_responses_in_its_own_way(
+    origin: Origin, cache: MemoryCache, clock: ManualClock, own: bool
+) -> None:
+    class Marking(CacheAdapter):
+        def build_response(self, req: requests.PreparedRequest, resp: Any) -> CachedResponse:
+            if own and "Cache-Status" not in resp.headers:
+                # What comes from the origin it builds without ours.
+                made: Any = HTTPAdapter.build_response(self, req, resp)
+            else:
+                made = super().build_response(req, resp)
+            made.headers["X-Mark"] = made.reason
+            vars(made)["mark"] = req.url
+            found: CachedResponse = made
+            return found
+
+    url = origin.on("/", Document(b"page", headers=FRESH | {"Set-Cookie": "name=value"}))
+    with requests.Session() as session:
+        session.trust_env = False
+        session.mount("http://", Marking(cache, clock=clock))
+        for expected in ("fwd=uri-miss", "hit", "fwd=stale"):
+            clock.advance(100 if expected == "fwd=stale" else 0)
+            request = session.prepare_request(requests.Request("GET", url))
+            response = session.send(request)
+            assert isinstance(response, CachedResponse)
+            assert (response.content, response.status_code) == (b"page", 200)
+            assert expected in response.headers["Cache-Status"]
+            assert response.request is request
+            assert vars(response)["mark"] == url
+            assert response.headers["X-Mark"] == "OK"
+            assert response.cookies.get_dict() == ({} if expected == "hit" else {"name": "value"})
+
+
+def test_an_adapter_may_look_at_what_the_origin_has_answered(
+    origin: Origin, cache: MemoryCache
+) -> None:
+    seen: list[requests.Response] = []
+
+    class Watching(CacheAdapter):
+        def send_uncached(
+            self, request: requests.PreparedRequest, options: Mapping[str, Any]
+        ) -> requests.Response:
+            seen.append(super().send_uncached(request, options))
+            return seen[-1]
+
+    url = origin.on("/", Reply(headers=FRESH, body=b"page"))
+    with requests.Session() as session:
+        session.trust_env = False
+        session.mount("http://", Watching(cache))
+        response = session.get(url)
+    assert seen == [response]
+    assert seen[0].headers["Cache-Control"] == "max-age=60"
+
+
+def test_who_patches_requests_own_adapter_is_handed_whole_responses(
+    origin: Origin, session: CachedSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[requests.Response] = []
+    send = HTTPAdapter.send
+
+    def watched(*args: Any, **options: Any) -> requests.Response:
+        seen.append(send(*args, **options))
+        return seen[-1]
+
+    monkeypatch.setattr(HTTPAdapter, "send", watched)
+    url = origin.on("/", Reply(headers=FRESH, body=b"page"))
+    response = get(session, url)
+    assert seen == [response]
+    assert seen[0].headers["Cache-Control"] == "max-age=60"
+
+
+def test_a_request_of_a_kind_of_its_own_is_what_is_sent(
+    origin: Origin, session: CachedSession, clock: ManualClock
+) -> None:
+    class Elsewhere(requests.PreparedRequest):
+        @property
+        def path_url(self) -> str:
+            return "/elsewhere"
+
+    origin.on("/elsewhere", Document(b"page", headers=FRESH))
+    for expected in ("fwd=uri-miss", "fwd=stale"):
+        request = Elsewhere()
+        request.prepare("GET", origin.url("/page"), headers={})
+        response = session.send(request)
+        assert (response.status_code, response.content) == (200, b"page")
+        assert expected in response.headers["Cache-Status"]
+        assert response.request is request
+        clock.advance(100)
+
+
 def test_a_proxy_is_gone_through(
     origin: Origin, session: CachedSession, cache: MemoryCache
 ) -> None:
@@ -509,10 +600,11 @@ def test_a_client_certificate_is_never_sent_in_the_place_of_credentials(
 def test_errors_of_the_connection_are_those_of_requests(session: CachedSession) -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
+    request = session.prepare_request(requests.Request("GET", f"http://127.0.0.1:{port}/"))
     with pytest.raises(requests.exceptions.ConnectionError) as caught:
-        session.get(f"http://127.0.0.1:{port}/")
+        session.send(request)
     assert type(caught.value) is requests.exceptions.ConnectionError
-    assert caught.value.request is not None
+    assert caught.value.request is request
 
 
 def test_a_connection_that_fails_while_revalidating(

@@ -66,6 +66,9 @@ class Noting:
     def useful(self) -> float:
         return 60.0
 
+    def committing(self) -> None:
+        """Nothing hangs on it here."""
+
     def cut_off(self, size: int) -> bytes | None:
         return None if self._cut_off is None else self._cut_off(size)
 

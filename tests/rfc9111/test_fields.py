@@ -1,5 +1,8 @@
 """Field lines and the syntax that values share: RFC 9110 §5, §5.6, §8.6."""
 
+import copy
+import pickle
+
 import pytest
 
 from stillfresh.rfc9111.fields import Fields, content_length, field_names, split_list, unquote
@@ -197,3 +200,10 @@ def test_content_length_is_one_number_or_nothing(
 def test_fields_without_lines_are_empty() -> None:
     assert len(Fields()) == 0
     assert list(Fields()) == []
+
+
+def test_they_can_be_copied_and_pickled() -> None:
+    for given in (Fields([("A", "1"), ("a", "2"), ("B", "3")]), Fields([("A", "1")])):
+        for other in (copy.deepcopy(given), pickle.loads(pickle.dumps(given))):  # noqa: S301
+            assert other == given
+            assert other.get_all("a") == given.get_all("a")

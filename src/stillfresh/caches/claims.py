@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+import sys
 import threading
 import time
 import weakref
@@ -52,11 +53,18 @@ class Claim:
         others: others may have stored it since one last looked.
     """
 
-    __slots__ = ("_release", "others")
+    __slots__ = ("_ending", "_release", "others")
 
-    def __init__(self, release: Callable[[], None] | None = None, *, others: bool = False) -> None:
-        """Hold what `release`, which never raises, gives back."""
+    def __init__(
+        self,
+        release: Callable[[], None] | None = None,
+        *,
+        others: bool = False,
+        ending: Callable[[], None] | None = None,
+    ) -> None:
+        """Hold what `release`, which never raises, gives back, as a version may after `ending`."""
         self._release = release
+        self._ending = ending
         self.others = others
 
     def release(self) -> None:
@@ -65,9 +73,16 @@ class Claim:
         if release is not None:
             release()
 
+    def ending(self) -> None:
+        """Hear that what is stored next under the key is what it is for; it may end with that."""
+        if self._ending is not None:
+            self._ending()
+
     def __del__(self) -> None:
         """Give it back."""
-        self.release()
+        # At the end of the interpreter nothing can be waited for, and claims end by themselves.
+        if not sys.is_finalizing():
+            self.release()
 
 
 class DirectoryClaims:

@@ -229,7 +229,11 @@ class Directory:
 
     def _enter_at_once(self, path: str) -> int | None:
         """Open a directory by its path, as `_open_at_once` does a file."""
-        fd = os.open(path, _DIRECTORY)
+        try:
+            fd = os.open(path, _DIRECTORY)
+        except OSError:
+            # Which of those on the way it is that isn't as it should be is seen step by step.
+            return None
         try:
             self.check(os.lstat(self.root))
             if os.fstat(fd).st_uid == self._user and self._path_behind(fd) == path:

@@ -579,7 +579,7 @@ class DirectoryCache(BaseCache):
         """Append an amendment to the open file, if it is the present one and has room."""
         amendment = frames.encode_amendment(frame)
         # What is linked from elsewhere, a backup say, is not ours alone to change.
-        if len(amendment) > room or status.st_nlink != 1:
+        if len(amendment) > room or status.st_nlink != 1 or not frames.may_be_amended(frame):
             return False
         with self._turn(leaf) as held:
             if not held or not _same_file(leaf.status(name), status):

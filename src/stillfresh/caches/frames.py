@@ -176,6 +176,14 @@ def decode(head: Head, raw: bytes, tail: bytes) -> Frame:
     )
 
 
+def may_be_amended(frame: Frame) -> bool:
+    """Tell whether an amendment of `frame` could not be taken for anything else.
+
+    The last one is found by the version that it bears, so that stands nowhere in metadata.
+    """
+    return bytes.fromhex(frame.version) not in frame.metadata
+
+
 def encode_amendment(frame: Frame) -> bytes:
     """Return what gives the frame of `frame.version` the metadata and times of `frame`."""
     head = _AMENDMENT.pack(
@@ -197,7 +205,7 @@ def amended(frame: Frame, data: bytes) -> tuple[Frame, int]:
     Raises:
         CorruptEntry: the last one is damaged, or the rest is something else.
     """
-    # The last one bears the version, which is random: nothing else looks like it, and ends here.
+    # The last one bears the version, which stands in no metadata (`may_be_amended`).
     last = data.rfind(bytes.fromhex(frame.version)) - _AMENDMENT_VERSION_AT
     found = None if last < 0 else _amendment(data, last)
     if found is None or found[0] != len(data):

@@ -7,6 +7,7 @@ in `deadlines.py`; here are the two classes, one of which waits and one of which
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from contextlib import suppress
 from functools import partial
@@ -108,7 +109,8 @@ class RedisCache(BaseCache):
 
     def open(self, key: str) -> Entry | None:
         self._check_open()
-        found = self._do(lambda line: self._store.open(line, key))
+        who = threading.get_ident()
+        found = self._do(lambda line: self._store.open(line, key, who))
         if found is None:
             return None
         body = found.body
@@ -176,11 +178,12 @@ class RedisCache(BaseCache):
 
     def claim(self, key: str, seconds: float) -> Claim | None:
         self._check_open()
-        holder = new_version().encode()
-        changed = self._do(lambda line: self._store.claim(line, key, holder, seconds))
+        holder, who = new_version().encode(), threading.get_ident()
+        changed = self._do(lambda line: self._store.claim(line, key, holder, seconds, who))
         if changed is None:
             return None
-        return Claim(partial(self._release, key, holder), others=changed)
+        ending = partial(self._store.about_to_end, key, holder)
+        return Claim(partial(self._release, key, holder), others=changed, ending=ending)
 
     def _release(self, key: str, holder: bytes) -> None:
         if self._store.end_claim(key, holder):
@@ -264,7 +267,8 @@ class AsyncRedisCache(AsyncBaseCache):
 
     async def open(self, key: str) -> AsyncEntry | None:
         self._check_open()
-        found = await self._do(lambda line: self._store.open(line, key))
+        who = id(asyncio.current_task())
+        found = await self._do(lambda line: self._store.open(line, key, who))
         if found is None:
             return None
         body = found.body
@@ -308,11 +312,12 @@ class AsyncRedisCache(AsyncBaseCache):
 
     async def claim(self, key: str, seconds: float) -> Claim | None:
         self._check_open()
-        holder = new_version().encode()
-        changed = await self._do(lambda line: self._store.claim(line, key, holder, seconds))
+        holder, who = new_version().encode(), id(asyncio.current_task())
+        changed = await self._do(lambda line: self._store.claim(line, key, holder, seconds, who))
         if changed is None:
             return None
-        return Claim(partial(self._release, key, holder), others=changed)
+        ending = partial(self._store.about_to_end, key, holder)
+        return Claim(partial(self._release, key, holder), others=changed, ending=ending)
 
     def _release(self, key: str, holder: bytes) -> None:
         async def release() -> None:

@@ -28,6 +28,8 @@ import re
 import time
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
+import xxhash
+
 from stillfresh.caches import frames
 from stillfresh.caches.entry import EntryInfo
 from stillfresh.caches.expiry import is_past
@@ -66,6 +68,9 @@ _REMEMBERED: Final = 256
 # Keys in one step of a listing, or of clearing: some hundred microseconds of the server's.
 _PAGE: Final = 500
 _IS_PIECE: Final = re.compile(rb":sf:[0-9a-f]{16}:\d+\Z")
+# How the name of a claim ends. By its name it is a piece, of a version that no entry has: so it is
+# in no listing.
+_IS_CLAIM: Final = re.compile(rb":00\Z")
 _GLOB: Final = re.compile(rb"([*?\[\]^\\-])")
 
 
@@ -88,10 +93,6 @@ class Script:
             (reply,) = await line.ask(name, (b"EVAL", self.source, 1, name, *arguments))
         return _accepted(reply)
 
-
-# What follows the stem in the name of a claim. By its name that is a piece, of a version that no
-# entry has: so it is in no listing.
-_CLAIMED: Final = "0000000000000000:0"
 
 # Parts of the scripts. `pieces_of` takes a head apart (frames.py): its magic, the flags at byte 10,
 # the length of the body at 24 and the version at 48.
@@ -125,9 +126,8 @@ local function put(value, ttl)
   if ttl == '' then redis.call('SET', KEYS[1], value)
   else redis.call('SET', KEYS[1], value, 'PX', ttl) end
 end
-local function let_go(holder)
-  local claim = stem .. '{_CLAIMED}'
-  if holder ~= '' and redis.pcall('GET', claim) == holder then redis.call('UNLINK', claim) end
+local function let_go(claim, holder)
+  if claim ~= '' and redis.pcall('GET', claim) == holder then redis.call('UNLINK', claim) end
 end
 local function present()
   local head = redis.pcall('GETRANGE', KEYS[1], 0, {HEAD_SIZE - 1})
@@ -137,7 +137,7 @@ end
 
 _PUBLISH: Final = Script(
     f"""
-local stem, value, ttl, holder = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local stem, value, ttl = ARGV[1], ARGV[2], ARGV[3]
 {_PIECES}
 local version, count = pieces_of(value)
 for at = 0, count - 1 do
@@ -147,14 +147,14 @@ local before = present()
 if string.sub(before, 49, 56) ~= string.sub(value, 49, 56) then retire(before) end
 put(value, ttl)
 let_live(version, count, ttl)
-let_go(holder)
+let_go(ARGV[4], ARGV[5])
 return 1
 """
 )
 
 _UPDATE: Final = Script(
     f"""
-local stem, old, new, tail, ttl, holder = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local stem, old, new, tail, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 {_PIECES}
 if present() ~= old then return 0 end
 local version, count = pieces_of(old)
@@ -165,7 +165,7 @@ if not version then
 end
 put(new .. body .. tail, ttl)
 let_live(version, count, ttl)
-let_go(holder)
+let_go(ARGV[6], ARGV[7])
 return 1
 """
 )
@@ -213,6 +213,10 @@ class Place(NamedTuple):
     key: str
     name: bytes
     stem: bytes
+
+    def claim(self) -> bytes:
+        """Return the name of what says that somebody is fetching it."""
+        return b"%b%016x:00" % (self.stem, xxhash.xxh3_64_intdigest(self.name))
 
 
 class Names:
@@ -262,18 +266,21 @@ class Store:
         """Know names only; nothing is asked."""
         self._names = Names(prefix)
         self._clock = clock
-        # How values began when they were last looked at here, by key; as nothing, if none was.
-        self._seen: dict[str, bytes] = {}
-        # Who has claimed what, of those that use this; a child has none of its parent's.
+        # How values began when they were last looked at here, by key; as nothing, if none was. And
+        # by whom.
+        self._seen: dict[str, tuple[bytes, int]] = {}
+        # Who has claimed what, of those that use this, and what it was for if that is about to be
+        # stored; a child has none of its parent's.
         self._held: dict[str, bytes] = {}
+        self._ending: dict[str, bytes] = {}
         self._pid = os.getpid()
 
-    async def open(self, line: Line, key: str) -> Found | None:
-        """Return the present version. A value that is no frame is another program's."""
+    async def open(self, line: Line, key: str, who: int) -> Found | None:
+        """Return the present version to some one. A value that is no frame is another program's."""
         place = self._names.place(key)
         value = await self._value(line, place)
         if value is None:
-            self._see(key, b"")
+            self._see(key, b"", who)
             return None
         # What is damaged is not what has been seen.
         self._seen.pop(key, None)
@@ -286,7 +293,7 @@ class Store:
         )
         if is_past(expires_at, self._clock()):
             return None
-        self._see(key, value)
+        self._see(key, value, who)
         has_body = bool(flags & HAS_BODY)
         if not flags & BODY_ELSEWHERE:
             return Found(metadata, version, size, None, has_body, expires_at, body)
@@ -302,10 +309,11 @@ class Store:
     async def update(
         self, line: Line, key: str, metadata: bytes, version: str, expires_at: float | None
     ) -> bool:
-        """Swap the metadata of `version`, and end its holder's claim."""
+        """Swap the metadata of `version`, and end the claim that it is for."""
         place = self._names.place(key)
+        claim, holder = self._ended_by(place)
         # It has been looked at just now by who has validated it, most of the time.
-        old = self._seen.get(key, b"")
+        old, _ = self._seen.get(key, (b"", 0))
         for _ in range(_TRIES):
             now = self._clock()
             head = _head_of(old, version)
@@ -325,9 +333,8 @@ class Store:
                     key, metadata, head.flags, head.body_size, head.digest, version, now, expires_at
                 )
                 new, tail = frames.encode(frame)
-                holder = self._holder(key)
                 ttl = _ttl(expires_at, now)
-                changed = (old, new, tail, ttl, holder)
+                changed = (old, new, tail, ttl, claim, holder)
                 done = await _UPDATE.run(line, place.name, place.stem, *changed) == 1
                 if done:
                     self.end_claim(key, holder)
@@ -350,19 +357,20 @@ class Store:
             return True
 
     async def publish(self, line: Line, draft: Draft, seal: Seal) -> None:
-        """Make a version visible, and end its holder's claim."""
-        holder = self._holder(draft.key)
-        await draft.publish(line, seal, holder)
-        self.end_claim(draft.key, holder)
+        """Make a version visible, and end the claim that it is for."""
+        claim, holder = self._ended_by(draft.place)
+        await draft.publish(line, seal, claim, holder)
+        self.end_claim(draft.place.key, holder)
 
-    async def claim(self, line: Line, key: str, holder: bytes, seconds: float) -> bool | None:
+    async def claim(
+        self, line: Line, key: str, holder: bytes, seconds: float, who: int
+    ) -> bool | None:
         """Note that `holder` is fetching a key, for so many seconds; None if another one is.
 
-        It ends with the next version of the entry, or when it is released. Tells whether there may
-        be another version already than there was when one looked here.
+        Tells whether there may be another version already than there was `who` last looked here.
         """
         place = self._names.place(key)
-        name, ttl = place.stem + _CLAIMED.encode(), max(1, int(seconds * 1000))
+        name, ttl = place.claim(), max(1, int(seconds * 1000))
         reply, head = await line.ask(
             name,
             (b"SET", name, holder, b"NX", b"PX", ttl),
@@ -370,30 +378,44 @@ class Store:
         )
         if _accepted(reply) is None:
             return None
+        self._begin_in_a_child()
         self._held[key] = holder
-        return isinstance(head, Exception) or self._seen.get(key) != head
+        return self._seen.get(key) != (head, who)
+
+    def about_to_end(self, key: str, holder: bytes) -> None:
+        """Have a claim end with the next version that is stored, or refreshed, under its key."""
+        if self._held.get(key) == holder:
+            self._ending[key] = holder
 
     def end_claim(self, key: str, holder: bytes) -> bool:
         """Take note that a claim ends, and tell whether it hadn't yet, as far as is known here."""
-        held = holder != b"" and self._holder(key) == holder
+        self._begin_in_a_child()
+        held = holder != b"" and self._held.get(key) == holder
         if held:
             self._held.pop(key, None)
+            self._ending.pop(key, None)
         return held
 
     async def release(self, line: Line, key: str, holder: bytes) -> None:
         """Take a claim back, if it is still this holder's."""
-        await _RELEASE.run(line, self._names.place(key).stem + _CLAIMED.encode(), holder)
+        await _RELEASE.run(line, self._names.place(key).claim(), holder)
 
-    def _holder(self, key: str) -> bytes:
+    def _ended_by(self, place: Place) -> tuple[bytes, bytes]:
+        """Return the name of the claim that ends with what is stored now, and its holder."""
+        self._begin_in_a_child()
+        holder = self._ending.pop(place.key, b"")
+        return place.claim() if holder else b"", holder
+
+    def _begin_in_a_child(self) -> None:
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._held.clear()
-        return self._held.get(key, b"")
+            self._ending.clear()
 
-    def _see(self, key: str, value: bytes) -> None:
+    def _see(self, key: str, value: bytes, who: int) -> None:
         if len(self._seen) >= _REMEMBERED:
             self._seen.clear()
-        self._seen[key] = value[:HEAD_SIZE]
+        self._seen[key] = value[:HEAD_SIZE], who
 
     async def page(
         self, line: Line, address: Address, cursor: bytes
@@ -435,7 +457,9 @@ class Store:
         """Remove some of what one server has; return where to go on, and how much it was."""
         cursor, names = await self._scan(line, address, cursor)
         commands: list[Command] = [
-            (b"EXPIRE", name, GRACE) if _IS_PIECE.search(name) else (b"UNLINK", name)
+            (b"EXPIRE", name, GRACE)
+            if _IS_PIECE.search(name) and not _IS_CLAIM.search(name)
+            else (b"UNLINK", name)
             for name in names
         ]
         if commands:
@@ -532,20 +556,19 @@ class Found(NamedTuple):
 
 
 class Draft:
-    """One version that is being written."""
+    """One version that is being written.
+
+    Attributes:
+        place: where its entry is.
+    """
 
     def __init__(self, place: Place, version: str) -> None:
         """Have nothing yet."""
-        self._place = place
+        self.place = place
         self._version = version
         self._held = bytearray()
         self._count = 0
         self._seen_to = 0.0
-
-    @property
-    def key(self) -> str:
-        """The key of the entry."""
-        return self._place.key
 
     def take(self, chunk: memoryview) -> Iterator[None]:
         """Take the next bytes, and stop as often as there are pieces to be sent."""
@@ -563,9 +586,9 @@ class Draft:
         """Send the pieces that are whole."""
         await self._send(line, len(self._held) // PIECE)
 
-    async def publish(self, line: Line, seal: Seal, holder: bytes) -> None:
-        """Make the version visible, and end the claim of `holder`."""
-        place, flags, body = self._place, HAS_BODY if seal.has_body else 0, b""
+    async def publish(self, line: Line, seal: Seal, claim: bytes, holder: bytes) -> None:
+        """Make the version visible, and end a claim of `holder`, if it has the name of one."""
+        place, flags, body = self.place, HAS_BODY if seal.has_body else 0, b""
         if self._count or len(self._held) > INLINE_LIMIT:
             if self._held:
                 await self._send(line, 1)
@@ -585,7 +608,7 @@ class Draft:
         head, tail = frames.encode(frame)
         value = b"".join((head, body, tail))
         ttl = _ttl(seal.expires_at, seal.stored_at)
-        if await _PUBLISH.run(line, place.name, place.stem, value, ttl, holder) == 0:
+        if await _PUBLISH.run(line, place.name, place.stem, value, ttl, claim, holder) == 0:
             msg = "the server has lost a part of the body while it was written"
             raise CacheUnavailable(msg)
 
@@ -594,7 +617,7 @@ class Draft:
         names = [self._piece(at) for at in range(self._count)]
         self._count = 0
         for at in range(0, len(names), _PAGE):
-            await line.ask(self._place.name, (b"UNLINK", *names[at : at + _PAGE]))
+            await line.ask(self.place.name, (b"UNLINK", *names[at : at + _PAGE]))
 
     def forget(self) -> None:
         """Let go of what is held here."""
@@ -605,7 +628,7 @@ class Draft:
         for at in range(count):
             data = bytes(self._held[at * PIECE : (at + 1) * PIECE])
             commands.append((b"SET", self._piece(self._count + at), data, b"EX", DRAFT))
-        for reply in await line.ask(self._place.name, *commands):
+        for reply in await line.ask(self.place.name, *commands):
             _accepted(reply)
         now = time.monotonic()
         if not self._count:
@@ -614,11 +637,11 @@ class Draft:
         del self._held[: count * PIECE]
         if now - self._seen_to > DRAFT / _SEEN_TO:
             self._seen_to = now
-            arguments = (self._place.stem, self._version.encode(), 0, self._count, DRAFT)
-            await _HOLD.run(line, self._place.name, *arguments)
+            arguments = (self.place.stem, self._version.encode(), 0, self._count, DRAFT)
+            await _HOLD.run(line, self.place.name, *arguments)
 
     def _piece(self, at: int) -> bytes:
-        return b"%b%b:%d" % (self._place.stem, self._version.encode(), at)
+        return b"%b%b:%d" % (self.place.stem, self._version.encode(), at)
 
 
 class Pieces:

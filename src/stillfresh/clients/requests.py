@@ -8,6 +8,7 @@ come out of the cache. Bodies are stored as they came, still encoded, and decode
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import replace
 from datetime import timedelta
@@ -105,6 +106,10 @@ class CachedResponse(requests.Response):
 class _Unbuilt(CachedResponse):
     """What the origin has answered, of which `_build` makes more once the cache has seen it."""
 
+
+# What requests' adapter does by itself: a subclass, or who patches it, may do otherwise.
+_SEND: Final = HTTPAdapter.send
+_BUILD: Final = HTTPAdapter.build_response
 
 # What requests' constructor sets, and whether that is no more than what is known here.
 _MADE: Final = vars(requests.Response())
@@ -242,6 +247,8 @@ class CacheAdapter(HTTPAdapter):
         """Make requests' kind of response of urllib3's."""
         if isinstance(req, _Outgoing):
             return self._unbuilt(req, resp)
+        if not isinstance(resp, _StoredRaw) and not self._is_plain():
+            return _as_cached(super().build_response(req, resp))
         # As requests does, in fewer steps.
         response = CachedResponse.blank()
         headers = response.headers = _joined(resp)
@@ -260,6 +267,19 @@ class CacheAdapter(HTTPAdapter):
         if heard is not None and ("set-cookie" in heard.headers or "set-cookie2" in heard.headers):
             extract_cookies_to_jar(response.cookies, req, resp)
         return response
+
+    def _is_plain(self) -> bool:
+        """Tell whether nobody has a hand in what is sent, and in what responses are built.
+
+        Then they are built once what the cache has to say is known, and not before.
+        """
+        mine = type(self)
+        return (
+            mine.build_response is CacheAdapter.build_response
+            and mine.send_uncached is CacheAdapter.send_uncached
+            and getattr(super().build_response, "__func__", None) is _BUILD
+            and getattr(super().send, "__func__", None) is _SEND
+        )
 
     def _unbuilt(self, sent: _Outgoing, raw: Any) -> _Unbuilt:
         response = _Unbuilt.blank()
@@ -348,19 +368,25 @@ class _Ports(ClientPorts, LocalCachePorts):
         self._options = options
 
     async def send(self, request: Request) -> Upstream:
-        added: list[tuple[str, str]] = []
+        prepared, added = self._prepared, list[tuple[str, str]]()
         if request is not self.request:
             known = frozenset(self.request.fields.lines)
             added = [line for line in request.fields.lines if line not in known]
-        outgoing = _Outgoing(self._prepared, added)
+        if type(prepared) is requests.PreparedRequest and self._adapter._is_plain():  # noqa: SLF001
+            outgoing: requests.PreparedRequest = _Outgoing(prepared, added)
+        elif added:
+            outgoing = copy.copy(prepared)
+            outgoing.headers = CaseInsensitiveDict([*prepared.headers.items(), *added])
+        else:
+            outgoing = prepared
         try:
             built = self._adapter.send_uncached(outgoing, self._options)
         except requests.RequestException as error:
             if error.request is outgoing:
-                error.request = self._prepared
+                error.request = prepared
             raise
         # Our conditions are no part of what the caller may send again, as for an answer to a 401.
-        built.request = self._prepared
+        built.request = prepared
         return Upstream(built.raw, built)
 
     def is_failure(self, error: Exception) -> bool:
@@ -387,7 +413,7 @@ def _build(
     built: requests.Response = upstream.built
     if isinstance(built, _Unbuilt):
         return adapter.build_response(request, raw)
-    # An adapter made from this one builds them its own way.
+    # Somebody has a hand in it.
     name, member = answer.response.fields.lines[-1]
     before = built.headers.get(name)
     built.headers[name] = f"{before}, {member}" if before else member

@@ -42,6 +42,9 @@ class Plan(Protocol):
     def useful(self) -> float:
         """Return for how many seconds it will be of use."""
 
+    def committing(self) -> None:
+        """Hear that all of it has come, and is about to be stored."""
+
     def cut_off(self, size: int) -> bytes | None:
         """Return the metadata of a body that breaks off after so many bytes; None: not kept."""
 
@@ -156,10 +159,13 @@ class Recorder(Generic[E, W]):
 
     async def _commit(self, writer: W, metadata: bytes) -> None:
         self._writer = None
+        useful = None
+        if self._plan is not None:
+            useful = self._plan.useful
+            self._plan.committing()
         try:
             # Closed meanwhile, that is: the request was right when it was made, so it goes on.
             with contextlib.suppress(CacheClosed):
-                useful = None if self._plan is None else self._plan.useful
                 version = await self._guard.commit(self._key, writer, metadata, useful)
                 self.stored = version is not None
         except BaseException:

@@ -112,6 +112,11 @@ class Lead:
         self.flight.expected = stored
         self.flight.tell()
 
+    def ending(self) -> None:
+        """Hear that what the claim is for is about to be stored."""
+        if self.claim is not None:
+            self.claim.ending()
+
     def land(self, fate: Fate) -> None:
         """Let those who wait go on. May be called twice; the first one counts."""
         claim, self.claim = self.claim, None

@@ -135,6 +135,8 @@ class Keeper(Generic[E, W]):
             return False
         if selection != stored.selection:
             stored = stored._replace(selection=selection)
+        if self.lead is not None:
+            self.lead.ending()
         if not found.stored.legacy:
             return await self._update(found, stored)
         if self.request.method != "GET":
@@ -395,6 +397,10 @@ class _Plan(Generic[E, W]):
 
     def useful(self) -> float:
         return self._keeper.useful_for(self._stored)
+
+    def committing(self) -> None:
+        if self._keeper.lead is not None:
+            self._keeper.lead.ending()
 
     def cut_off(self, size: int) -> bytes | None:
         keeper, stored = self._keeper, self._stored

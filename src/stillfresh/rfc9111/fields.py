@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from itertools import compress
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ _WELL_QUOTED: Final = re.compile(
 _MEMBER: Final = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*+")++', re.DOTALL)
 _QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 _NO_NAMES: Final[frozenset[str]] = frozenset()
-_NO_VALUES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
+_NO_VALUES: Final[Mapping[str, tuple[str, ...]]] = {}
 _WHITESPACE: Final = " \t\r\n"
 
 

@@ -285,8 +285,10 @@ def _updated(
     # What either message says of what is not to be stored counts for the fields of both.
     status, _, phrase, version = stored.response
     said = policy.said(request, Response(status, fields, phrase, version))
-    fields = fields.without(storing.unstorable(fields, said, shared=shared))
-    head = Response(status, fields, phrase, version)
+    kept = fields.without(storing.unstorable(fields, said, shared=shared))
+    head = Response(status, kept, phrase, version)
+    if kept is not fields:
+        said = policy.said(request, head)
     updated = stored._replace(response=head, request_time=request_time, response_time=response_time)
     return updated, said
 
