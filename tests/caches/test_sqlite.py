@@ -267,6 +267,23 @@ def test_a_link_in_the_place_of_a_file_is_not_followed(
     assert outside.read_bytes() == before
 
 
+@pytest.mark.parametrize("at", [18, 19, 44, 47, 56, 60, 68])
+def test_no_bit_of_its_head_keeps_a_database_from_being_followed(root: Path, at: int) -> None:
+    for bit in range(8):
+        place = root / str(bit)
+        with SQLiteCache(place) as cache:
+            store(cache, "key", b"metadata", b"body")
+        database = place / "cache-1.sqlite"
+        damaged = bytearray(database.read_bytes())
+        damaged[at] ^= 1 << bit
+        database.write_bytes(damaged)
+        with SQLiteCache(place) as cache:
+            for _ in range(3):
+                with contextlib.suppress(StoreError):
+                    store(cache, "another", b"again", b"body")
+            assert load(cache, "another") == (b"again", b"body")
+
+
 def test_a_row_that_was_changed_is_damage(root: Path) -> None:
     with SQLiteCache(root) as cache:
         for key in ("one", "two", "three"):

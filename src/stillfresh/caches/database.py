@@ -76,13 +76,17 @@ class _Damaged(sqlite3.DatabaseError):
 
 
 class _Mine:
-    """What one thread has open."""
+    """What one thread has open.
 
-    __slots__ = ("__weakref__", "bodies", "busy", "connection", "cursor", "number")
+    Attributes:
+        read_only: the number of the last database that said it could not be written to.
+    """
+
+    __slots__ = ("__weakref__", "bodies", "busy", "connection", "cursor", "number", "read_only")
 
     def __init__(self) -> None:
         self.busy = False
-        self.number = self.bodies = 0
+        self.number = self.bodies = self.read_only = 0
         self.connection: sqlite3.Connection | None = None
         self.cursor: sqlite3.Cursor | None = None
 
@@ -522,7 +526,8 @@ class Database:
         if codes & {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
             msg = f"{text}: others had it for {self._timeout} s"
             raise CacheUnavailable(msg) from error
-        if codes & _UNUSABLE:
+        says_so = extended == sqlite3.SQLITE_READONLY and mine is not None and self._says_so(mine)
+        if codes & _UNUSABLE and not says_so:
             msg = f"{text}: SQLite can't work here; FileCache or SeparateBodyFileCache may"
             raise CacheUnavailable(msg) from error
         foreign = isinstance(error, _Foreign)
@@ -530,7 +535,8 @@ class Database:
             foreign
             or isinstance(error, _Damaged)
             or codes & _DAMAGED
-            or str(error).startswith("no such")
+            or says_so
+            or str(error).startswith(("no such", "unsupported file format"))
         )
         if mine is not None and number and damaged:
             mine.close()
@@ -538,6 +544,20 @@ class Database:
             msg = f"{text}; begun anew"
             raise CorruptEntry(msg) from error
         raise CacheUnavailable(text) from error
+
+    def _says_so(self, mine: _Mine) -> bool:
+        """Tell whether a database that can't be written to only says so, in a damaged header.
+
+        A connection may be from a time when it could not be; so it takes two, one after the other.
+        """
+        number = mine.number
+        path = self._generations.path(number)
+        for name in (path, f"{path}-wal", f"{path}-shm", self._tree.root):
+            if os.path.lexists(name) and not os.access(name, os.W_OK):
+                return False
+        known, mine.read_only = mine.read_only, number
+        mine.close()
+        return 0 < number == known
 
 
 @contextlib.contextmanager
