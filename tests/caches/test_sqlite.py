@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
+import os
 import pickle
 import random
 import sqlite3
@@ -22,6 +24,7 @@ from stillfresh.events import Event, StoreFailed
 from stillfresh.testing import ManualClock
 from stillfresh.testing.conformance import SeparateBodyCacheConformance
 from stillfresh.testing.conformance.tools import load, store
+from tests.faults.children import in_child, needs_fork
 
 SMALL = b"small body"
 LARGE = random.Random(1).randbytes(INLINE_LIMIT + 1)
@@ -282,6 +285,27 @@ def test_no_bit_of_its_head_keeps_a_database_from_being_followed(root: Path, at:
                 with contextlib.suppress(StoreError):
                     store(cache, "another", b"again", b"body")
             assert load(cache, "another") == (b"again", b"body")
+
+
+@needs_fork
+@pytest.mark.parametrize("pair", [*itertools.permutations(["", "-wal", "-shm"], 2)], ids=str)
+def test_two_names_of_one_file_end_no_process(root: Path, pair: tuple[str, str]) -> None:
+    def job() -> bool:
+        with SQLiteCache(root) as cache:
+            store(cache, "key", b"metadata", SMALL)
+        one, other = (Path(f"{database_of(root)}{suffix}") for suffix in pair)
+        one.touch()
+        other.unlink(missing_ok=True)
+        os.link(one, other)
+        with SQLiteCache(root) as cache:
+            with contextlib.suppress(StoreError):
+                cache.open("key")
+            for number in range(50):
+                store(cache, f"{number}", b"again", SMALL)
+            cache.prune()
+            return load(cache, "49") == (b"again", SMALL)
+
+    assert in_child(job)
 
 
 def test_a_row_that_was_changed_is_damage(root: Path) -> None:

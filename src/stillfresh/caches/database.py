@@ -473,11 +473,23 @@ class Database:
 
     def _open(self, number: int) -> sqlite3.Connection:
         path = self._generations.path(number)
-        # What is no file was put there by somebody, and a link leads out of here.
-        for suffix in ("", "-wal", "-shm"):
-            if not _is_file(path + suffix, missing=suffix != ""):
-                msg = f"{path}{suffix} is no file"
+        seen = set()
+        for name in (path, f"{path}-wal", f"{path}-shm"):
+            try:
+                status = os.lstat(name)
+            except FileNotFoundError:
+                if name == path:
+                    raise
+                continue
+            # What is no file was put there by somebody, and a link leads out of here.
+            if not stat.S_ISREG(status.st_mode):
+                msg = f"{name} is no file"
                 raise _Foreign(msg)
+            # SQLite maps the one into memory and cuts the other back, which ends the process.
+            if status.st_nlink > 1 and (status.st_dev, status.st_ino) in seen:
+                msg = f"{name} is the same file as another"
+                raise _Damaged(msg)
+            seen.add((status.st_dev, status.st_ino))
         connection = sqlite3.connect(
             f"file:{quote(path)}?mode=rw",
             uri=True,
@@ -576,15 +588,6 @@ def _end_transaction(connection: sqlite3.Connection) -> None:
     if connection.in_transaction:
         with contextlib.suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
-
-
-def _is_file(path: str, *, missing: bool) -> bool:
-    try:
-        return stat.S_ISREG(os.lstat(path).st_mode)
-    except FileNotFoundError:
-        if missing:
-            return True
-        raise
 
 
 _every: weakref.WeakSet[Database] = weakref.WeakSet()
