@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from stillfresh.caches.directory import TAG, Directory, read_all, store_error, write_all
+from stillfresh.caches.directory import TAG, Directory
+from stillfresh.caches.files import read_all, store_error, write_all
 from stillfresh.errors import CacheFull, CacheUnavailable
 
 NAME = "abcde" + "0" * 51

@@ -13,15 +13,8 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from stillfresh import events
 from stillfresh.caches.claims import Claim
 from stillfresh.caches.coroutines import awaited
-from stillfresh.caches.entry import (
-    AsyncBodySource,
-    AsyncEntrySink,
-    EntryInfo,
-    InMemory,
-    Reading,
-    Writing,
-    as_bytes,
-)
+from stillfresh.caches.reading import AsyncBodySource, InMemory, Reading
+from stillfresh.caches.writing import AsyncEntrySink, Writing, as_bytes
 from stillfresh.errors import CacheClosed, StoreError
 
 if TYPE_CHECKING:
@@ -29,6 +22,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from stillfresh.caches.entry import EntryInfo
     from stillfresh.caches.expiry import Expires
 
 __all__ = ["AsyncBaseCache", "AsyncEntry", "AsyncEntryWriter"]

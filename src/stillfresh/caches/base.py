@@ -16,17 +16,7 @@ from typing import IO, TYPE_CHECKING, ClassVar, Self
 from stillfresh import events
 from stillfresh.caches.claims import Claim
 from stillfresh.caches.coroutines import run
-from stillfresh.caches.entry import (
-    CHECKED_AT_ONCE,
-    BodySource,
-    Entry,
-    EntryInfo,
-    EntrySink,
-    EntryWriter,
-    InMemory,
-    Seal,
-    as_bytes,
-)
+from stillfresh.caches.entry import Entry, EntryInfo, EntryWriter
 from stillfresh.caches.expiry import Expires, moment
 from stillfresh.caches.pairing import Pairing
 from stillfresh.caches.pruning import (
@@ -39,6 +29,8 @@ from stillfresh.caches.pruning import (
     VerifyReport,
     plan,
 )
+from stillfresh.caches.reading import CHECKED_AT_ONCE, BodySource, InMemory
+from stillfresh.caches.writing import EntrySink, Seal, as_bytes
 from stillfresh.errors import BodyLost, CacheClosed, CorruptEntry, StoreError
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ import functools
 import os
 from typing import TYPE_CHECKING, Final
 
-from stillfresh.caches.directory import create_held, fail, is_held, write_all
 from stillfresh.caches.entryfiles import InFile
+from stillfresh.caches.files import fail, write_all
 from stillfresh.caches.generations import BODY_NAME
+from stillfresh.caches.locks import create_held, is_held
 from stillfresh.caches.pruning import DryRun
 from stillfresh.errors import CorruptEntry, StoreError
 

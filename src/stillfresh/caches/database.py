@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 from urllib.parse import quote
 
 from stillfresh.caches import schema
-from stillfresh.caches.directory import fail
+from stillfresh.caches.files import fail
 from stillfresh.caches.generations import Generations
 from stillfresh.errors import CacheFull, CacheUnavailable, CorruptEntry, StoreError
 

@@ -18,41 +18,30 @@ import errno
 import os
 import re
 import stat
-import time
-from typing import TYPE_CHECKING, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Final
 
-from stillfresh.errors import CacheFull, CacheUnavailable, ConfigError, StoreError
+from stillfresh.caches.files import (
+    CREATE,
+    CREATE_OR_OPEN,
+    DIRECTORY,
+    READ,
+    open_quietly,
+    set_mode,
+    write_all,
+)
+from stillfresh.caches.leaf import LEVELS, Leaf
+from stillfresh.errors import CacheUnavailable, ConfigError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-_LEVELS: Final = 5
 _HEX: Final = re.compile(r"[0-9a-f]")
-# The layout's file names begin with the digest of a key.
-_NAME: Final = re.compile(r"[0-9a-f]{56}(\..*)?", re.DOTALL)
 
 _BY_DESCRIPTOR: Final = (
     {os.open, os.mkdir, os.unlink, os.rmdir, os.stat} <= os.supports_dir_fd
     and os.scandir in os.supports_fd
     and hasattr(os, "O_DIRECTORY")
 )
-_NOFOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
-_COMMON: Final = _NOFOLLOW | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-_DIRECTORY: Final = os.O_RDONLY | _COMMON | getattr(os, "O_DIRECTORY", 0)
-# O_NONBLOCK: opening a FIFO that somebody put there must not wait for its writer.
-_READ: Final = os.O_RDONLY | _COMMON | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
-# When an entry was last used is noted by who uses it. A listing, and the kernel, note nothing.
-_NOATIME: Final = getattr(os, "O_NOATIME", 0)
-_APPEND: Final = (_READ & ~os.O_RDONLY) | os.O_RDWR | os.O_APPEND
-_CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | _COMMON
-
-# How often a file is made that somebody sweeps at once.
-_TRIES: Final = 16
-# One write call takes at most this much: Linux cuts at 2 GiB less a page, others sooner.
-_WRITE_STEP: Final = 1 << 30
-# How long to wait, in seconds, before a lock that somebody holds is asked for again: 30 ms in all.
-# Its holder is about to rename a file; one that takes longer is stuck, or a stranger.
-_LOCK_PAUSES: Final = (0.0, 0.0, 0.0, *[0.001] * 30)
 
 TAG: Final = "CACHEDIR.TAG"
 # The signature is fixed by the Cache Directory Tagging Specification; backups skip such a folder.
@@ -60,18 +49,6 @@ _TAG_TEXT: Final = (
     b"Signature: 8a477f597d28d172789f06886806bc55\n"
     b"# This directory was made by stillfresh, an HTTP cache. It is safe to delete.\n"
 )
-
-
-def store_error(error: OSError, doing: str) -> StoreError:
-    """Say in our words what the operating system said."""
-    full = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
-    kind = CacheFull if error.errno in full else CacheUnavailable
-    return kind(f"{doing}: {error.strerror or error}")
-
-
-def fail(error: OSError, doing: str) -> NoReturn:
-    """Raise `error` as a `StoreError`."""
-    raise store_error(error, doing) from error
 
 
 class Directory:
@@ -150,13 +127,13 @@ class Directory:
         try:
             if create:
                 return Leaf("", self._make(name, root), self._filemode)
-            return Leaf("", os.open(name, _DIRECTORY, dir_fd=root), self._filemode)
+            return Leaf("", os.open(name, DIRECTORY, dir_fd=root), self._filemode)
         finally:
             os.close(root)
 
     def path(self, name: str) -> str:
         """Return the full path of a file of the layout."""
-        return os.path.join(self.root, *name[:_LEVELS], name)
+        return os.path.join(self.root, *name[:LEVELS], name)
 
     def leaf(self, name: str, *, create: bool = False) -> Leaf:
         """Go to the directory where files of `name` belong.
@@ -169,20 +146,20 @@ class Directory:
         if not _BY_DESCRIPTOR:
             return self._leaf_by_path(name, create=create)
         if self._tells_paths and not create:
-            found = self._enter_at_once(self._prefix + "/".join(name[:_LEVELS]))
+            found = self._enter_at_once(self._prefix + "/".join(name[:LEVELS]))
             if found is not None:
                 return Leaf("", found, self._filemode)
         is_new = False
         fd = self._open_root(create=create)
         try:
-            for level, part in enumerate(name[:_LEVELS]):
+            for level, part in enumerate(name[:LEVELS]):
                 try:
-                    child = os.open(part, _DIRECTORY, dir_fd=fd)
+                    child = os.open(part, DIRECTORY, dir_fd=fd)
                 except FileNotFoundError:
                     if not create:
                         raise
                     # And so is all that would be below it.
-                    child, is_new = self._make_all(name[level:_LEVELS], fd), True
+                    child, is_new = self._make_all(name[level:LEVELS], fd), True
                 os.close(fd)
                 fd = child
                 if is_new:
@@ -201,7 +178,7 @@ class Directory:
             StoreError: the root can't be trusted any more.
         """
         if _BY_DESCRIPTOR and self._tells_paths:
-            found = self._open_at_once(f"{self._prefix}{'/'.join(name[:_LEVELS])}/{name}{suffix}")
+            found = self._open_at_once(f"{self._prefix}{'/'.join(name[:LEVELS])}/{name}{suffix}")
             if found is not None:
                 return found
         with self.leaf(name) as leaf:
@@ -213,7 +190,7 @@ class Directory:
         A regular file of this user's that is where it should be has been reached without a link.
         In any other case it counts as not tried.
         """
-        fd = _open_quietly(path, _READ, None)
+        fd = open_quietly(path, READ, None)
         try:
             # Only now: where there is no file, nothing hangs on who owns the root.
             self.check(os.lstat(self.root))
@@ -230,7 +207,7 @@ class Directory:
     def _enter_at_once(self, path: str) -> int | None:
         """Open a directory by its path, as `_open_at_once` does a file."""
         try:
-            fd = os.open(path, _DIRECTORY)
+            fd = os.open(path, DIRECTORY)
         except OSError:
             # Which of those on the way it is that isn't as it should be is seen step by step.
             return None
@@ -260,7 +237,7 @@ class Directory:
             root = self._open_root(create=False) if _BY_DESCRIPTOR else None
         except FileNotFoundError:
             return
-        yield from self._descend(self.root, root, _LEVELS, hollow)
+        yield from self._descend(self.root, root, LEVELS, hollow)
 
     def is_ours(self) -> bool:
         """Tell whether the root bears the tag that it was made by this library."""
@@ -306,7 +283,7 @@ class Directory:
             OSError: it is no regular file, or a link, or can't be opened.
             StoreError: the root can't be trusted any more.
         """
-        flags |= os.O_CREAT | _COMMON | getattr(os, "O_NONBLOCK", 0)
+        flags |= CREATE_OR_OPEN
         if _BY_DESCRIPTOR:
             root = self._open_root(create=False)
             try:
@@ -321,7 +298,7 @@ class Directory:
             os.close(fd)
             raise OSError(errno.EINVAL, "is not a regular file", name)
         if stat.S_IMODE(status.st_mode) != self._filemode:
-            _set_mode(fd, self._filemode)
+            set_mode(fd, self._filemode)
         return fd
 
     def _open_all(self, parts: list[str], opened: contextlib.ExitStack) -> list[int]:
@@ -329,7 +306,7 @@ class Directory:
         fds = [self._open_root(create=False)]
         opened.callback(os.close, fds[0])
         for part in parts:
-            fds.append(os.open(part, _DIRECTORY, dir_fd=fds[-1]))
+            fds.append(os.open(part, DIRECTORY, dir_fd=fds[-1]))
             opened.callback(os.close, fds[-1])
         return fds
 
@@ -358,12 +335,12 @@ class Directory:
 
     def _open_root(self, *, create: bool) -> int:
         try:
-            fd = os.open(self.root, _DIRECTORY)
+            fd = os.open(self.root, DIRECTORY)
         except FileNotFoundError:
             if not create:
                 raise
             self._make_root()
-            fd = os.open(self.root, _DIRECTORY)
+            fd = os.open(self.root, DIRECTORY)
         try:
             self.check(os.fstat(fd))
         except BaseException:
@@ -381,9 +358,9 @@ class Directory:
             os.chmod(self.root, self._dirmode)
         # Without the tag all works, with less certainty about what is a stranger's.
         with contextlib.suppress(OSError):
-            tag = os.open(os.path.join(self.root, TAG), _CREATE, self._filemode)
+            tag = os.open(os.path.join(self.root, TAG), CREATE, self._filemode)
             try:
-                _set_mode(tag, self._filemode)
+                set_mode(tag, self._filemode)
                 write_all(tag, _TAG_TEXT)
             finally:
                 os.close(tag)
@@ -391,7 +368,7 @@ class Directory:
 
     def _has_tag(self) -> bool:
         try:
-            fd = os.open(os.path.join(self.root, TAG), _READ)
+            fd = os.open(os.path.join(self.root, TAG), READ)
         except OSError:
             return False
         try:
@@ -425,7 +402,7 @@ class Directory:
         try:
             for path in paths:
                 os.mkdir(path, self._dirmode, dir_fd=parent)
-            fd = os.open(paths[-1], _DIRECTORY, dir_fd=parent)
+            fd = os.open(paths[-1], DIRECTORY, dir_fd=parent)
         except OSError:
             return None
         if stat.S_IMODE(os.fstat(fd).st_mode) != self._dirmode:
@@ -445,13 +422,13 @@ class Directory:
             else:
                 made = True
             try:
-                fd = os.open(part, _DIRECTORY, dir_fd=parent)
+                fd = os.open(part, DIRECTORY, dir_fd=parent)
             except FileNotFoundError:
                 if attempt == 4:
                     raise
                 continue
             if made:
-                _set_mode(fd, self._dirmode)
+                set_mode(fd, self._dirmode)
             return fd
         raise AssertionError  # pragma: no cover - the loop returns or raises
 
@@ -459,7 +436,7 @@ class Directory:
         path = self.root
         if create and not os.path.lexists(path):
             self._make_root()
-        for part in ("", *name[:_LEVELS]):
+        for part in ("", *name[:LEVELS]):
             path = os.path.join(path, part) if part else path
             if create and part:
                 with contextlib.suppress(FileExistsError):
@@ -495,12 +472,12 @@ class Directory:
                     for entry in scan
                     if _HEX.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
                 )
-            if hollow is not None and not names and levels < _LEVELS:
+            if hollow is not None and not names and levels < LEVELS:
                 hollow.append(path)
             for name in names:
                 below = os.path.join(path, name)
                 try:
-                    child = None if fd is None else os.open(name, _DIRECTORY, dir_fd=fd)
+                    child = None if fd is None else os.open(name, DIRECTORY, dir_fd=fd)
                 except (FileNotFoundError, NotADirectoryError):
                     continue
                 yield from self._descend(below, child, levels - 1, hollow)
@@ -511,271 +488,12 @@ class Directory:
                 os.close(fd)
 
 
-class Leaf:
-    """One directory at the bottom of the layout, held open. Close it.
-
-    Names are those of files in it; methods raise `OSError`.
-    """
-
-    def __init__(self, path: str, fd: int | None, filemode: int, *, is_new: bool = False) -> None:
-        """Take over `fd`; `path` is for where there is none, and for listings.
-
-        `is_new` says that the directory has just been made.
-        """
-        self.is_new = is_new
-        self.path = path
-        self._fd = fd
-        self._filemode = filemode
-
-    def open(self, name: str) -> tuple[int, os.stat_result]:
-        """Open a regular file to read; anything else of that name is an error."""
-        return _open_regular(self._at(name), self._fd)
-
-    def open_to_append(self, name: str) -> tuple[int, os.stat_result]:
-        """Open a regular file to read and to write behind its end."""
-        return _open_regular(self._at(name), self._fd, _APPEND)
-
-    def status(self, name: str) -> os.stat_result:
-        """Look at what has a name, without following a link."""
-        return os.stat(self._at(name), dir_fd=self._fd, follow_symlinks=False)
-
-    def create(self, name: str) -> int:
-        """Make a new file to read and write, with the mode asked for whatever the umask."""
-        fd = os.open(self._at(name), _CREATE, self._filemode, dir_fd=self._fd)
-        _set_mode(fd, self._filemode)
-        return fd
-
-    def rename(self, old: str, new: str) -> None:
-        """Give a file another name; what had that name is gone in the same step."""
-        os.replace(self._at(old), self._at(new), src_dir_fd=self._fd, dst_dir_fd=self._fd)
-
-    def unlink(self, name: str) -> bool:
-        """Remove a file and say whether it was there."""
-        try:
-            os.unlink(self._at(name), dir_fd=self._fd)
-        except FileNotFoundError:
-            return False
-        return True
-
-    def names(self, pattern: re.Pattern[str] = _NAME) -> list[str]:
-        """List the files of these names (the layout's), sorted, and all else but directories.
-
-        There are none where somebody has removed the directory meanwhile.
-        """
-        try:
-            with os.scandir(self.path if self._fd is None else self._fd) as scan:
-                return sorted(
-                    entry.name
-                    for entry in scan
-                    if pattern.fullmatch(entry.name) and not entry.is_dir(follow_symlinks=False)
-                )
-        except FileNotFoundError:
-            return []
-
-    def sync(self) -> None:
-        """Wait until the directory, and the ones above that lead to it, are on the disk."""
-        if self._fd is None:
-            return
-        os.fsync(self._fd)
-        if self.is_new:
-            # A new name in a directory is lost with that: each one up to the root has one.
-            for level in range(1, _LEVELS + 1):
-                fd = os.open("/".join([".."] * level), _DIRECTORY & ~_NOFOLLOW, dir_fd=self._fd)
-                try:
-                    os.fsync(fd)
-                finally:
-                    os.close(fd)
-
-    def turn(self) -> _Turn:
-        """Keep other writers of this leaf out, and say whether that could be had.
-
-        What is stored is whole in any case. But of two who replace the same entry, one might undo
-        what the other has done in between, or leave its body file behind. The kernel drops the
-        lock when its holder dies. A file system without locks counts as having given it.
-        """
-        return _Turn(self._fd)
-
-    def close(self) -> None:
-        """Let go. May be called twice."""
-        fd, self._fd = self._fd, None
-        if fd is not None:
-            os.close(fd)
-
-    def __enter__(self) -> Self:
-        """Close at the end of the block."""
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        """Close."""
-        self.close()
-
-    def _at(self, name: str) -> str:
-        return os.path.join(self.path, name) if self._fd is None else name
-
-
-class _Turn:
-    """Holds the lock of a directory, if it can be had."""
-
-    __slots__ = ("_fd", "_held")
-
-    def __init__(self, fd: int | None) -> None:
-        self._fd = fd
-        self._held = False
-
-    def __enter__(self) -> bool:
-        self._held = self._fd is not None and _try_lock(self._fd)
-        return self._held or self._fd is None
-
-    def __exit__(self, *exc: object) -> None:
-        if self._fd is not None and self._held:
-            _unlock(self._fd)
-
-
-def _open_quietly(path: str, flags: int, dir_fd: int | None) -> int:
-    try:
-        return os.open(path, flags | _NOATIME, dir_fd=dir_fd)
-    except PermissionError:
-        if not _NOATIME:
-            raise
-    # Of another user's file the kernel does note it.
-    return os.open(path, flags, dir_fd=dir_fd)
-
-
-def _open_regular(path: str, dir_fd: int | None, flags: int = _READ) -> tuple[int, os.stat_result]:
-    fd = _open_quietly(path, flags, dir_fd)
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(fd)
-        raise OSError(errno.EINVAL, "is not a regular file", path)
-    return fd, status
-
-
-def write_all(fd: int, data: bytes | memoryview) -> None:
-    """Write all of `data`: one call may take less, and never takes over 2 GiB."""
-    view = memoryview(data)
-    while view:
-        written = os.write(fd, view[:_WRITE_STEP])
-        view = view[written:]
-
-
-def read_all(fd: int, size: int) -> bytes:
-    """Read `size` bytes from the position of `fd`; fewer if the file ends before."""
-    data = os.read(fd, min(size, _WRITE_STEP)) if size else b""
-    if len(data) == size:
-        return data
-    parts = [data]
-    left = size - len(data)
-    while left and parts[-1]:
-        parts.append(os.read(fd, min(left, _WRITE_STEP)))
-        left -= len(parts[-1])
-    return b"".join(parts)
-
-
-try:
-    import fcntl
-except ImportError:  # no POSIX system
-    HOLDS = False
-
-    def _try_lock(fd: int, kind: int = 0) -> bool:
-        del fd, kind
-        return True
-
-    def _unlock(fd: int) -> None:
-        del fd
-
-    def unlock(fd: int) -> None:
-        """Give the lock of a file back."""
-        del fd
-
-    def hold(fd: int) -> None:
-        """Show that a file is being written. Without locks, that it is open has to do."""
-        del fd
-
-    def is_held(fd: int) -> bool:
-        """Tell whether somebody writes a file; where that can't be told, nobody has killed it."""
-        del fd
-        return True
-
-    def lock_at_once(fd: int) -> bool:
-        """Take the lock of a file if nobody has it."""
-        del fd
-        return True
-
-else:
-    HOLDS = True
-
-    def hold(fd: int) -> None:
-        """Show that a file is being written, until it is closed or its writer dies."""
-        # Who sweeps has it for a moment.
-        _try_lock(fd, fcntl.LOCK_SH)
-
-    def is_held(fd: int) -> bool:
-        """Tell whether somebody is writing a file; one that can't be locked might be."""
-        return not lock_at_once(fd)
-
-    def lock_at_once(fd: int) -> bool:
-        """Take the lock of a file if nobody has it."""
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        return True
-
-    def unlock(fd: int) -> None:
-        """Give the lock of a file back, also for a child that was made meanwhile and has it too."""
-        _unlock(fd)
-
-    def _try_lock(fd: int, kind: int = fcntl.LOCK_EX) -> bool:
-        for pause in _LOCK_PAUSES:
-            try:
-                fcntl.flock(fd, kind | fcntl.LOCK_NB)
-            except BlockingIOError:
-                time.sleep(pause)
-            except OSError:
-                return True
-            else:
-                return True
-        return False
-
-    def _unlock(fd: int) -> None:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_UN)
-        except OSError:
-            pass
-
-
-def create_held(create: Callable[[], int]) -> int:
-    """Make a file, and show that it is being written until it is closed or its writer dies.
-
-    In between somebody may take it for a killed writer's and sweep it: then it is made again.
-    """
-    for _ in range(_TRIES):
-        fd = create()
-        hold(fd)
-        if os.fstat(fd).st_nlink:
-            return fd
-        os.close(fd)
-    raise OSError(errno.EBUSY, "is removed faster than it is made")
-
-
 def _make_parents(path: str, mode: int) -> None:
     """Make the directories down to `path` that are missing, with `mode`, less the umask."""
     if not os.path.isdir(path):
         _make_parents(os.path.dirname(path), mode)
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, mode)
-
-
-def _set_mode(fd: int, mode: int) -> None:
-    """Give what was just made the mode that the umask may have narrowed.
-
-    Where that can't be done, it stays narrower.
-    """
-    if hasattr(os, "fchmod"):
-        try:
-            os.fchmod(fd, mode)
-        except OSError:
-            pass
 
 
 def _is_mine(status: os.stat_result) -> bool:

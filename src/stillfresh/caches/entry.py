@@ -1,36 +1,29 @@
-"""Entries: one committed version to read, and the writer that makes one.
+"""Entries: one committed version to read (`reading`), and the writer that makes one (`writing`).
 
 Both are finished here once for every cache: lengths, digests, the states a writer can be in and
-what happens to it after `fork()` or when it is forgotten. A cache brings only where the bytes come
-from (`BodySource`) and where they go (`EntrySink`). `Reading` and `Writing` are coroutines, so that
-caches which have to be waited for (`asynchronous.py`) have the very same.
+what happens to it after `fork()` or when it is forgotten.
 """
 
 from __future__ import annotations
 
-import os
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
-import xxhash
-
-from stillfresh.caches import frames
-from stillfresh.caches.coroutines import Settle, at_once, run
-from stillfresh.caches.expiry import Expires, moment
-from stillfresh.errors import BodyLost, StoreError
+from stillfresh.caches.coroutines import at_once, run
+from stillfresh.caches.reading import Reading
+from stillfresh.caches.writing import Writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from typing_extensions import Buffer
 
-# A body up to this size is checked as a whole before its first byte is handed out: large enough
-# for nearly every page and API answer, small enough to hold in memory for a moment.
-CHECKED_AT_ONCE: Final = 1 << 20
+    from stillfresh.caches.expiry import Expires
+    from stillfresh.caches.reading import BodySource
+    from stillfresh.caches.writing import EntrySink
+
 # The beginning of a URL: its scheme, and the authority.
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#]*)", re.ASCII | re.IGNORECASE)
-# Reads of a longer body to its end go in steps of this size.
-_STEP: Final = 1 << 20
 
 
 def host_of(key: str) -> str:
@@ -40,208 +33,6 @@ def host_of(key: str) -> str:
         return ""
     host = url[1].rpartition("@")[2].lower()
     return host if host.isascii() else host.encode("ascii", "replace").decode()
-
-
-def as_bytes(data: Buffer) -> bytes:
-    """Copy any bytes-like object; what is none raises `TypeError`.
-
-    `bytes()` itself takes 5 for five NULs.
-    """
-    return data if type(data) is bytes else memoryview(data).tobytes()
-
-
-class BodySource(Protocol):
-    """Where the bytes of one committed body are; they never change."""
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        """Return up to `size` bytes from `offset`; fewer only at the end. Raises `OSError`."""
-
-    def close(self) -> None:
-        """Let go of the bytes. May be called twice."""
-
-
-class AsyncBodySource(Protocol):
-    """A `BodySource` that is waited for."""
-
-    async def read_at(self, offset: int, size: int) -> bytes:
-        """Return up to `size` bytes from `offset`; fewer only at the end. Raises `OSError`."""
-
-    def close(self) -> None:
-        """Let go of the bytes. May be called twice."""
-
-
-class InMemory:
-    """A body that is already here."""
-
-    __slots__ = ("data",)
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        """Return a slice."""
-        if offset == 0 and size >= len(self.data):
-            return self.data
-        return self.data[offset : offset + size]
-
-    def close(self) -> None:
-        """Nothing to let go of."""
-
-
-class Reading:
-    """Reads one body to its end and checks it on the way, for `Entry` and `AsyncEntry`."""
-
-    __slots__ = ("_body", "_digest", "_hasher", "_offset", "_settle", "_size", "_source")
-
-    def __init__(
-        self, source: BodySource | AsyncBodySource, size: int, digest: bytes | None, settle: Settle
-    ) -> None:
-        """Read `size` bytes of `source`, whose answers `settle` makes bytes of."""
-        self._source: BodySource | AsyncBodySource | None = source
-        self._size = size
-        self._digest = digest
-        self._settle = settle
-        self._hasher: xxhash.xxh3_128 | None = None
-        self._offset = 0
-        # All of it, once that has been checked.
-        self._body: bytes | None = None
-
-    def is_here(self) -> bool:
-        """Tell whether all of the body is in memory, and has been checked, without any waiting."""
-        if self._body is not None:
-            return True
-        source = self._source
-        if type(source) is not InMemory or len(source.data) != self._size:
-            return False
-        if self._digest is not None:
-            if self._size > CHECKED_AT_ONCE:
-                return False
-            self._compare(source.data, self._digest)
-        self._body = source.data
-        return True
-
-    def take(self, size: int) -> bytes:
-        """Return what `read` does, of a body that is here."""
-        body, start, end = self._body, self._offset, self._size
-        assert body is not None  # noqa: S101 - that is what is_here has said
-        if not start and (size < 0 or size >= end):
-            self._offset = end
-            return body
-        self._offset = end if size < 0 else min(start + size, end)
-        return body[start : self._offset]
-
-    async def check(self) -> None:
-        """Check as much of the body as can be known to be right before it is read."""
-        if self.is_here():
-            return
-        self._require_open()
-        if self._digest is not None and self._size <= CHECKED_AT_ONCE:
-            body = await self._exactly(0, self._size)
-            self._compare(body, self._digest)
-            self._require_open().close()
-            self._body = body
-
-    async def verify(self) -> None:
-        """Check the whole body, whatever its size."""
-        await self.check()
-        if self._digest is None:
-            return
-        if self._offset:
-            msg = "the body has been read already"
-            raise ValueError(msg)
-        hasher = xxhash.xxh3_128()
-        for offset in range(0, self._size, _STEP):
-            hasher.update(await self._exactly(offset, min(_STEP, self._size - offset)))
-        if hasher.digest() != self._digest:
-            raise self._wrong()
-
-    async def read(self, size: int) -> bytes:
-        """Return the next `size` bytes of the body, all that are left if it is negative."""
-        await self.check()
-        if self._body is not None:
-            return self.take(size)
-        left = self._size - self._offset
-        wanted = left if size < 0 else min(size, left)
-        if wanted == 0:
-            return b""
-        if self._digest is None:
-            chunk = await self._exactly(self._offset, wanted)
-        else:
-            chunk = await self._checked_on_the_way(self._digest, wanted)
-        self._offset += len(chunk)
-        return chunk
-
-    async def seek(self, offset: int) -> None:
-        """Check the whole body, and go on reading at `offset`."""
-        if not 0 <= offset <= self._size:
-            msg = f"byte {offset} of {self._size}"
-            raise ValueError(msg)
-        if self._digest is not None:
-            here = self._offset, self._hasher
-            self._offset, self._hasher = 0, None
-            try:
-                await self.verify()
-            except BaseException:
-                self._offset, self._hasher = here
-                raise
-            self._digest = None
-        self._require_open()
-        self._offset = offset
-
-    def close(self) -> None:
-        """Let go of the source. May be called twice."""
-        source, self._source = self._source, None
-        self._body = None
-        if source is not None:
-            source.close()
-
-    def _require_open(self) -> BodySource | AsyncBodySource:
-        if self._source is None:
-            msg = "read of a closed entry"
-            raise ValueError(msg)
-        return self._source
-
-    async def _exactly(self, offset: int, size: int) -> bytes:
-        source = self._require_open()
-        parts = []
-        end = offset + size
-        while offset < end:
-            try:
-                part: bytes = await self._settle(source.read_at(offset, end - offset))
-            except OSError as error:
-                msg = f"the body can't be read at byte {offset} of {self._size}: {error}"
-                raise BodyLost(msg) from error
-            if not part:
-                msg = f"the body ends at byte {offset} of {self._size}"
-                raise BodyLost(msg)
-            parts.append(part)
-            offset += len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _compare(self, body: bytes, digest: bytes) -> None:
-        if frames.digest(body) != digest:
-            raise self._wrong()
-        # There is nothing to check after that.
-        self._digest = None
-
-    async def _checked_on_the_way(self, digest: bytes, wanted: int) -> bytes:
-        if self._hasher is None:
-            self._hasher = xxhash.xxh3_128()
-        parts = []
-        offset, end = self._offset, self._offset + wanted
-        while offset < end:
-            part = await self._exactly(offset, min(end - offset, _STEP))
-            self._hasher.update(part)
-            offset += len(part)
-            parts.append(part)
-        # Before the last byte goes out, not after it.
-        if end == self._size and self._hasher.digest() != digest:
-            raise self._wrong()
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _wrong(self) -> BodyLost:
-        self.close()
-        return BodyLost(f"the body of {self._size} bytes is not the one that was written")
 
 
 class Entry:
@@ -356,163 +147,6 @@ class Entry:
     def __repr__(self) -> str:
         """Name the version and its size."""
         return f"<Entry {self.version} of {self.size} bytes>"
-
-
-class Seal(NamedTuple):
-    """What is known about an entry once its body is whole."""
-
-    metadata: bytes
-    has_body: bool
-    size: int
-    digest: bytes
-    version: str
-    stored_at: float
-    expires_at: float | None
-
-
-class EntrySink(Protocol):
-    """Where the bytes of one new entry go. Each method raises `StoreError` only."""
-
-    def write(self, chunk: memoryview, /) -> None:
-        """Take the next bytes of the body, all of them."""
-
-    def publish(self, seal: Seal) -> None:
-        """Make the entry visible, in one step."""
-
-    def discard(self) -> None:
-        """Remove every trace. Never raises."""
-
-    def detach(self) -> None:
-        """Let go without removing anything: the entry is another process's. Never raises."""
-
-
-class AsyncEntrySink(Protocol):
-    """An `EntrySink` that is waited for."""
-
-    async def write(self, chunk: memoryview, /) -> None:
-        """Take the next bytes of the body, all of them."""
-
-    async def publish(self, seal: Seal) -> None:
-        """Make the entry visible, in one step."""
-
-    async def discard(self) -> None:
-        """Remove every trace. Never raises."""
-
-    def detach(self) -> None:
-        """Let go without removing anything: nobody can wait for that. Never raises."""
-
-
-class Writing:
-    """The states of one version that is being written, for `EntryWriter` and `AsyncEntryWriter`."""
-
-    __slots__ = (
-        "_clock",
-        "_hasher",
-        "_pid",
-        "_remove",
-        "_settle",
-        "_sink",
-        "_version",
-        "_wrote",
-        "size",
-    )
-
-    def __init__(
-        self,
-        sink: EntrySink | AsyncEntrySink,
-        version: str,
-        clock: Callable[[], float],
-        remove: Callable[[], object],
-        settle: Settle | None,
-    ) -> None:
-        """Write `version` to `sink`, whose answers `settle` waits for; None is not to wait."""
-        self._sink: EntrySink | AsyncEntrySink | None = sink
-        self._version = version
-        self._clock = clock
-        self._remove = remove
-        self._settle = settle
-        self._hasher = xxhash.xxh3_128()
-        self._wrote = False
-        self._pid = os.getpid()
-        self.size = 0
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it has not ended."""
-        return self._sink is not None
-
-    async def write(self, chunk: Buffer) -> None:
-        """Append to the body. After an error the version is aborted."""
-        sink = self._open_sink()
-        with memoryview(chunk).cast("B") as view:
-            try:
-                answer = sink.write(view)
-                if self._settle is not None:
-                    await self._settle(answer)
-            except BaseException:
-                await self.abort()
-                raise
-            self._hasher.update(view)
-            self.size += len(view)
-            self._wrote = True
-
-    async def commit(self, metadata: Buffer, expires: Expires) -> str:
-        """Publish metadata and body together and return the new version."""
-        sink = self._open_sink()
-        now = self._clock()
-        try:
-            expires_at = moment(expires, now)
-            if expires_at is not None and expires_at <= now:
-                await self.abort()
-                removed = self._remove()
-                if self._settle is not None:
-                    await self._settle(removed)
-                return self._version
-            seal = Seal(
-                as_bytes(metadata),
-                self._wrote,
-                self.size,
-                self._hasher.digest(),
-                self._version,
-                now,
-                expires_at,
-            )
-            answer = sink.publish(seal)
-            if self._settle is not None:
-                await self._settle(answer)
-        except BaseException:
-            await self.abort()
-            raise
-        self._sink = None
-        return self._version
-
-    async def abort(self) -> None:
-        """End without a trace. Does nothing when it has ended."""
-        sink, self._sink = self._sink, None
-        if sink is None:
-            return
-        if os.getpid() == self._pid:
-            answer = sink.discard()
-            if self._settle is not None:
-                await self._settle(answer)
-        else:
-            sink.detach()
-
-    def detach(self) -> None:
-        """End where nothing can be waited for any more."""
-        sink, self._sink = self._sink, None
-        if sink is not None:
-            sink.detach()
-
-    def _open_sink(self) -> EntrySink | AsyncEntrySink:
-        if self._sink is None:
-            msg = "the writer has ended"
-            raise ValueError(msg)
-        if os.getpid() != self._pid:
-            self.detach()
-            msg = "the writer belongs to the process that made it"
-            raise StoreError(msg)
-        return self._sink
 
 
 class EntryWriter:

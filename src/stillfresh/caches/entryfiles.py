@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 from stillfresh.caches import frames
 from stillfresh.caches.base import EntryInfo
-from stillfresh.caches.directory import write_all
+from stillfresh.caches.files import write_all
 from stillfresh.caches.frames import BODY_ELSEWHERE, Frame
 from stillfresh.errors import CacheUnavailable, CorruptEntry
 
 if TYPE_CHECKING:
-    from stillfresh.caches.directory import Leaf
+    from stillfresh.caches.leaf import Leaf
 
 # Up to this size an entry file is read in one call.
 AT_ONCE: Final = 1 << 16

@@ -34,14 +34,7 @@ from stillfresh.caches.base import (
     moment,
 )
 from stillfresh.caches.claims import DirectoryClaims
-from stillfresh.caches.directory import (
-    Directory,
-    Leaf,
-    fail,
-    read_all,
-    store_error,
-    write_all,
-)
+from stillfresh.caches.directory import Directory
 from stillfresh.caches.entryfiles import (
     AT_ONCE,
     FOREIGN,
@@ -56,6 +49,7 @@ from stillfresh.caches.entryfiles import (
     touch,
 )
 from stillfresh.caches.expiry import is_past
+from stillfresh.caches.files import fail, read_all, store_error, write_all
 from stillfresh.caches.filesink import FileSink
 from stillfresh.caches.frames import BODY_ELSEWHERE, HAS_BODY, Frame
 from stillfresh.caches.pairing import Pairing
@@ -75,6 +69,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from typing_extensions import Buffer
+
+    from stillfresh.caches.leaf import Leaf
 
 # Bodies up to this size ride along in the entry file of a SeparateBodyFileCache: a second file
 # costs more than copying this much again when the metadata is refreshed.

@@ -7,16 +7,18 @@ import os
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from stillfresh.caches import frames
-from stillfresh.caches.directory import HOLDS, create_held, fail, write_all
 from stillfresh.caches.entryfiles import body_file_of, file_name, write_frame
+from stillfresh.caches.files import fail, write_all
 from stillfresh.caches.frames import BODY_ELSEWHERE, HAS_BODY, Frame
+from stillfresh.caches.locks import HOLDS, create_held
 from stillfresh.errors import CacheFull, CacheUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stillfresh.caches.directory import Directory, Leaf
-    from stillfresh.caches.entry import Seal
+    from stillfresh.caches.directory import Directory
+    from stillfresh.caches.leaf import Leaf
+    from stillfresh.caches.writing import Seal
 
 _T = TypeVar("_T")
 

@@ -21,7 +21,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from stillfresh.caches import frames, schema
-from stillfresh.caches.directory import hold, is_held
+from stillfresh.caches.locks import hold, is_held
 from stillfresh.errors import StoreError
 
 if TYPE_CHECKING:

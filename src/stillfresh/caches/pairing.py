@@ -30,7 +30,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
-from stillfresh.caches.entry import CHECKED_AT_ONCE
+from stillfresh.caches.reading import CHECKED_AT_ONCE
 from stillfresh.errors import CacheClosed, CacheError, StoreError
 
 if TYPE_CHECKING:

@@ -40,8 +40,8 @@ from stillfresh.errors import CacheUnavailable, ConfigError, CorruptEntry
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
-    from stillfresh.caches.entry import Seal
     from stillfresh.caches.redislinks import Address, Command, Line
+    from stillfresh.caches.writing import Seal
 
 T = TypeVar("T")
 

@@ -23,8 +23,9 @@ import weakref
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from stillfresh.caches import pruning
-from stillfresh.caches.directory import is_held, lock_at_once, unlock, write_all
 from stillfresh.caches.entryfiles import NAME_LENGTH, body_file_of, info
+from stillfresh.caches.files import write_all
+from stillfresh.caches.locks import is_held, lock_at_once, unlock
 from stillfresh.caches.pruning import Bounds, DryRun, PruneReport
 from stillfresh.errors import StoreError
 
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from stillfresh.caches.directory import Directory, Leaf
+    from stillfresh.caches.directory import Directory
     from stillfresh.caches.entry import EntryInfo
+    from stillfresh.caches.leaf import Leaf
 
 # In the root: who holds its lock is pruning, and what it says is to which bound that was done (0
 # while it is not done, or where there was none), how many entries stayed, and how many bytes.

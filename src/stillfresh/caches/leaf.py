@@ -1,0 +1,124 @@
+"""One directory of files, held open, whatever else becomes of its name."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Final, Self
+
+from stillfresh.caches.files import (
+    APPEND,
+    CREATE,
+    DIRECTORY,
+    NOFOLLOW,
+    open_regular,
+    set_mode,
+)
+from stillfresh.caches.locks import Turn
+
+# So many directories lead to one of the layout.
+LEVELS: Final = 5
+# The layout's file names begin with the digest of a key.
+_NAME: Final = re.compile(r"[0-9a-f]{56}(\..*)?", re.DOTALL)
+
+
+class Leaf:
+    """One directory at the bottom of the layout, held open. Close it.
+
+    Names are those of files in it; methods raise `OSError`.
+    """
+
+    def __init__(self, path: str, fd: int | None, filemode: int, *, is_new: bool = False) -> None:
+        """Take over `fd`; `path` is for where there is none, and for listings.
+
+        `is_new` says that the directory has just been made.
+        """
+        self.is_new = is_new
+        self.path = path
+        self._fd = fd
+        self._filemode = filemode
+
+    def open(self, name: str) -> tuple[int, os.stat_result]:
+        """Open a regular file to read; anything else of that name is an error."""
+        return open_regular(self._at(name), self._fd)
+
+    def open_to_append(self, name: str) -> tuple[int, os.stat_result]:
+        """Open a regular file to read and to write behind its end."""
+        return open_regular(self._at(name), self._fd, APPEND)
+
+    def status(self, name: str) -> os.stat_result:
+        """Look at what has a name, without following a link."""
+        return os.stat(self._at(name), dir_fd=self._fd, follow_symlinks=False)
+
+    def create(self, name: str) -> int:
+        """Make a new file to read and write, with the mode asked for whatever the umask."""
+        fd = os.open(self._at(name), CREATE, self._filemode, dir_fd=self._fd)
+        set_mode(fd, self._filemode)
+        return fd
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a file another name; what had that name is gone in the same step."""
+        os.replace(self._at(old), self._at(new), src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
+    def unlink(self, name: str) -> bool:
+        """Remove a file and say whether it was there."""
+        try:
+            os.unlink(self._at(name), dir_fd=self._fd)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def names(self, pattern: re.Pattern[str] = _NAME) -> list[str]:
+        """List the files of these names (the layout's), sorted, and all else but directories.
+
+        There are none where somebody has removed the directory meanwhile.
+        """
+        try:
+            with os.scandir(self.path if self._fd is None else self._fd) as scan:
+                return sorted(
+                    entry.name
+                    for entry in scan
+                    if pattern.fullmatch(entry.name) and not entry.is_dir(follow_symlinks=False)
+                )
+        except FileNotFoundError:
+            return []
+
+    def sync(self) -> None:
+        """Wait until the directory, and the ones above that lead to it, are on the disk."""
+        if self._fd is None:
+            return
+        os.fsync(self._fd)
+        if self.is_new:
+            # A new name in a directory is lost with that: each one up to the root has one.
+            for level in range(1, LEVELS + 1):
+                fd = os.open("/".join([".."] * level), DIRECTORY & ~NOFOLLOW, dir_fd=self._fd)
+                try:
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+
+    def turn(self) -> Turn:
+        """Keep other writers of this leaf out, and say whether that could be had.
+
+        What is stored is whole in any case. But of two who replace the same entry, one might undo
+        what the other has done in between, or leave its body file behind. The kernel drops the
+        lock when its holder dies. A file system without locks counts as having given it.
+        """
+        return Turn(self._fd)
+
+    def close(self) -> None:
+        """Let go. May be called twice."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
+    def __enter__(self) -> Self:
+        """Close at the end of the block."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Close."""
+        self.close()
+
+    def _at(self, name: str) -> str:
+        return os.path.join(self.path, name) if self._fd is None else name
