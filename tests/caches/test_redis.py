@@ -20,7 +20,7 @@ import pytest
 import redis
 import requests
 
-from stillfresh.caches import frames, redisstore
+from stillfresh.caches import frames, redisbodies, redisscripts
 from stillfresh.caches.claims import Claim
 from stillfresh.caches.pruning import Repair
 from stillfresh.caches.redis import RedisCache
@@ -248,7 +248,7 @@ def test_what_is_being_written_does_not_live_long(cache: RedisCache, client: Any
     writer = cache.writer("key")
     writer.write(content("body", LONG))
     assert len(pieces(client)) == 12
-    assert all(0 < ttl(client, name) <= redisstore.DRAFT for name in pieces(client))
+    assert all(0 < ttl(client, name) <= redisbodies.DRAFT for name in pieces(client))
     writer.abort()
     assert names(client) == set()
 
@@ -264,7 +264,7 @@ def test_a_killed_writer_leaves_nothing_that_lasts(client: Any, redis_server: Re
     command = [sys.executable, "-c", dedent(code), redis_server.url]
     assert subprocess.run(command, check=False, env=dict(os.environ)).returncode == -9
     assert len(names(client)) == 12
-    assert all(0 < ttl(client, name) <= redisstore.DRAFT for name in names(client))
+    assert all(0 < ttl(client, name) <= redisbodies.DRAFT for name in names(client))
 
 
 @pytest.mark.parametrize("change", ["replace", "replace by a short one", "remove", "clear"])
@@ -282,7 +282,7 @@ def test_what_was_replaced_lives_on_for_its_readers_and_no_longer(
             cache.remove("key")
         case "clear":
             cache.clear()
-    assert all(0 < ttl(client, name) <= redisstore.GRACE for name in before)
+    assert all(0 < ttl(client, name) <= redisscripts.GRACE for name in before)
     others = set(pieces(client)) - set(before)
     assert {ttl(client, name) for name in others} <= {-1}
     assert [info.key for info in cache.entries()] == (["key"] if "replace" in change else [])
@@ -298,10 +298,10 @@ def test_a_reader_that_goes_on_puts_off_the_end_of_its_version(
         for name in pieces(client):
             client.expire(name, 5)
         # As if a third of the time had passed since it looked.
-        monkeypatch.setattr(redisstore, "_SEEN_TO", 1e9)
+        monkeypatch.setattr(redisbodies, "_SEEN_TO", 1e9)
         start += entry.read(1 << 20)
         read, left = pieces(client)[:4], pieces(client)[8:]
-        assert all(ttl(client, name) > redisstore.GRACE - 5 for name in left)
+        assert all(ttl(client, name) > redisscripts.GRACE - 5 for name in left)
         assert len(read) == 4
         assert start + entry.read() == content("old", LONG)
 
@@ -313,9 +313,9 @@ def test_a_writer_that_takes_long_puts_off_the_end_of_what_it_has_written(
         writer.write(content("body", LONG)[: 1 << 20])
         for name in pieces(client):
             client.expire(name, 5)
-        monkeypatch.setattr(redisstore, "_SEEN_TO", 1e9)
+        monkeypatch.setattr(redisbodies, "_SEEN_TO", 1e9)
         writer.write(content("body", LONG)[1 << 20 :])
-        assert all(ttl(client, name) > redisstore.DRAFT - 5 for name in pieces(client))
+        assert all(ttl(client, name) > redisbodies.DRAFT - 5 for name in pieces(client))
         writer.commit(b"metadata")
     assert load(cache, "key") == (b"metadata", content("body", LONG))
 

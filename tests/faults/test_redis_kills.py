@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from stillfresh.caches.redis import RedisCache
-from stillfresh.caches.redisstore import DRAFT
+from stillfresh.caches.redisbodies import DRAFT
 from stillfresh.testing.conformance.tools import load
 from tests.caches.helpers import start
 from tests.faults.conftest import Effort

@@ -32,7 +32,7 @@ from stillfresh.caches.expiry import is_past
 from stillfresh.caches.frames import new_version
 from stillfresh.caches.pruning import Bounds, DryRun, Progress, PruneReport, plan
 from stillfresh.caches.redislinks import PATIENCE, Servers, servers_of
-from stillfresh.caches.redisstore import Draft, Found, Pieces, Store, Walk
+from stillfresh.caches.redisstore import Found, Store, Walk
 from stillfresh.caches.redisurls import TIMEOUT, read_url
 from stillfresh.errors import ConfigError
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from stillfresh.caches.redisbodies import Draft, Pieces
     from stillfresh.caches.redislinks import Line
 
 T = TypeVar("T")

@@ -2,7 +2,7 @@
 
     <prefix><key>                       a frame, with a body of up to 64 KiB in it
     <prefix>{<tag>}:sf:<version>:<n>    a piece of a longer body, 256 KiB each
-    <prefix>{<tag>}:sf:0000000000000000:0   who is fetching the entry, for a moment
+    <prefix>{<tag>}:sf:<digest>:00      who is fetching the entry, for a moment
 
 So a hit on a small entry is one GET. The tag is what decides on the slot of the first key, so all
 keys of an entry are on one server of a Cluster (a prefix with a tag of its own brings all entries
@@ -14,249 +14,46 @@ the frame that names the version is set last, by a script that also gives the pi
 entry, all at once. What a killed writer leaves expires by itself. Pieces of a version that is
 replaced or removed are not deleted but get some time to live, and readers that go on reading put
 off their end. Redis runs a script in one go, which is also what makes `update` compare and swap.
-
-The scripts make the names of pieces by themselves, since those of an earlier version are not known
-before; all are in the slot of the key that they are given.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
-import re
 import time
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
-
-import xxhash
 
 from stillfresh.caches import frames
 from stillfresh.caches.entry import EntryInfo
 from stillfresh.caches.expiry import is_past
 from stillfresh.caches.frames import BODY_ELSEWHERE, HAS_BODY, HEAD_SIZE, Frame, Head
-from stillfresh.caches.redislinks import hash_part, lacks_script, refusal
-from stillfresh.errors import CacheUnavailable, ConfigError, CorruptEntry
+from stillfresh.caches.redisbodies import Draft, Pieces
+from stillfresh.caches.redisnames import IS_CLAIM, IS_PIECE, Names
+from stillfresh.caches.redisscripts import (
+    GRACE,
+    RELEASE,
+    REMOVE,
+    UPDATE,
+    accepted,
+    time_to_live,
+)
+from stillfresh.errors import CacheUnavailable, CorruptEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from stillfresh.caches.redislinks import Address, Command, Line
+    from stillfresh.caches.redisnames import Place
     from stillfresh.caches.writing import Seal
 
 T = TypeVar("T")
 
-# Bodies up to this size are in the value, and come with it.
-INLINE_LIMIT: Final = 1 << 16
-# Of pieces: long enough that a round trip each doesn't count, short enough to come through in the
-# time that one operation has. It can't be changed, since nothing says how many there are.
-PIECE: Final = 1 << 18
-# Pieces that are sent or fetched at once: two take hardly longer than one, on a network that has
-# the time of an operation for either.
-_AT_ONCE: Final = 2
-# Seconds. What is being written lives so long from each time that it is seen to.
-DRAFT: Final = 120
-# And what was replaced, from the last time that somebody read of it.
-GRACE: Final = 60
-# Either is seen to this often within its time.
-_SEEN_TO: Final = 3
-# A time to live beyond this is none: Redis has a last moment, and this is short of it.
-_LONGEST: Final = 100 * 366 * 86_400
 # How often an `update` begins again when another one has come between.
 _TRIES: Final = 5
 # How many entries are remembered as they were when last looked at.
 _REMEMBERED: Final = 256
 # Keys in one step of a listing, or of clearing: some hundred microseconds of the server's.
 _PAGE: Final = 500
-_IS_PIECE: Final = re.compile(rb":sf:[0-9a-f]{16}:\d+\Z")
-# How the name of a claim ends. By its name it is a piece, of a version that no entry has: so it is
-# in no listing.
-_IS_CLAIM: Final = re.compile(rb":00\Z")
-_GLOB: Final = re.compile(rb"([*?\[\]^\\-])")
-
-
-class Script:
-    """A program for the server, sent in full only where it doesn't know it."""
-
-    def __init__(self, source: str) -> None:
-        """Have a source in Lua."""
-        self.source = source.encode()
-        self._digest = hashlib.sha1(self.source, usedforsecurity=False).hexdigest().encode()
-
-    async def run(self, line: Line, name: bytes, *arguments: bytes | int) -> Any:
-        """Run it on the key `name`.
-
-        Raises:
-            StoreError: the server refuses.
-        """
-        (reply,) = await line.ask(name, (b"EVALSHA", self._digest, 1, name, *arguments))
-        if lacks_script(reply):
-            (reply,) = await line.ask(name, (b"EVAL", self.source, 1, name, *arguments))
-        return _accepted(reply)
-
-
-# Parts of the scripts. `pieces_of` takes a head apart (frames.py): its magic, the flags at byte 10,
-# the length of the body at 24 and the version at 48.
-_PIECES: Final = f"""
-local function pieces_of(head)
-  if #head < {HEAD_SIZE} or string.sub(head, 1, 8) ~= '\\137sfresh\\n' then return nil, 0 end
-  local flags = struct.unpack('<I2', head, 11)
-  if flags % {2 * BODY_ELSEWHERE} < {BODY_ELSEWHERE} then return nil, 0 end
-  local version = string.gsub(string.sub(head, 49, 56), '.',
-    function(byte) return string.format('%02x', string.byte(byte)) end)
-  return version, math.ceil(struct.unpack('<I8', head, 25) / {PIECE})
-end
-local function name_of(version, at)
-  return stem .. version .. ':' .. string.format('%d', at)
-end
-local function retire(head)
-  local version, count = pieces_of(head)
-  for at = 0, count - 1 do
-    local name = name_of(version, at)
-    local left = redis.call('PTTL', name)
-    if left < 0 or left > {GRACE * 1000} then redis.call('PEXPIRE', name, {GRACE * 1000}) end
-  end
-end
-local function let_live(version, count, ttl)
-  for at = 0, count - 1 do
-    if ttl == '' then redis.call('PERSIST', name_of(version, at))
-    else redis.call('PEXPIRE', name_of(version, at), ttl + {GRACE * 1000}) end
-  end
-end
-local function put(value, ttl)
-  if ttl == '' then redis.call('SET', KEYS[1], value)
-  else redis.call('SET', KEYS[1], value, 'PX', ttl) end
-end
-local function let_go(claim, holder)
-  if claim ~= '' and redis.pcall('GET', claim) == holder then redis.call('UNLINK', claim) end
-end
-local function present()
-  local head = redis.pcall('GETRANGE', KEYS[1], 0, {HEAD_SIZE - 1})
-  return type(head) == 'string' and head or ''
-end
-"""
-
-_PUBLISH: Final = Script(
-    f"""
-local stem, value, ttl = ARGV[1], ARGV[2], ARGV[3]
-{_PIECES}
-local version, count = pieces_of(value)
-for at = 0, count - 1 do
-  if redis.call('EXISTS', name_of(version, at)) == 0 then return 0 end
-end
-local before = present()
-if string.sub(before, 49, 56) ~= string.sub(value, 49, 56) then retire(before) end
-put(value, ttl)
-let_live(version, count, ttl)
-let_go(ARGV[4], ARGV[5])
-return 1
-"""
-)
-
-_UPDATE: Final = Script(
-    f"""
-local stem, old, new, tail, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-{_PIECES}
-if present() ~= old then return 0 end
-local version, count = pieces_of(old)
-local body = ''
-if not version then
-  local size = struct.unpack('<I8', old, 25)
-  if size > 0 then body = redis.call('GETRANGE', KEYS[1], {HEAD_SIZE}, {HEAD_SIZE - 1} + size) end
-end
-put(new .. body .. tail, ttl)
-let_live(version, count, ttl)
-let_go(ARGV[6], ARGV[7])
-return 1
-"""
-)
-
-_REMOVE: Final = Script(
-    f"""
-local stem, only = ARGV[1], ARGV[2]
-{_PIECES}
-local head = present()
-if only ~= '' and head ~= only then return false end
-local removed = redis.call('UNLINK', KEYS[1])
-if removed == 0 then return false end
-retire(head)
-return head
-"""
-)
-
-_HOLD: Final = Script(
-    f"""
-local stem, version, ttl = ARGV[1], ARGV[2], ARGV[5] * 1000
-{_PIECES}
-local found = 0
-for at = tonumber(ARGV[3]), tonumber(ARGV[4]) - 1 do
-  local name = name_of(version, at)
-  local left = redis.call('PTTL', name)
-  if left ~= -2 then found = found + 1 end
-  if left >= 0 and left < ttl then redis.call('PEXPIRE', name, ttl) end
-end
-return found
-"""
-)
-
-
-_RELEASE: Final = Script(
-    """
-if redis.pcall('GET', KEYS[1]) == ARGV[1] then redis.call('UNLINK', KEYS[1]) end
-return 1
-"""
-)
-
-
-class Place(NamedTuple):
-    """Where one key's entry is."""
-
-    key: str
-    name: bytes
-    stem: bytes
-
-    def claim(self) -> bytes:
-        """Return the name of what says that somebody is fetching it."""
-        return b"%b%016x:00" % (self.stem, xxhash.xxh3_64_intdigest(self.name))
-
-
-class Names:
-    """The names that keys have in the database."""
-
-    def __init__(self, prefix: str) -> None:
-        """Have all names begin with `prefix`.
-
-        Raises:
-            ConfigError: an opening brace in it isn't closed, or has nothing in it.
-        """
-        self._prefix = frames.encode_key(prefix)
-        self._has_tag = hash_part(self._prefix) != self._prefix
-        if b"{" in self._prefix and not self._has_tag:
-            msg = f"in the prefix {prefix!r}, a hash tag is opened and not closed, or empty"
-            raise ConfigError(msg)
-        self.pattern = _GLOB.sub(rb"\\\1", self._prefix) + b"*"
-
-    def place(self, key: str) -> Place:
-        """Say where the entry of a key is.
-
-        For a few odd keys the name is a digest: no piece could be in the slot of the key's own
-        name, or that would look like a piece's.
-        """
-        name = self._prefix + frames.encode_key(key)
-        tag = hash_part(name)
-        if not tag or b"}" in tag or (b":sf:" in name and _IS_PIECE.search(name)):
-            name = self._prefix + b"sf:" + hashlib.sha256(name).hexdigest().encode()
-            tag = hash_part(name)
-        if self._has_tag:
-            return Place(key, name, self._prefix + b":sf:")
-        return Place(key, name, self._prefix + b"{" + tag + b"}:sf:")
-
-    def key_of(self, name: bytes) -> str | None:
-        """Return the key of another program's value, or None if it can't be told."""
-        try:
-            key = name[len(self._prefix) :].decode("utf-8", "surrogatepass")
-        except UnicodeDecodeError:
-            return None
-        return key if self.place(key).name == name else None
 
 
 class Store:
@@ -327,15 +124,15 @@ class Store:
                 if head is None or is_past(head.expires_at, now):
                     return False
             if is_past(expires_at, now):
-                done = await _REMOVE.run(line, place.name, place.stem, old) is not None
+                done = await REMOVE.run(line, place.name, place.stem, old) is not None
             else:
                 frame = Frame(
                     key, metadata, head.flags, head.body_size, head.digest, version, now, expires_at
                 )
                 new, tail = frames.encode(frame)
-                ttl = _ttl(expires_at, now)
+                ttl = time_to_live(expires_at, now)
                 changed = (old, new, tail, ttl, claim, holder)
-                done = await _UPDATE.run(line, place.name, place.stem, *changed) == 1
+                done = await UPDATE.run(line, place.name, place.stem, *changed) == 1
                 if done:
                     self.end_claim(key, holder)
             if done:
@@ -347,7 +144,7 @@ class Store:
     async def remove(self, line: Line, key: str) -> bool:
         """Remove what is under a key, and say whether there was anything."""
         place = self._names.place(key)
-        head = await _REMOVE.run(line, place.name, place.stem, b"")
+        head = await REMOVE.run(line, place.name, place.stem, b"")
         if head is None:
             return False
         try:
@@ -376,7 +173,7 @@ class Store:
             (b"SET", name, holder, b"NX", b"PX", ttl),
             (b"GETRANGE", place.name, 0, HEAD_SIZE - 1),
         )
-        if _accepted(reply) is None:
+        if accepted(reply) is None:
             return None
         self._begin_in_a_child()
         self._held[key] = holder
@@ -398,7 +195,7 @@ class Store:
 
     async def release(self, line: Line, key: str, holder: bytes) -> None:
         """Take a claim back, if it is still this holder's."""
-        await _RELEASE.run(line, self._names.place(key).claim(), holder)
+        await RELEASE.run(line, self._names.place(key).claim(), holder)
 
     def _ended_by(self, place: Place) -> tuple[bytes, bytes]:
         """Return the name of the claim that ends with what is stored now, and its holder."""
@@ -422,7 +219,7 @@ class Store:
     ) -> tuple[bytes, list[EntryInfo]]:
         """List some entries of one server, and return where to go on; `0` is the end, too."""
         cursor, names = await self._scan(line, address, cursor, b"TYPE", b"string")
-        names = [name for name in names if not _IS_PIECE.search(name)]
+        names = [name for name in names if not IS_PIECE.search(name)]
         if not names:
             return cursor, []
         # Looking at a value would count as use of it, for a server that can't be told otherwise.
@@ -458,7 +255,7 @@ class Store:
         cursor, names = await self._scan(line, address, cursor)
         commands: list[Command] = [
             (b"EXPIRE", name, GRACE)
-            if _IS_PIECE.search(name) and not _IS_CLAIM.search(name)
+            if IS_PIECE.search(name) and not IS_CLAIM.search(name)
             else (b"UNLINK", name)
             for name in names
         ]
@@ -468,7 +265,7 @@ class Store:
 
     async def _value(self, line: Line, place: Place) -> bytes | None:
         (reply,) = await line.ask(place.name, (b"GET", place.name))
-        value: bytes | None = _accepted(reply)
+        value: bytes | None = accepted(reply)
         return value
 
     async def _scan(
@@ -476,7 +273,7 @@ class Store:
     ) -> tuple[bytes, list[bytes]]:
         command: Command = (b"SCAN", cursor, b"MATCH", self._names.pattern, b"COUNT", _PAGE, *only)
         (reply,) = await line.ask_at(address, command)
-        following, names = _accepted(reply)
+        following, names = accepted(reply)
         return following, names
 
     def _info(self, one: _Listed, key: Any, now: float) -> EntryInfo:
@@ -553,158 +350,6 @@ class Found(NamedTuple):
     has_body: bool
     expires_at: float | None
     body: bytes | Pieces
-
-
-class Draft:
-    """One version that is being written.
-
-    Attributes:
-        place: where its entry is.
-    """
-
-    def __init__(self, place: Place, version: str) -> None:
-        """Have nothing yet."""
-        self.place = place
-        self._version = version
-        self._held = bytearray()
-        self._count = 0
-        self._seen_to = 0.0
-
-    def take(self, chunk: memoryview) -> Iterator[None]:
-        """Take the next bytes, and stop as often as there are pieces to be sent."""
-        for at in range(0, len(chunk), PIECE * _AT_ONCE):
-            self._held += chunk[at : at + PIECE * _AT_ONCE]
-            if len(self._held) >= PIECE:
-                yield
-
-    @property
-    def is_begun(self) -> bool:
-        """Whether anything of it is on the server."""
-        return self._count > 0
-
-    async def send(self, line: Line) -> None:
-        """Send the pieces that are whole."""
-        await self._send(line, len(self._held) // PIECE)
-
-    async def publish(self, line: Line, seal: Seal, claim: bytes, holder: bytes) -> None:
-        """Make the version visible, and end a claim of `holder`, if it has the name of one."""
-        place, flags, body = self.place, HAS_BODY if seal.has_body else 0, b""
-        if self._count or len(self._held) > INLINE_LIMIT:
-            if self._held:
-                await self._send(line, 1)
-            flags |= BODY_ELSEWHERE
-        else:
-            body = bytes(self._held)
-        frame = Frame(
-            place.key,
-            seal.metadata,
-            flags,
-            seal.size,
-            seal.digest,
-            seal.version,
-            seal.stored_at,
-            seal.expires_at,
-        )
-        head, tail = frames.encode(frame)
-        value = b"".join((head, body, tail))
-        ttl = _ttl(seal.expires_at, seal.stored_at)
-        if await _PUBLISH.run(line, place.name, place.stem, value, ttl, claim, holder) == 0:
-            msg = "the server has lost a part of the body while it was written"
-            raise CacheUnavailable(msg)
-
-    async def discard(self, line: Line) -> None:
-        """Remove what has been sent."""
-        names = [self._piece(at) for at in range(self._count)]
-        self._count = 0
-        for at in range(0, len(names), _PAGE):
-            await line.ask(self.place.name, (b"UNLINK", *names[at : at + _PAGE]))
-
-    def forget(self) -> None:
-        """Let go of what is held here."""
-        self._held = bytearray()
-
-    async def _send(self, line: Line, count: int) -> None:
-        commands: list[Command] = []
-        for at in range(count):
-            data = bytes(self._held[at * PIECE : (at + 1) * PIECE])
-            commands.append((b"SET", self._piece(self._count + at), data, b"EX", DRAFT))
-        for reply in await line.ask(self.place.name, *commands):
-            _accepted(reply)
-        now = time.monotonic()
-        if not self._count:
-            self._seen_to = now
-        self._count += count
-        del self._held[: count * PIECE]
-        if now - self._seen_to > DRAFT / _SEEN_TO:
-            self._seen_to = now
-            arguments = (self.place.stem, self._version.encode(), 0, self._count, DRAFT)
-            await _HOLD.run(line, self.place.name, *arguments)
-
-    def _piece(self, at: int) -> bytes:
-        return b"%b%b:%d" % (self.place.stem, self._version.encode(), at)
-
-
-class Pieces:
-    """A long body, of a version that may have been replaced meanwhile."""
-
-    def __init__(self, place: Place, version: str, size: int) -> None:
-        """Read nothing yet."""
-        self._place = place
-        self._version = version.encode()
-        self._size = size
-        self._count = -(-size // PIECE)
-        # The last pieces that were fetched, and which is the first of them.
-        self._first = 0
-        self._here = b""
-        self._seen_to = 0.0
-
-    async def hold(self, line: Line, first: int) -> bool:
-        """Put off the end of the pieces from `first` on; answers whether all are there."""
-        self._seen_to = time.monotonic()
-        place = self._place
-        found = await _HOLD.run(
-            line, place.name, place.stem, self._version, first, self._count, GRACE
-        )
-        return bool(found == self._count - first)
-
-    def here(self, offset: int, size: int) -> bytes:
-        """Return what has been fetched already of `size` bytes from `offset`."""
-        start = offset - self._first * PIECE
-        return self._here[start : start + size] if 0 <= start < len(self._here) else b""
-
-    async def fetch(self, line: Line, offset: int, size: int) -> bytes:
-        """Return up to `size` bytes from `offset`. Raises `OSError` where a piece is lost."""
-        first = offset // PIECE
-        last = min(first + _AT_ONCE, -(-min(offset + size, self._size) // PIECE))
-        if time.monotonic() - self._seen_to > GRACE / _SEEN_TO:
-            await self.hold(line, first)
-        stem = self._place.stem + self._version + b":"
-        commands = [(b"GET", b"%b%d" % (stem, at)) for at in range(first, last)]
-        replies = [_accepted(reply) for reply in await line.ask(self._place.name, *commands)]
-        for at, piece in enumerate(replies, first):
-            if piece is None or len(piece) != min(PIECE, self._size - at * PIECE):
-                msg = f"piece {at} of {self._count} is lost"
-                raise OSError(msg)
-        self._first = first
-        self._here = replies[0] if len(replies) == 1 else b"".join(replies)
-        return self.here(offset, size)
-
-    def forget(self) -> None:
-        """Let go of what is held here."""
-        self._here = b""
-
-
-def _accepted(reply: Any) -> Any:
-    if isinstance(reply, Exception):
-        raise refusal(reply)
-    return reply
-
-
-def _ttl(expires_at: float | None, now: float) -> bytes:
-    """Return a time to live in milliseconds, as scripts take it; nothing is for ever."""
-    if expires_at is None or expires_at - now > _LONGEST:
-        return b""
-    return b"%d" % max(1, math.ceil((expires_at - now) * 1000))
 
 
 def _head_of(data: bytes, version: str) -> Head | None:
