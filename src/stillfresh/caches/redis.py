@@ -32,7 +32,7 @@ from stillfresh.caches.expiry import is_past
 from stillfresh.caches.frames import new_version
 from stillfresh.caches.pruning import Bounds, DryRun, Progress, PruneReport, plan
 from stillfresh.caches.redislinks import PATIENCE, Servers, servers_of
-from stillfresh.caches.redisstore import Found, Store, Walk
+from stillfresh.caches.redisstore import Store, Walk
 from stillfresh.caches.redisurls import TIMEOUT, read_url
 from stillfresh.errors import ConfigError
 
@@ -116,7 +116,15 @@ class RedisCache(BaseCache):
             return None
         body = found.body
         source = InMemory(body) if isinstance(body, bytes) else _Source(self, body)
-        return Entry(source=source, **_described(found))
+        return Entry(
+            found.metadata,
+            version=found.version,
+            size=found.size,
+            source=source,
+            digest=found.digest,
+            has_body=found.has_body,
+            expires_at=found.expires_at,
+        )
 
     def writer(self, key: str) -> EntryWriter:
         self._check_open()
@@ -274,7 +282,15 @@ class AsyncRedisCache(AsyncBaseCache):
             return None
         body = found.body
         source = InMemory(body) if isinstance(body, bytes) else _AsyncSource(self, body)
-        return AsyncEntry(source=source, **_described(found))
+        return AsyncEntry(
+            found.metadata,
+            version=found.version,
+            size=found.size,
+            source=source,
+            digest=found.digest,
+            has_body=found.has_body,
+            expires_at=found.expires_at,
+        )
 
     def writer(self, key: str) -> AsyncEntryWriter:
         self._check_open()
@@ -444,13 +460,6 @@ class _AsyncSink:
 
     def detach(self) -> None:
         self._draft.forget()
-
-
-def _described(found: Found) -> dict[str, Any]:
-    """Return what an entry is told of itself, but for its body."""
-    described = found._asdict()
-    del described["body"]
-    return described
 
 
 def _unseen(entries: list[EntryInfo], seen: set[int]) -> Iterator[EntryInfo]:

@@ -21,7 +21,6 @@ import time
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from stillfresh.caches.breaker import Breaker
-from stillfresh.caches.coroutines import Settle, at_once, awaited
 from stillfresh.errors import (
     CacheError,
     CacheFull,
@@ -62,6 +61,8 @@ class Servers:
     """One server, or those of a Cluster; shared by all that speak to them.
 
     Attributes:
+        waits: whether what its connections answer is to be awaited.
+        is_cluster: whether a key's name says which of them has it.
         where: names them, without any secret.
         database: which of a server's databases is meant.
     """
@@ -87,7 +88,8 @@ class Servers:
         self._known = list(known)
         self._slots: list[tuple[int, int, Address]] = []
         self._breakers: dict[Address, Breaker] = {}
-        self.settle: Settle = awaited if _is_asynchronous(connection_class) else at_once
+        self.waits = _is_asynchronous(connection_class)
+        self.is_cluster = bool(self._known)
         self.where = _where(options, self._known)
         self.database: object = options.get("db") or 0
 
@@ -100,7 +102,9 @@ class Servers:
         """Close what was made for finding them."""
         for helper in self._helpers:
             # The asynchronous ones have had two names for it.
-            await self.settle(getattr(helper, "aclose", helper.close)())
+            closing = getattr(helper, "aclose", helper.close)()
+            if self.waits:
+                await closing
 
     def breaker(self, address: Address) -> Breaker:
         """Return what knows whether a server is to be asked."""
@@ -114,9 +118,7 @@ class Servers:
         return self._class(**{**self._options, "host": address[0], "port": address[1]})
 
     async def of(self, name: bytes, line: Line) -> Address:
-        """Return the server that has a key."""
-        if not self._known:
-            return None
+        """Return the server that has a key, if it is a Cluster."""
         slot = binascii.crc_hqx(hash_part(name), 0) % _SLOTS
         for first, last, address in self._slots or await self._map(line):
             if first <= slot <= last:
@@ -127,7 +129,7 @@ class Servers:
 
     async def all(self, line: Line) -> list[Address]:
         """Return every server that has keys."""
-        if not self._known:
+        if not self.is_cluster:
             return [None]
         return list(dict.fromkeys(address for *_, address in self._slots or await self._map(line)))
 
@@ -202,7 +204,8 @@ class Line:
         Raises:
             CacheUnavailable: the server can't be reached, or is left alone for now.
         """
-        address = await self._servers.of(name, self)
+        servers = self._servers
+        address = await servers.of(name, self) if servers.is_cluster else None
         replies = await self.ask_at(address, *commands)
         for at, reply in enumerate(replies):
             if isinstance(reply, Exception) and _is_redirection(reply):
@@ -254,38 +257,30 @@ class Line:
 
     async def _exchange(self, address: Address, commands: Sequence[Command]) -> list[Any]:
         data = _packed(commands)
-        link = self._links.get(address)
-        if link is not None:
+        while True:
+            if self.hung_up:
+                msg = "it took too long"
+                raise CacheUnavailable(msg)
+            link = self._links.get(address)
+            was_open = link is not None
+            if link is None:
+                if not self.may_connect:
+                    raise NotConnected
+                link = _Link(self._servers.connection(address), waits=self._servers.waits)
+                self._links[address] = link
             try:
-                return await self._over(address, link, data, len(commands))
-            except Exception as error:
+                return await link.exchange(data, len(commands))
+            except BaseException as error:
+                # There may be replies on it that nobody reads.
+                self._links.pop(address, None)
+                await link.close()
+                if not was_open or not isinstance(error, Exception):
+                    raise
                 if time.monotonic() >= self._deadline:
                     raise self._no_answer() from error
                 # A server may close what was idle, or have been started anew: that says nothing.
                 if _is_timeout(error):
                     raise
-        if not self.may_connect:
-            raise NotConnected
-        link = _Link(self._servers.connection(address), self._servers.settle)
-        self._links[address] = link
-        return await self._over(address, link, data, len(commands))
-
-    async def _over(
-        self, address: Address, link: _Link, data: list[bytes], count: int
-    ) -> list[Any]:
-        if self.hung_up:
-            msg = "it took too long"
-            raise CacheUnavailable(msg)
-        whole = False
-        try:
-            replies = await link.exchange(data, count)
-            whole = True
-        finally:
-            if not whole:
-                # There may be replies on it that nobody reads.
-                self._links.pop(address, None)
-                await link.close()
-        return replies
 
     def _no_answer(self) -> TimeoutError:
         return TimeoutError(f"no answer from {self._servers.where} within {self._limit:g} s")
@@ -307,23 +302,28 @@ class Line:
 class _Link:
     """One connection."""
 
-    __slots__ = ("_connection", "_is_open", "_settle")
+    __slots__ = ("_connection", "_is_open", "_waits")
 
-    def __init__(self, connection: Any, settle: Settle) -> None:
+    def __init__(self, connection: Any, *, waits: bool) -> None:
         self._connection = connection
-        self._settle = settle
+        self._waits = waits
         self._is_open = False
 
     async def exchange(self, data: list[bytes], count: int) -> list[Any]:
-        connection, settle = self._connection, self._settle
+        connection, waits = self._connection, self._waits
         if not self._is_open:
-            await settle(connection.connect())
+            connecting = connection.connect()
+            if waits:
+                await connecting
             self._is_open = True
-        await settle(connection.send_packed_command(data, False))
+        sending = connection.send_packed_command(data, False)
+        if waits:
+            await sending
         replies: list[Any] = []
         for _ in range(count):
             try:
-                replies.append(await settle(connection.read_response()))
+                reply = connection.read_response()
+                replies.append(await reply if waits else reply)
             except Exception as error:
                 if not _is_reply(error):
                     raise
@@ -342,7 +342,9 @@ class _Link:
     async def close(self) -> None:
         try:
             # Asynchronous ones take this as "don't wait".
-            await self._settle(self._connection.disconnect(True))
+            closing = self._connection.disconnect(True)
+            if self._waits:
+                await closing
         except Exception:  # noqa: BLE001, S110 - it is gone, whatever was wrong with it
             pass
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from typing import Final, NamedTuple
@@ -17,6 +18,8 @@ IS_PIECE: Final = re.compile(rb":sf:[0-9a-f]{16}:\d+\Z")
 # in no listing.
 IS_CLAIM: Final = re.compile(rb":00\Z")
 _GLOB: Final = re.compile(rb"([*?\[\]^\\-])")
+# So many keys in hand are remembered by name.
+_REMEMBERED: Final = 64
 
 
 class Place(NamedTuple):
@@ -46,8 +49,10 @@ class Names:
             msg = f"in the prefix {prefix!r}, a hash tag is opened and not closed, or empty"
             raise ConfigError(msg)
         self.pattern = _GLOB.sub(rb"\\\1", self._prefix) + b"*"
+        # What is looked up is claimed, fetched and stored, or asked for again soon.
+        self.place = functools.lru_cache(_REMEMBERED)(self._place)
 
-    def place(self, key: str) -> Place:
+    def _place(self, key: str) -> Place:
         """Say where the entry of a key is.
 
         For a few odd keys the name is a digest: no piece could be in the slot of the key's own
