@@ -118,7 +118,7 @@ def test_a_small_entry_is_one_value_under_its_key(cache: RedisCache, client: Any
     assert names(client) == {b"https://example.org/"}
 
 
-@pytest.mark.parametrize("prefix", ["", "app:", "{app}:", "we{ird}"])
+@pytest.mark.parametrize("prefix", ["", "app:", "{app}:", "we{ird}", "half}:"])
 @pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
 def test_all_of_a_long_entry_has_one_hash_tag(client: Any, prefix: str, key: str) -> None:
     with RedisCache(client, prefix=prefix, timeout=PATIENT) as made:
@@ -323,13 +323,48 @@ def test_a_writer_that_takes_long_puts_off_the_end_of_what_it_has_written(
 # What a server has lost.
 
 
-def test_a_body_with_a_piece_missing_is_a_miss(cache: RedisCache, client: Any) -> None:
+def test_a_body_with_a_piece_missing_is_a_miss_and_no_entry(cache: RedisCache, client: Any) -> None:
     for size in (100_000, LONG):
         for at in (0, -1):
             store(cache, "key", b"metadata", content("body", size))
             client.delete(pieces(client)[at])
             assert cache.open("key") is None
+            assert list(cache.entries()) == []
             client.flushall()
+
+
+@pytest.mark.parametrize("end", ["replace", "remove"])
+def test_a_length_that_was_damaged_holds_up_no_server(
+    cache: RedisCache, client: Any, end: str
+) -> None:
+    store(cache, "key", b"metadata", content("body", LONG))
+    value = bytearray(client.get("key"))
+    value[24 + 6] ^= 1  # of the length of the body, bit 48
+    client.set("key", bytes(value))
+    assert cache.get("key") is None
+    if end == "remove":
+        assert cache.delete("key")
+    else:
+        store(cache, "key", b"again", b"body")
+        assert load(cache, "key") == (b"again", b"body")
+    assert all(0 < ttl(client, name) <= redisscripts.GRACE for name in pieces(client))
+
+
+def test_pruning_spares_what_was_replaced_meanwhile(cache: RedisCache, client: Any) -> None:
+    for name in "abcd":
+        store(cache, name, b"metadata", content("body", 1000))
+    client.set("theirs", b"cc=4,value")
+
+    def replace(done: int, _: int | None) -> None:
+        if done == 1:
+            for name in "abcd":
+                store(cache, name, b"again", b"body")
+            client.set("theirs", b"cc=4,another")
+
+    report = cache.prune(max_bytes=10, progress=replace)
+    assert [load(cache, name) for name in "abcd"] == [(b"again", b"body")] * 4
+    assert client.get("theirs") == b"cc=4,another"
+    assert report.removed.total() <= 1
 
 
 def test_a_piece_that_is_lost_or_changed_while_a_body_is_read_ends_it(

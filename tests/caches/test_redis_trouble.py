@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from stillfresh import events
 from stillfresh.caches import breaker
 from stillfresh.caches.redis import AsyncRedisCache, RedisCache
 from stillfresh.clients.requests import CachedSession
-from stillfresh.errors import BodyLost, CacheFull, CacheUnavailable, StoreError
+from stillfresh.errors import BodyLost, CacheFull, CacheUnavailable, ConfigError, StoreError
 from stillfresh.events import StoreFailed
 from stillfresh.testing import ManualClock
 from stillfresh.testing.conformance.tools import content, load, opened, store, together
@@ -310,6 +311,69 @@ def test_a_wrong_password_is_a_miss_and_is_not_told(
 
 
 # Where the servers change.
+
+
+def test_clearing_says_what_the_server_refuses(own_server: RedisServer) -> None:
+    with own_server.client() as admin:
+        admin.execute_command("ACL", "SETUSER", "user", "on", "nopass", "~*", "+@all", "-unlink")
+        mine = own_server.client(username="user", password="any")
+        with mine, RedisCache(mine, prefix="mine:", timeout=5) as cache:
+            cache.set("key", b"value")
+            with pytest.raises(StoreError, match="refuses"):
+                cache.clear()
+            assert cache.get("key") == b"value"
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), 1e9])
+def test_a_limit_that_makes_no_sense_is_refused(timeout: float) -> None:
+    with pytest.raises(ConfigError, match="timeout"):
+        RedisCache(redis.Redis(), timeout=timeout)
+    with pytest.raises(ConfigError, match="timeout"):
+        RedisCache.from_url(f"redis://localhost?timeout={timeout}")
+
+
+def test_an_operation_is_watched_though_there_was_no_thread_for_it_before(
+    cache: RedisCache, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def fail(thread: threading.Thread) -> None:
+        if thread.name == "stillfresh-watch":
+            msg = "can't start new thread"
+            raise RuntimeError(msg)
+        start(thread)
+
+    answers_again(cache)
+    cache = RedisCache(redis.Redis(port=proxy.port), prefix=cache.prefix)
+    with cache:
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", fail)
+            # What connects is done in a thread of its own; the next one would be watched.
+            patiently(lambda: cache.open("again"))
+            patiently(lambda: cache.open("again"))
+        patiently(lambda: cache.open("again"))
+        proxy.mood = Mood.STALLING
+        fails_in_time(lambda: cache.open("again"))
+
+
+def test_threads_may_ask_at_once_which_server_of_a_cluster_has_what(
+    redis_cluster: ClusterSetup,
+) -> None:
+    before = sys.getswitchinterval()
+    with RedisCache.from_url(redis_cluster.url, prefix="asked:", timeout=5) as cache:
+        cache.set("key", b"value")
+
+        def ask() -> None:
+            for _ in range(150):
+                # As after anything that goes wrong.
+                cache._servers.moved()  # noqa: SLF001 - nothing public is as quick
+                assert cache.get("key") == b"value"
+
+        sys.setswitchinterval(1e-6)
+        try:
+            together(*[ask] * 6)
+        finally:
+            sys.setswitchinterval(before)
 
 
 def test_a_failover_of_a_sentinels_master_is_followed(tmp_path: Path) -> None:

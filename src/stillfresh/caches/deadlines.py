@@ -187,8 +187,11 @@ class _Watch:
         self._running[line] = deadline
         if not self._is_on:
             self._is_on = True
-            with contextlib.suppress(RuntimeError):
+            try:
                 threading.Thread(target=self._work, name="stillfresh-watch", daemon=True).start()
+            except RuntimeError:
+                # There is none to spare now. The next operation tries again.
+                self._is_on = False
 
     def end(self, line: Line) -> None:
         """Hear that it is over."""

@@ -11,7 +11,7 @@ import threading
 import time
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from stillfresh.caches.asynchronous import AsyncBaseCache, AsyncEntry, AsyncEntryWriter
 from stillfresh.caches.base import (
@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from stillfresh.caches.redislinks import Line
 
 T = TypeVar("T")
+
+# In seconds: beyond this, nobody has meant it.
+_LONGEST_TIMEOUT: Final = 86_400
 
 
 class RedisCache(BaseCache):
@@ -173,13 +176,14 @@ class RedisCache(BaseCache):
             cause = verdicts.cause(entry)
             if cause is None or entry.key is None:
                 report.keep(entry)
-            else:
-                if dry_run is DryRun.NO:
-                    self.remove(entry.key)
+            elif dry_run is DryRun.YES or self._remove_listed(entry):
                 report.remove(entry, cause)
             if progress is not None:
                 progress(done, len(listing))
         return report
+
+    def _remove_listed(self, listed: EntryInfo) -> bool:
+        return self._do(lambda line: self._store.remove_listed(line, listed))
 
     @property
     def place(self) -> str:
@@ -482,7 +486,7 @@ def _place(servers: Servers, prefix: str) -> str:
 
 
 def _positive(timeout: float) -> float:
-    if not timeout > 0:
-        msg = f"timeout is a positive number of seconds, not {timeout!r}"
+    if not 0 < timeout <= _LONGEST_TIMEOUT:
+        msg = f"timeout is a number of seconds up to {_LONGEST_TIMEOUT}, not {timeout!r}"
         raise ConfigError(msg)
     return timeout

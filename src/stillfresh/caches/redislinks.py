@@ -140,10 +140,10 @@ class Servers:
     async def _map(self, line: Line) -> list[tuple[int, int, Address]]:
         """Ask who has what: the first that answers."""
         failures: dict[tuple[str, int], CacheUnavailable] = {}
-        for _ in range(len(self._known)):
+        # Other threads may ask meanwhile: it is never changed, but followed by another one.
+        for asked in self._known:
             # Whoever doesn't answer is the last to be asked the next time.
-            asked = self._known.pop(0)
-            self._known.append(asked)
+            self._known = [*(other for other in self._known if other != asked), asked]
             try:
                 (reply,) = await line.ask_at(asked, (b"CLUSTER", b"SLOTS"))
             except CacheUnavailable as error:

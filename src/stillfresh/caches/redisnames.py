@@ -61,7 +61,7 @@ class Names:
         name = self._prefix + frames.encode_key(key)
         tag = hash_part(name)
         if not tag or b"}" in tag or (b":sf:" in name and IS_PIECE.search(name)):
-            name = self._prefix + b"sf:" + hashlib.sha256(name).hexdigest().encode()
+            name = self._prefix + b"sf:{" + hashlib.sha256(name).hexdigest().encode() + b"}"
             tag = hash_part(name)
         if self._has_tag:
             return Place(key, name, self._prefix + b":sf:")

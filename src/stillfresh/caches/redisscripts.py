@@ -45,6 +45,9 @@ class Script:
         return accepted(reply)
 
 
+# A length that was damaged may be of any number of pieces, and nobody else is served while a script
+# runs: after so many in a row that aren't there, there are no more.
+_MISSING: Final = 64
 # Parts of the scripts. `pieces_of` takes a head apart (frames.py): its magic, the flags at byte 10,
 # the length of the body at 24 and the version at 48.
 _PIECES: Final = f"""
@@ -61,10 +64,13 @@ local function name_of(version, at)
 end
 local function retire(head)
   local version, count = pieces_of(head)
+  local missing = 0
   for at = 0, count - 1 do
     local name = name_of(version, at)
     local left = redis.call('PTTL', name)
-    if left < 0 or left > {GRACE * 1000} then redis.call('PEXPIRE', name, {GRACE * 1000}) end
+    missing = left == -2 and missing + 1 or 0
+    if missing == {_MISSING} then break end
+    if left == -1 or left > {GRACE * 1000} then redis.call('PEXPIRE', name, {GRACE * 1000}) end
   end
 end
 local function let_live(version, count, ttl)

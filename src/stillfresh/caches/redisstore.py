@@ -96,8 +96,12 @@ class Store:
             return Found(metadata, version, size, None, has_body, expires_at, body)
         pieces = Pieces(place, version, size)
         found = Found(metadata, version, size, digest, has_body, expires_at, pieces)
-        # Where there is no memory left, a server forgets what it likes.
-        return found if await pieces.hold(line, 0) else None
+        if await pieces.hold(line, 0):
+            return found
+        # Where there is no memory left, a server forgets what it likes. The rest is of no use.
+        await REMOVE.run(line, place.name, place.stem, value[:HEAD_SIZE])
+        self._see(key, b"", who)
+        return None
 
     def draft(self, key: str, version: str) -> Draft:
         """Begin a version."""
@@ -152,6 +156,22 @@ class Store:
         except CorruptEntry:
             # Another program's, or damaged: it was there.
             return True
+
+    async def remove_listed(self, line: Line, listed: EntryInfo) -> bool:
+        """Remove what is listed unless it was replaced meanwhile, and say whether it is gone."""
+        if listed.key is None:
+            return False
+        place = self._names.place(listed.key)
+        length, begin = await line.ask(
+            place.name, (b"STRLEN", place.name), (b"GETRANGE", place.name, 0, HEAD_SIZE - 1)
+        )
+        head = _head(accepted(begin), accepted(length))
+        if head is None:
+            same = listed.foreign and length == listed.size
+        else:
+            present = (head.stored_at, _size(length, head))
+            same = not listed.foreign and present == (listed.stored_at, listed.size)
+        return same and await REMOVE.run(line, place.name, place.stem, begin) is not None
 
     async def publish(self, line: Line, draft: Draft, seal: Seal) -> None:
         """Make a version visible, and end the claim that it is for."""
@@ -260,7 +280,8 @@ class Store:
             for name in names
         ]
         if commands:
-            await line.ask_at(address, *commands)
+            for reply in await line.ask_at(address, *commands):
+                accepted(reply)
         return cursor, len(commands)
 
     async def _value(self, line: Line, place: Place) -> bytes | None:
@@ -286,7 +307,7 @@ class Store:
         if head is None or text is None:
             key_of = self._names.key_of(one.name)
             return EntryInfo(key_of, shown, one.size, 0, used, used, None, foreign=True)
-        size = one.size + (head.body_size if head.flags & BODY_ELSEWHERE else 0)
+        size = _size(one.size, head)
         expires_at = None if head.expires_at == math.inf else head.expires_at
         used = max(head.stored_at, used)
         return EntryInfo(text, shown, size, head.body_size, head.stored_at, used, expires_at)
@@ -367,3 +388,8 @@ def _head(data: Any, size: Any) -> Head | None:
     except (CorruptEntry, TypeError):
         return None
     return head if head.frame_size == size else None
+
+
+def _size(length: int, head: Head) -> int:
+    """Return what an entry takes whose value has a length and begins with a head."""
+    return length + (head.body_size if head.flags & BODY_ELSEWHERE else 0)
