@@ -16,7 +16,7 @@ class Mood(Enum):
     PASSING = "passes it on"
     STALLING = "takes it, and answers nothing"
     DRIPPING = "passes on a byte of the answer now and then"
-    SLOW = "passes on four megabytes a second"
+    SLOW = "passes on eight megabytes a second"
     CLOSING = "closes every connection at once"
 
 
@@ -80,7 +80,7 @@ class Proxy:
                         time.sleep(0.15)
                     continue
                 if self.mood is Mood.SLOW:
-                    time.sleep(len(data) / (4 << 20))
+                    time.sleep(len(data) / (8 << 20))
                 while self.mood is Mood.STALLING and not self._ended.wait(0.005):
                     pass
                 target.sendall(data)

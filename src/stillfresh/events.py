@@ -8,7 +8,6 @@ it is reported through `logging` and the request goes on.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -113,7 +112,6 @@ class LoggingHook:
 
     def __init__(self, log: logging.Logger = logger) -> None:
         self._log = log
-        self._lock = threading.Lock()
         self._causes: set[object] = set()
 
     def __call__(self, event: Event) -> None:
@@ -143,13 +141,14 @@ class LoggingHook:
             type(event.error).__name__,
             repr(event.error.__cause__) if event.error.__cause__ is not None else "",
         )
-        with self._lock:
-            if cause in self._causes:
-                return False
-            if len(self._causes) >= self._REMEMBERED:
-                self._causes.clear()
-            self._causes.add(cause)
-            return True
+        # Without a lock, which a thread of the parent might have where this is a child: two at
+        # once may both be told of it.
+        if cause in self._causes:
+            return False
+        if len(self._causes) >= self._REMEMBERED:
+            self._causes.clear()
+        self._causes.add(cause)
+        return True
 
 
 log_event: Final = LoggingHook()

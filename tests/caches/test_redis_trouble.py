@@ -131,8 +131,8 @@ def test_a_server_that_does_not_answer_is_a_failure_in_time(
 
 
 def test_a_long_body_may_take_longer_than_one_operation(cache: RedisCache, proxy: Proxy) -> None:
-    # In both directions a megabyte takes as long as one operation may.
-    body = content("body", 3 << 20)
+    # In both directions two megabytes take as long as one operation may.
+    body = content("body", 6 << 20)
     proxy.mood = Mood.SLOW
     store(cache, "key", b"metadata", body)
     assert load(cache, "key") == (b"metadata", body)

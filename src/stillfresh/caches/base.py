@@ -18,6 +18,7 @@ from stillfresh.caches.claims import Claim
 from stillfresh.caches.coroutines import run
 from stillfresh.caches.entry import Entry, EntryInfo, EntryWriter
 from stillfresh.caches.expiry import Expires, moment
+from stillfresh.caches.frames import StrayError
 from stillfresh.caches.pairing import Pairing
 from stillfresh.caches.pruning import (
     Bounds,
@@ -208,6 +209,10 @@ class BaseCache(ABC):
                     report.checked += not listed.foreign
                     report.unchecked += listed.foreign
             except (BodyLost, CorruptEntry) as error:
+                if listed.foreign and isinstance(error, StrayError):
+                    # Of a cache whose names begin as ours do, and more: that is to check it.
+                    report.unchecked += 1
+                    continue
                 report.damaged[listed.name] = str(error)
                 if repair is Repair.REMOVE:
                     report.repaired += self.remove(listed.key)

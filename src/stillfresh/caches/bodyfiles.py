@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import time
 from typing import TYPE_CHECKING, Final
 
 from stillfresh.caches.entryfiles import InFile
@@ -19,11 +20,13 @@ from stillfresh.caches.pruning import DryRun
 from stillfresh.errors import CorruptEntry, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
 
     from stillfresh.caches.directory import Directory
     from stillfresh.caches.pruning import PruneReport
 
+# Its time is when somebody has last swept.
+_SWEPT: Final = ".stillfresh-pruned"
 _TRIES: Final = 5
 
 
@@ -84,13 +87,41 @@ class BodyFiles:
             return False
         return True
 
+    def is_swept(self, seconds: float) -> bool:
+        """Tell whether somebody has swept within so many seconds; if not, it is taken as done now.
+
+        Raises:
+            OSError, StoreError: that can't be noted.
+        """
+        fd = self._tree.open_beside(_SWEPT, os.O_RDWR)
+        try:
+            status = os.fstat(fd)
+            # A new one is empty, and as old as it gets.
+            if status.st_size and 0 <= time.time() - status.st_mtime < seconds:
+                return True
+            os.ftruncate(fd, 0)
+            os.write(fd, b"\n")
+            return False
+        finally:
+            os.close(fd)
+
     def sweep(
-        self, number: int, is_named: Callable[[str], bool], report: PruneReport, dry_run: DryRun
+        self,
+        number: int,
+        named: Container[str],
+        is_named: Callable[[str], bool],
+        report: PruneReport,
+        dry_run: DryRun,
     ) -> None:
-        """Remove bodies that no row names and nobody writes, and the folder if it is empty."""
+        """Remove bodies that no row names and nobody writes, and the folder if it is empty.
+
+        Those `named` were named a moment ago, and are not looked at.
+        """
         with contextlib.suppress(OSError):
             with self._tree.folder(_folder(number)) as folder:
                 for name in folder.names(BODY_NAME):
+                    if name in named:
+                        continue
                     with contextlib.suppress(OSError):
                         fd, status = folder.open(name)
                         try:

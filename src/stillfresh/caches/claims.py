@@ -91,6 +91,11 @@ class DirectoryClaims:
     def __init__(self, tree: Directory) -> None:
         """Claim nothing yet."""
         self._tree = tree
+        self.begin()
+        _all_claims.add(self)
+
+    def begin(self) -> None:
+        """Have claimed nothing, in this process."""
         self._lock = threading.Lock()
         self._file: _File | None = None
 
@@ -226,17 +231,21 @@ if _POSIX:
         return None if kind == _UNLOCKED else (start, length)
 
 
-_open_files: weakref.WeakSet[_File] = weakref.WeakSet()
+_open_files: Final[weakref.WeakSet[_File]] = weakref.WeakSet()
+_all_claims: Final[weakref.WeakSet[DirectoryClaims]] = weakref.WeakSet()
 
 
-def _close_all() -> None:
+def _begin_all() -> None:
     """Close what a child made by `fork()` has of its parent's: its claims are not the child's.
 
     As long as one of both has the file open, the kernel takes nothing back.
     """
     for file in list(_open_files):
         file.close()
+    for claims in list(_all_claims):
+        # A thread of the parent may have held the lock.
+        claims.begin()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_all)
+    os.register_at_fork(after_in_child=_begin_all)

@@ -36,6 +36,9 @@ _PATIENCE: Final = 10.0
 # How often to look for a database that others begin anew meanwhile.
 _TRIES: Final = 16
 T = TypeVar("T")
+# What a statement may raise. The last is for words of SQLite's own that have parts of a damaged
+# database in them.
+_ERRORS: Final = (sqlite3.Error, OSError, UnicodeDecodeError)
 # The log is written into the database when it has so many pages, 8 MiB: twice what SQLite does by
 # itself, which waits for the disk half as often. A longer one is cut back to that.
 _LOG_PAGES: Final = 2000
@@ -79,16 +82,27 @@ class _Mine:
     """What one thread has open.
 
     Attributes:
+        identity: which file the database is.
         read_only: the number of the last database that said it could not be written to.
     """
 
-    __slots__ = ("__weakref__", "bodies", "busy", "connection", "cursor", "number", "read_only")
+    __slots__ = (
+        "__weakref__",
+        "bodies",
+        "busy",
+        "connection",
+        "cursor",
+        "identity",
+        "number",
+        "read_only",
+    )
 
     def __init__(self) -> None:
         self.busy = False
         self.number = self.bodies = self.read_only = 0
         self.connection: sqlite3.Connection | None = None
         self.cursor: sqlite3.Cursor | None = None
+        self.identity: tuple[int, int] | None = None
 
     def close(self) -> None:
         connection, self.connection, self.cursor, self.number = self.connection, None, None, 0
@@ -136,7 +150,7 @@ class Database:
             self._stand_aside(mine)
         try:
             return self._one(mine, query, values)
-        except (sqlite3.Error, OSError) as error:
+        except _ERRORS as error:
             self._may_go_on(error, doing, mine)
             return self._persistently(mine, doing, lambda: self._one(mine, query, values))
         finally:
@@ -145,7 +159,8 @@ class Database:
                 mine.close()
 
     def _one(self, mine: _Mine, query: str, values: Sequence[object]) -> Any:
-        if self._generations.present() != mine.number or mine.cursor is None:
+        generations = self._generations
+        if generations.present() != mine.number or generations.identity != mine.identity:
             self._is_there(mine)
         return None if mine.cursor is None else mine.cursor.execute(query, values).fetchone()
 
@@ -174,9 +189,13 @@ class Database:
         """
         mine = self._begin()
         try:
-            return self._persistently(
-                mine, doing, lambda: self._write(mine, statement, values, into)
-            )
+            write = functools.partial(self._write, mine, statement, values, into)
+            try:
+                return self._persistently(mine, doing, write)
+            except CacheFull:
+                if not self.reuse_log():
+                    raise
+                return self._persistently(mine, doing, write)
         finally:
             self._end(mine)
 
@@ -211,7 +230,7 @@ class Database:
                     yield connection
             finally:
                 self._turn.release()
-        except (sqlite3.Error, OSError) as error:
+        except _ERRORS as error:
             self._fail(error, doing, mine)
         finally:
             self._end(mine)
@@ -255,11 +274,17 @@ class Database:
         """
         try:
             while number := self._generations.present():
-                if self._generations.follow(number):
+                try:
+                    followed = self._generations.follow(number)
+                except _ERRORS:
+                    # There may be no room for another one beside it. Nothing of it is to stay.
+                    self._generations.hollow_out(number)
+                    followed = self._generations.follow(number)
+                if followed:
                     self._generations.remove(number)
                     self._generations.remove_bodies(number)
                     break
-        except (sqlite3.Error, OSError) as error:
+        except _ERRORS as error:
             self._fail(error, "clearing", None)
 
     def compact(self) -> None:
@@ -273,17 +298,33 @@ class Database:
         free = self.one("compacting", "PRAGMA freelist_count")
         pages = self.one("compacting", "PRAGMA page_count")
         if free is not None and pages is not None and free[0] * 4 >= pages[0]:
-            with self.change("compacting"):
+            with self.change("compacting") as connection:
                 mine = self._threads.mine
                 assert mine is not None  # noqa: S101 - as it changes something
                 number, source = mine.number, self._open(mine.number)
                 try:
-                    self._generations.follow(number, functools.partial(schema.compact, source))
+                    followed = self._generations.follow(
+                        number, functools.partial(schema.compact, source)
+                    )
                 finally:
                     source.close()
+                if followed:
+                    # Who waits for its turn finds nothing to change, looks, and goes on there.
+                    schema.retire(connection)
             if self._generations.present() > number:
                 self._generations.remove(number)
         self.rows("compacting", "PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def reuse_log(self) -> bool:
+        """Have the log written into the database, so that a full disk has room for changes again.
+
+        Tells whether that could be done.
+        """
+        try:
+            found = self.one("making room", "PRAGMA wal_checkpoint(RESTART)")
+        except StoreError:
+            return False
+        return found is not None and found[0] == 0
 
     def sweep(self) -> int:
         """Remove what is left of earlier databases, and of some that were never done; how many?
@@ -393,7 +434,7 @@ class Database:
         for _ in range(_TRIES):
             try:
                 return do()
-            except (sqlite3.Error, OSError) as error:
+            except _ERRORS as error:
                 self._may_go_on(error, doing, mine)
         msg = f"{doing} in {self._tree.root}: others begin anew all the time"
         raise CacheUnavailable(msg)
@@ -419,16 +460,21 @@ class Database:
         number = self._generations.present()
         if number == 0:
             mine.close()
-        elif number != mine.number:
+        elif not self._is_connected(mine, number):
             number = self._connect(mine, self._generations.present)
         return number > 0
+
+    def _is_connected(self, mine: _Mine, number: int) -> bool:
+        """Tell whether this thread has the present database open, which has a number."""
+        same = number == mine.number and self._generations.identity == mine.identity
+        return same and mine.connection is not None
 
     def _ready(self, mine: _Mine) -> sqlite3.Connection:
         """Return this thread's connection; make the database if there is none."""
         generations = self._generations
-        if generations.present() != mine.number or mine.connection is None:
+        if not self._is_connected(mine, generations.present()):
             self._connect(mine, lambda: generations.present() or generations.first())
-            assert mine.connection is not None  # noqa: S101 - as there is one
+        assert mine.connection is not None  # noqa: S101 - as there is one
         # A signal may have come between a transaction and its end.
         _end_transaction(mine.connection)
         return mine.connection
@@ -455,6 +501,7 @@ class Database:
 
     def _connect_to(self, mine: _Mine, number: int) -> None:
         mine.number = number
+        mine.identity = self._generations.identity_of(number)
         connection = mine.connection = self._open(number)
         mine.cursor = connection.cursor()
         try:
@@ -545,7 +592,7 @@ class Database:
         foreign = isinstance(error, _Foreign)
         damaged = (
             foreign
-            or isinstance(error, _Damaged)
+            or isinstance(error, _Damaged | UnicodeDecodeError)
             or codes & _DAMAGED
             or says_so
             or str(error).startswith(("no such", "unsupported file format"))

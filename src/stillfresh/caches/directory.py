@@ -403,6 +403,11 @@ class Directory:
             for path in paths:
                 os.mkdir(path, self._dirmode, dir_fd=parent)
             fd = os.open(paths[-1], DIRECTORY, dir_fd=parent)
+        except PermissionError:
+            # The umask takes the owner's own permission: each has to be mended when it is made.
+            with contextlib.suppress(OSError):
+                os.rmdir(paths[0], dir_fd=parent)
+            return None
         except OSError:
             return None
         if stat.S_IMODE(os.fstat(fd).st_mode) != self._dirmode:
@@ -426,6 +431,12 @@ class Directory:
             except FileNotFoundError:
                 if attempt == 4:
                     raise
+                continue
+            except PermissionError:
+                # The umask may have taken the owner's own permission.
+                if not made or attempt == 4 or self._dirmode & 0o022:
+                    raise
+                os.chmod(part, self._dirmode, dir_fd=parent)
                 continue
             if made:
                 set_mode(fd, self._dirmode)

@@ -118,8 +118,9 @@ class DirectoryCache(BaseCache):
             lock_class: makes a lock from a path, like those of `filelock`. Writers then take it
                 as well, on one file in the root, where it can be had within a moment. Nothing
                 needs it.
-            max_bytes: the most that all entries may take, whatever processes write them. When
-                enough has been written they are pruned, in a thread, the least recently used
+            max_bytes: the most that all entries may take, whatever processes write them, as long
+                as all have the same bound: what others write is found at the next pruning only.
+                When enough has been written they are pruned, in a thread, the least recently used
                 first. Default: no bound.
             max_age: entries not used for longer than this many seconds go when it is pruned.
                 Default: no bound.
@@ -474,7 +475,8 @@ class DirectoryCache(BaseCache):
         try:
             data = read_all(fd, min(status.st_size, AT_ONCE))
             now = self._clock()
-            used = used and now - status.st_atime >= _RECENCY_STEP
+            # What was used when the clock was ahead has been used now, as far as anybody knows.
+            used = used and not 0 <= now - status.st_atime < _RECENCY_STEP
             if not data.startswith(frames.MAGIC):
                 self._refuse_damage(data)
                 if used:

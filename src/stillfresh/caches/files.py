@@ -27,9 +27,13 @@ _WRITE_STEP: Final = 1 << 30
 
 def store_error(error: OSError, doing: str) -> StoreError:
     """Say in our words what the operating system said."""
-    full = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
-    kind = CacheFull if error.errno in full else CacheUnavailable
+    kind = CacheFull if is_full(error) else CacheUnavailable
     return kind(f"{doing}: {error.strerror or error}")
+
+
+def is_full(error: OSError) -> bool:
+    """Tell whether there was no room for something."""
+    return error.errno in {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 def fail(error: OSError, doing: str) -> NoReturn:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 import time
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 from stillfresh.caches import frames
 from stillfresh.caches.base import (
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from typing_extensions import Buffer
+
+# Seconds beyond which an object isn't told when a value ends: it may have a last moment.
+_LONGEST: Final = 100 * 366 * 86_400
 
 
 @runtime_checkable
@@ -207,9 +210,10 @@ class AdaptedCache(BaseCache):
         if self._takes_expires and frame.expires_at is not None:
             # To some caches 0 is for ever.
             left = max(1, math.ceil(frame.expires_at - self._clock()))
-            self._ask(self.wrapped.set, frame.key, value, expires=left)
-        else:
-            self._ask(self.wrapped.set, frame.key, value)
+            if left <= _LONGEST:
+                self._ask(self.wrapped.set, frame.key, value, expires=left)
+                return
+        self._ask(self.wrapped.set, frame.key, value)
 
     def _method(self, name: str) -> Callable[..., Any]:
         method = getattr(self.wrapped, name, None)

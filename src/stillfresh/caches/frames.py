@@ -55,6 +55,10 @@ HAS_BODY: Final = 1
 BODY_ELSEWHERE: Final = 2
 
 
+class StrayError(CorruptEntry):
+    """A whole frame, where that of another key was looked for."""
+
+
 class Frame(NamedTuple):
     """Everything about an entry but its body."""
 
@@ -316,7 +320,7 @@ def unwrap(data: bytes, key: bytes) -> tuple[bytes, bytes, int, int, bytes, str,
     metadata_at = tail_at + key_size
     if data[tail_at:metadata_at] != key:
         msg = "the entry of another key"
-        raise CorruptEntry(msg)
+        raise StrayError(msg)
     body = data[HEAD_SIZE:tail_at]
     if not flags & BODY_ELSEWHERE and digest(body) != body_digest:
         msg = "the body does not match its digest"
@@ -341,7 +345,7 @@ def decode_under(key: str, data: bytes) -> tuple[Frame, bytes]:
     frame, body = decode_whole(data)
     if frame.key != key:
         msg = "the entry of another key"
-        raise CorruptEntry(msg)
+        raise StrayError(msg)
     return frame, body
 
 

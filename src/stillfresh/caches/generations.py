@@ -42,7 +42,12 @@ _SETTLED_NS: Final = 100_000_000
 
 
 class Generations:
-    """The databases in one root. Methods raise `OSError`, or `StoreError` for a bad root."""
+    """The databases in one root. Methods raise `OSError`, or `StoreError` for a bad root.
+
+    Attributes:
+        identity: what file the present database was when that was looked up, None where there is
+            none. All of the root may be removed, and begin anew with the same number.
+    """
 
     def __init__(self, tree: Directory) -> None:
         """Look in the root of `tree`."""
@@ -50,6 +55,7 @@ class Generations:
         # How the root looked when its names were last read, and the number found then.
         self._seen: tuple[tuple[int, ...], int] | None = None
         self._number = 0
+        self.identity: tuple[int, int] | None = None
 
     def path(self, number: int) -> str:
         """Return the path of a database."""
@@ -60,7 +66,7 @@ class Generations:
         try:
             status = os.lstat(self._tree.root)
         except FileNotFoundError:
-            self._seen = None
+            self._seen = self.identity = None
             return 0
         # Mode, inode, device, links and owner, and when a name in it changed.
         looks = status[:5], status.st_mtime_ns
@@ -69,9 +75,18 @@ class Generations:
         self._seen = None
         self._tree.check(status)
         number = self._number = self._highest()
+        self.identity = self.identity_of(number)
         if time.time_ns() - status.st_mtime_ns > _SETTLED_NS:
             self._seen = looks
         return number
+
+    def identity_of(self, number: int) -> tuple[int, int] | None:
+        """Tell which file a database is: another one of that name isn't to be taken for it."""
+        try:
+            status = os.lstat(self.path(number))
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
     def forget(self) -> None:
         """Look again next time: something was not as it seemed."""
@@ -121,6 +136,13 @@ class Generations:
                 with contextlib.suppress(OSError):
                     os.unlink(temporary + suffix)
             os.close(fd)
+
+    def hollow_out(self, number: int) -> None:
+        """Give the room of a database back, whose name has to stay until another follows it."""
+        for suffix in ("", "-wal"):
+            with contextlib.suppress(OSError):
+                os.truncate(self.path(number) + suffix, 0)
+        self.remove_bodies(number)
 
     def remove(self, number: int) -> None:
         """Remove a database that another has followed."""

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 _STEPS_A_DOUBLING: Final = 64
 
 
+# Clocks that differ by less, in seconds, tell the same time.
+_AHEAD: Final = 3600.0
+
+
 class Cause(Enum):
     """Why an entry goes."""
 
@@ -243,12 +247,17 @@ Progress: TypeAlias = "Callable[[int, int | None], None]"
 def _overdue(entry: EntryInfo, bounds: Bounds, now: float) -> Cause | None:
     if entry.expires_at is not None and entry.expires_at <= now:
         return Cause.EXPIRED
-    if bounds.max_age is not None and now - entry.used_at > bounds.max_age:
+    if bounds.max_age is not None and now - _used_at(entry, now) > bounds.max_age:
         return Cause.OVER_AGE
     return None
 
 
 def _step(entry: EntryInfo, now: float) -> int:
     """Return how long ago an entry was used, in steps that grow with that time."""
-    idle = max(0.0, now - entry.used_at)
+    idle = max(0.0, now - _used_at(entry, now))
     return int(math.log2(1 + idle) * _STEPS_A_DOUBLING)
+
+
+def _used_at(entry: EntryInfo, now: float) -> float:
+    """Return when an entry was used, as far as that can be: when the clock was ahead, it wasn't."""
+    return entry.used_at if entry.used_at <= now + _AHEAD else entry.stored_at

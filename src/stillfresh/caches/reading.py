@@ -204,9 +204,11 @@ class Reading:
         offset, end = self._offset, self._offset + wanted
         while offset < end:
             part = await self._exactly(offset, min(end - offset, _STEP))
-            self._hasher.update(part)
             offset += len(part)
             parts.append(part)
+        # All at once: what has failed on the way may be read again.
+        for part in parts:
+            self._hasher.update(part)
         # Before the last byte goes out, not after it.
         if end == self._size and self._hasher.digest() != digest:
             raise self._wrong()

@@ -10,6 +10,8 @@ import xxhash
 
 from stillfresh.caches import frames
 from stillfresh.caches.base import EntryInfo
+from stillfresh.caches.frames import BODY_ELSEWHERE
+from stillfresh.caches.generations import BODY_NAME
 from stillfresh.caches.pruning import Bounds, Cause, PruneReport
 from stillfresh.errors import CorruptEntry
 
@@ -24,6 +26,20 @@ if TYPE_CHECKING:
 _BATCH: Final = 500
 
 FIND: Final = "SELECT frame, used_at FROM entry WHERE id = ?"
+# The version stands in the head of a frame.
+EXPIRY: Final = "SELECT expires_at, substr(frame, 49, 8) FROM entry WHERE id = ?"
+WHOLE: Final = """
+SELECT frame, id, key, size, body_size, stored_at, used_at, expires_at, file FROM entry
+WHERE rid = ?
+"""
+REMOVE_THIS: Final = "DELETE FROM entry WHERE rid = ? AND frame IS ?"
+FILES: Final = "SELECT file FROM entry WHERE file IS NOT NULL"
+FIRST_FILES: Final = "SELECT file FROM entry WHERE file IS NOT NULL ORDER BY used_at LIMIT 32"
+# What was damaged is no number.
+COUNTS: Final = """
+SELECT CAST(hits AS INTEGER), CAST(misses AS INTEGER), CAST(served AS INTEGER) FROM total
+"""
+TOTALS: Final = "SELECT CAST(entries AS INTEGER), CAST(bytes AS INTEGER) FROM total"
 STORE: Final = """
 INSERT INTO entry (id, key, host, size, body_size, stored_at, used_at, expires_at, file, frame)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -96,6 +112,14 @@ def listing(database: Database, order: Order | None, host: str | None) -> Iterat
         yield from (info(found[rid]) for rid in page if rid in found)
 
 
+def recount(database: sqlite3.Connection) -> None:
+    """Count anew what is stored: the totals may have been damaged."""
+    database.execute(
+        "UPDATE total SET entries = (SELECT count(*) FROM entry),"
+        " bytes = (SELECT CAST(total(size) AS INTEGER) FROM entry)"
+    )
+
+
 def remove_some(
     database: sqlite3.Connection, bounds: Bounds, now: float, report: PruneReport
 ) -> bool:
@@ -109,12 +133,13 @@ def remove_some(
         excess = 1
         if cause is Cause.OVER_SIZE:
             stored = database.execute("SELECT bytes FROM total").fetchone()[0]
-            excess = stored - (bounds.max_bytes or 0)
+            excess = _number(stored) - (bounds.max_bytes or 0)
         doomed: list[int] = []
         if excess > 0:
-            for rid, size in database.execute(_VICTIMS[cause], (limit, _BATCH)).fetchall():
+            for rid, given in database.execute(_VICTIMS[cause], (limit, _BATCH)).fetchall():
                 if excess <= 0:
                     break
+                size = _number(given)
                 if cause is Cause.OVER_SIZE:
                     excess -= size
                 doomed.append(rid)
@@ -167,3 +192,35 @@ def info(row: tuple[Any, ...]) -> EntryInfo:
 
 def _moment(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) else None
+
+
+def checked(row: Any) -> tuple[Frame, bytes]:
+    """Read the `WHOLE` of a row, whose columns have to agree with its content.
+
+    Raises:
+        CorruptEntry: it is damaged.
+    """
+    data, name, key, size, body_size, stored_at, used_at, expires_at, file = row
+    frame, body = read(data)
+    elsewhere = frame.flags & BODY_ELSEWHERE
+    encoded = frames.encode_key(frame.key)
+    if row_id(encoded) != name or encoded != key:
+        msg = "the row holds the entry of another key"
+        raise CorruptEntry(msg)
+    whole = len(data) + (frame.body_size if elsewhere else 0)
+    mine = (whole, frame.body_size, frame.stored_at, frame.expires_at)
+    named = file == (frame.version if elsewhere else None)
+    if (size, body_size, stored_at, expires_at) != mine or not named or type(used_at) is not float:
+        msg = "the row and its content contradict each other"
+        raise CorruptEntry(msg)
+    return frame, body
+
+
+def is_file(name: object) -> bool:
+    """Tell whether something is the name of a body file."""
+    return type(name) is str and BODY_NAME.fullmatch(name) is not None
+
+
+def _number(given: Any) -> int:
+    """Take what a column holds for a number; what was damaged is none."""
+    return given if type(given) is int else 0

@@ -94,6 +94,15 @@ def compact(connection: sqlite3.Connection, path: str) -> None:
         copy.close()
 
 
+def retire(connection: sqlite3.Connection) -> None:
+    """Have every statement about entries fail from now on: another database has taken its place.
+
+    Raises:
+        sqlite3.Error: it can't be changed.
+    """
+    connection.execute("ALTER TABLE entry RENAME TO retired")
+
+
 def _keep_log(connection: sqlite3.Connection, path: str) -> None:
     """Have changes written to a log first, so that readers needn't wait."""
     if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":

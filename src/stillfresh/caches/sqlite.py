@@ -47,7 +47,14 @@ from stillfresh.caches.pruning import (
     VerifyReport,
 )
 from stillfresh.caches.usage import Usage
-from stillfresh.errors import BodyLost, CacheFull, CacheUnavailable, CorruptEntry, StoreError
+from stillfresh.errors import (
+    BodyLost,
+    CacheFull,
+    CacheUnavailable,
+    ConfigError,
+    CorruptEntry,
+    StoreError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,6 +78,15 @@ _LOW: Final = 1 - 2 / _STEPS
 _LARGE: Final = 1 / 50
 # A bound of age is seen to so many times within it.
 _AGES: Final = 20
+# A total that is so many times the bound was damaged.
+_UNLIKELY: Final = 2
+# What killed writers have left is looked for when a process has stored this part of the bound in
+# body files, or so many bytes; and by the first one that stores any for some seconds.
+_LITTER: Final = 1 / 8
+_LITTER_UNBOUND: Final = 1 << 27
+_SWEPT: Final = 3600.0
+# The longest limit of time that makes sense, in seconds.
+_LONGEST_TIMEOUT: Final = 86_400
 # How often a reader starts over because the version it had found was replaced under its hands.
 _TRIES: Final = 16
 
@@ -97,7 +113,7 @@ class SQLiteCache(SeparateBodyBaseCache):
 
     Raises:
         ConfigError: the root is a file, belongs to another user, or others may write to it; or a
-            bound is negative.
+            bound or the timeout makes no sense.
     """
 
     def __init__(
@@ -125,6 +141,9 @@ class SQLiteCache(SeparateBodyBaseCache):
             clock: the time, in seconds since the epoch.
         """
         super().__init__(clock=clock)
+        if not 0 <= timeout <= _LONGEST_TIMEOUT:
+            msg = f"timeout is a number of seconds up to {_LONGEST_TIMEOUT}, not {timeout!r}"
+            raise ConfigError(msg)
         self.directory = directory = default_directory() if directory is None else directory
         self.max_bytes = max_bytes
         self.max_age = max_age
@@ -147,6 +166,7 @@ class SQLiteCache(SeparateBodyBaseCache):
             "_claims",
             "_database",
             "_dead",
+            "_filed",
             "_pairing",
             "_unseen",
             "_usage",
@@ -164,11 +184,14 @@ class SQLiteCache(SeparateBodyBaseCache):
         self._bodies = BodyFiles(self._tree)
         self._usage = Usage(self._database)
         self._claims = DirectoryClaims(self._tree)
-        # Bytes that this process has written since it last compared all with the bound.
-        self._unseen = 0
+        # Bytes that this process has written since it last compared all with the bound. It does so
+        # at first: others may have ended before it was time.
+        self._unseen = self.max_bytes or 0
         self._aged_at = 0.0
-        # What could not be removed, on a full disk say: it isn't handed out here any more.
-        self._dead: set[int] = set()
+        # Bytes of body files that it has written since it last swept; None is none so far.
+        self._filed: int | None = None
+        # The versions that could not be removed, on a full disk say: they aren't handed out here.
+        self._dead: dict[int, str] = {}
 
     @property
     def place(self) -> str:
@@ -187,7 +210,7 @@ class SQLiteCache(SeparateBodyBaseCache):
         name, missing = rows.row_id(encoded), ""
         for _ in range(_TRIES):
             row = self._database.one("reading", rows.FIND, (name,))
-            if row is None or name in self._dead:
+            if row is None:
                 break
             data, used_at = row
             if type(data) is not bytes:
@@ -196,6 +219,8 @@ class SQLiteCache(SeparateBodyBaseCache):
             metadata, body, flags, size, digest, version, expires_at = frames.unwrap(data, encoded)
             now = self._clock()
             if expires_at is not None and expires_at <= now:
+                break
+            if self._dead and self._dead.get(name) == version:
                 break
             source: Any = InMemory(body)
             checked = not flags & BODY_ELSEWHERE
@@ -266,17 +291,21 @@ class SQLiteCache(SeparateBodyBaseCache):
         """Remove the row, then its body file."""
         self._check_open()
         name = rows.row_id(frames.encode_key(key))
-        row = self._database.one("removing", "SELECT expires_at FROM entry WHERE id = ?", (name,))
+        row = self._database.one("removing", rows.EXPIRY, (name,))
         if row is None:
             return False
+        expires_at, version = row
         try:
             changed = self._database.write("removing", "DELETE FROM entry WHERE id = ?", (name,))
         except StoreError:
-            self._dead.add(name)
+            if type(version) is bytes:
+                self._dead[name] = version.hex()
             raise
+        self._dead.pop(name, None)
         if changed > rows.CHANGED_BY_STORING:
             self._remove_gone()
-        return changed > 0 and not is_past(row[0], self._clock())
+        expired = type(expires_at) is float and is_past(expires_at, self._clock())
+        return changed > 0 and not expired
 
     def entries(
         self, order: Order | None = None, *, host: str | None = None
@@ -301,6 +330,7 @@ class SQLiteCache(SeparateBodyBaseCache):
         self._pairing.drop()
         self._usage.forget()
         self._database.begin_anew()
+        self._dead.clear()
         self._unseen = 0
 
     def close(self) -> None:
@@ -318,11 +348,13 @@ class SQLiteCache(SeparateBodyBaseCache):
         """Count what is stored, without reading any of it."""
         del progress  # it takes no time
         self._check_open()
-        self._usage.write()
+        self._write_usage()
         stats = Stats(hits=0, misses=0, served=0)
+        # What is of no number was damaged.
         hosts = self._database.rows(
             "counting",
-            "SELECT host, count(*), sum(size), min(stored_at), max(stored_at) FROM entry "
+            "SELECT CAST(host AS TEXT), count(*), CAST(total(size) AS INTEGER),"
+            " min(CAST(stored_at AS REAL)), max(CAST(stored_at AS REAL)) FROM entry "
             "WHERE expires_at IS NULL OR expires_at > ? GROUP BY host",
             (self._clock(),),
         )
@@ -332,7 +364,7 @@ class SQLiteCache(SeparateBodyBaseCache):
             stats.oldest = oldest if stats.oldest is None else min(stats.oldest, oldest)
             stats.newest = newest if stats.newest is None else max(stats.newest, newest)
             stats.hosts[host] = (count, size)
-        total = self._database.one("counting", "SELECT hits, misses, served FROM total")
+        total = self._database.one("counting", rows.COUNTS)
         if total is not None:
             stats.hits, stats.misses, stats.served = total
         return stats
@@ -358,7 +390,7 @@ class SQLiteCache(SeparateBodyBaseCache):
             max_bytes=self.max_bytes if max_bytes is None else max_bytes,
             max_age=self.max_age if max_age is None else max_age,
         )
-        self._usage.write()
+        self._write_usage()
         if DryRun(dry_run) is DryRun.YES:
             report = super().prune(
                 max_bytes=bounds.max_bytes,
@@ -366,12 +398,15 @@ class SQLiteCache(SeparateBodyBaseCache):
                 dry_run=dry_run,
                 progress=progress,
             )
-            self._bodies.sweep(self._database.bodies(), self._is_named, report, dry_run)
+            self._sweep(report, dry_run)
             return report
         report = PruneReport()
         if self._database.number():
+            # On a full disk, say, that can't be done; and it needn't.
+            with contextlib.suppress(StoreError), self._database.change("counting") as database:
+                rows.recount(database)
             self._prune(bounds, report, progress)
-            self._bodies.sweep(self._database.bodies(), self._is_named, report, dry_run)
+            self._sweep(report, dry_run)
             # On a full disk, say, that can't be done; and it needn't.
             with contextlib.suppress(StoreError):
                 self._database.compact()
@@ -402,20 +437,20 @@ class SQLiteCache(SeparateBodyBaseCache):
                 report.repaired = 1
                 return report
         total = self._database.one("listing", "SELECT entries FROM total")
-        damaged = []
         for done, entry in enumerate(self._listed(None, None), 1):
+            rid = int(entry.name)
             try:
-                report.checked += self._verify(int(entry.name))
+                report.checked += self._verify(rid)
             except (BodyLost, CorruptEntry) as error:
                 report.damaged[entry.key or entry.name] = str(error)
-                damaged.append((int(entry.name),))
+                if repair is Repair.REMOVE:
+                    report.repaired += self._remove_damaged(rid)
             if progress is not None:
                 progress(done, None if total is None else total[0])
-        if repair is Repair.REMOVE and damaged:
-            with self._database.change("repairing") as database:
-                database.executemany("DELETE FROM entry WHERE rid = ?", damaged)
+        if repair is Repair.REMOVE and self._database.number():
+            with self._database.change("counting") as database:
+                rows.recount(database)
             self._remove_gone()
-            report.repaired = len(damaged)
         return report
 
     # Storing.
@@ -467,12 +502,14 @@ class SQLiteCache(SeparateBodyBaseCache):
         if changed > rows.CHANGED_BY_STORING:
             self._remove_gone()
         if self._dead:
-            self._dead.discard(values[0])
+            self._dead.pop(values[0], None)
         self._unseen += size
         if self._bounds and self._is_time(seal.stored_at):
             # What can't be removed now is when the next one is stored.
             with contextlib.suppress(StoreError):
                 self._keep_within()
+        if number and changed:
+            self._look_for_litter(seal.size)
         return changed > 0
 
     def _is_time(self, now: float) -> bool:
@@ -491,25 +528,75 @@ class SQLiteCache(SeparateBodyBaseCache):
     def _is_over(self, most: int) -> bool:
         """Tell whether more than so many bytes are stored; if so, what was used is written down."""
         total = self._database.one("counting", "SELECT bytes FROM total")
-        # A number that was damaged says nothing.
-        if total is None or type(total[0]) is not int or total[0] <= most:
+        if total is None:
             return False
-        self._usage.write()
+        stored = total[0]
+        if type(stored) is not int or not 0 <= stored <= _UNLIKELY * (self.max_bytes or most):
+            with self._database.change("counting") as database:
+                rows.recount(database)
+            (stored,) = self._database.one("counting", "SELECT bytes FROM total") or (0,)
+        if stored <= most:
+            return False
+        self._write_usage()
         return True
+
+    def _write_usage(self) -> None:
+        # Where others don't let it, it is for another time: that is no reason to fail.
+        with contextlib.suppress(StoreError):
+            self._usage.write()
+
+    def _look_for_litter(self, size: int) -> None:
+        """Sweep what killed writers have left, now and then."""
+        first, self._filed = self._filed is None, (self._filed or 0) + size
+        most = _LITTER_UNBOUND if self.max_bytes is None else self.max_bytes * _LITTER
+        if not first and self._filed < most:
+            return
+        with contextlib.suppress(StoreError, OSError):
+            if not self._bodies.is_swept(_SWEPT if first else 0.0):
+                self._filed = 0
+                self._sweep(PruneReport(), DryRun.NO)
+
+    def _sweep(self, report: PruneReport, dry_run: DryRun) -> None:
+        named = {file for (file,) in self._database.rows("sweeping", rows.FILES)}
+        self._bodies.sweep(self._database.bodies(), named, self._is_named, report, dry_run)
 
     def _prune(self, bounds: Bounds, report: PruneReport, progress: Progress | None = None) -> None:
         """Remove rows in batches, so that others have their turn between them."""
         now, more = self._clock(), True
         while more:
-            with self._database.change("pruning") as database:
-                more = rows.remove_some(database, bounds, now, report)
-                report.kept, report.kept_bytes = database.execute(
-                    "SELECT entries, bytes FROM total"
-                ).fetchone()
+            try:
+                more = self._prune_some(bounds, now, report)
+            except CacheFull:
+                if not self._make_room():
+                    raise
+                more = self._prune_some(bounds, now, report)
             self._remove_gone()
             if progress is not None:
                 removed = report.removed.total()
                 progress(removed, None if more else removed)
+
+    def _prune_some(self, bounds: Bounds, now: float, report: PruneReport) -> bool:
+        """Remove a batch, and tell whether there may be more to remove."""
+        done = PruneReport()
+        with self._database.change("pruning") as database:
+            more = rows.remove_some(database, bounds, now, done)
+            report.kept, report.kept_bytes = database.execute(rows.TOTALS).fetchone()
+        report.removed.update(done.removed)
+        report.removed_bytes += done.removed_bytes
+        return more
+
+    def _make_room(self) -> bool:
+        """Have the database changed again on a full disk, where that can be done.
+
+        Removing rows takes room, and removing files gives some: the body files of those rows that
+        would go first go before them.
+        """
+        if self._database.reuse_log():
+            return True
+        number = self._database.bodies()
+        files = self._database.rows("pruning", rows.FIRST_FILES)
+        removed = [self._bodies.unlink(number, file) for (file,) in files if rows.is_file(file)]
+        return any(removed) and self._database.reuse_log()
 
     def _remove_gone(self) -> None:
         """Remove the body files that no row names any more."""
@@ -517,7 +604,12 @@ class SQLiteCache(SeparateBodyBaseCache):
             gone = self._database.rows("sweeping", "SELECT rowid, file FROM gone LIMIT 1000")
             if gone:
                 number = self._database.bodies()
-                done = [(row,) for row, file in gone if self._bodies.unlink(number, file)]
+                done = [
+                    (row,)
+                    for row, file in gone
+                    # What is no name of a file was damaged.
+                    if not rows.is_file(file) or self._bodies.unlink(number, file)
+                ]
                 with self._database.change("sweeping") as database:
                     database.executemany("DELETE FROM gone WHERE rowid = ?", done)
 
@@ -531,24 +623,29 @@ class SQLiteCache(SeparateBodyBaseCache):
         return self._listed(None, None)
 
     def _listed(self, order: Order | None, host: str | None) -> Iterator[EntryInfo]:
-        self._usage.write()
+        self._write_usage()
         return rows.listing(self._database, order, host)
 
     def _verify(self, rid: int) -> bool:
         """Check one row and its body; False where it is gone by now."""
-        row = self._database.one("verifying", "SELECT frame, id FROM entry WHERE rid = ?", (rid,))
-        if row is None:
+        missing = ""
+        for _ in range(_TRIES):
+            row = self._database.one("verifying", rows.WHOLE, (rid,))
+            if row is None:
+                return False
+            frame, body = rows.checked(row)
+            source: Any = InMemory(body)
+            if frame.flags & BODY_ELSEWHERE:
+                source = self._bodies.open(self._database.bodies(), frame.version, frame.body_size)
+            if source is not None:
+                break
+            # Whoever replaces it removes the older body file under the reader's hands.
+            if missing == frame.version:
+                msg = "the body file is missing"
+                raise CorruptEntry(msg)
+            missing = frame.version
+        else:
             return False
-        frame, body = rows.read(row[0])
-        if rows.row_id(frames.encode_key(frame.key)) != row[1]:
-            msg = "the row holds the entry of another key"
-            raise CorruptEntry(msg)
-        source: Any = InMemory(body)
-        if frame.flags & BODY_ELSEWHERE:
-            source = self._bodies.open(self._database.bodies(), frame.version, frame.body_size)
-        if source is None:
-            msg = "the body file is missing"
-            raise CorruptEntry(msg)
         with Entry(
             frame.metadata,
             version=frame.version,
@@ -558,6 +655,15 @@ class SQLiteCache(SeparateBodyBaseCache):
         ) as entry:
             entry.verify()
         return True
+
+    def _remove_damaged(self, rid: int) -> bool:
+        """Remove a row with which something is wrong, unless it was replaced meanwhile."""
+        row = self._database.one("verifying", "SELECT frame FROM entry WHERE rid = ?", (rid,))
+        with contextlib.suppress(BodyLost, CorruptEntry):
+            if row is None or self._verify(rid):
+                return False
+        removed = self._database.write("repairing", rows.REMOVE_THIS, (rid, row[0]))
+        return removed > 0
 
 
 class _Sink:

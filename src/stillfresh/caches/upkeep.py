@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from stillfresh.caches import pruning
 from stillfresh.caches.entryfiles import NAME_LENGTH, body_file_of, info
-from stillfresh.caches.files import write_all
+from stillfresh.caches.files import is_full, write_all
 from stillfresh.caches.locks import is_held, lock_at_once, unlock
 from stillfresh.caches.pruning import Bounds, DryRun, PruneReport
 from stillfresh.errors import StoreError
@@ -174,22 +174,29 @@ class Upkeep:
             fd = self._tree.open_beside(_PRUNED, os.O_RDWR)
         except FileNotFoundError:
             return PruneReport()
+        except OSError as error:
+            if not is_full(error):
+                raise
+            # Room is what it is about: then it is done without any notes.
+            return self._prune(bounds, dry_run, progress, stopped)
         try:
             if not lock_at_once(fd):
                 return None
             # If this one is stopped or killed, the next begins again.
-            last = self._notes()
-            if last is None:
-                os.ftruncate(fd, 0)
-            else:
-                self._write_notes(fd, last._replace(bound=0))
-            before, stored = self._add(0), self._stored
+            last, before, stored = self._notes(), 0, self._stored
+            with contextlib.suppress(OSError):
+                if last is None:
+                    os.ftruncate(fd, 0)
+                else:
+                    self._write_notes(fd, last._replace(bound=0))
+                before = self._add(0)
             report = self._prune(bounds, dry_run, progress, stopped)
             if not stopped():
                 self._stored -= stored
-                self._forget(before)
                 done = _Notes(bounds.max_bytes or 0, report.kept, report.kept_bytes, self._clock())
-                self._write_notes(fd, done)
+                with contextlib.suppress(OSError):
+                    self._forget(before)
+                    self._write_notes(fd, done)
         finally:
             unlock(fd)
             os.close(fd)
@@ -339,7 +346,11 @@ class Upkeep:
         write_all(fd, text)
         os.ftruncate(fd, len(text))
         touched = fd if os.utime in os.supports_fd else os.path.join(self._tree.root, _PRUNED)
-        os.utime(touched, (notes.at, notes.at))
+        try:
+            os.utime(touched, (notes.at, notes.at))
+        except PermissionError:
+            # Another user of the folder has made it: then it can only be told that it was now.
+            os.utime(touched)
 
 
 class Pruner:
@@ -403,8 +414,14 @@ def empty(leaf: Leaf) -> None:
     for name in entries:
         leaf.unlink(name)
     for name in beside:
-        if name in bodies or not (_is_ours(name) and _is_written(leaf, name)):
+        if name in bodies or not _is_ours(name) or not _is_needed(leaf, name):
             leaf.unlink(name)
+
+
+def _is_needed(leaf: Leaf, name: str) -> bool:
+    """Tell whether a file is being written, or an entry names it by now."""
+    # In this order: a writer holds its file until an entry names it.
+    return _is_written(leaf, name) or body_file_of(leaf, name[:NAME_LENGTH]) == name
 
 
 def _is_written(leaf: Leaf, name: str) -> bool:

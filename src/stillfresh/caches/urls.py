@@ -197,4 +197,5 @@ def _as_file_url(path: str) -> str:
 
 
 def _without_password(url: str) -> str:
-    return re.sub(r"//[^/]*@", "//***@", url)
+    # Greedily: in a password that isn't quoted there may be anything.
+    return re.sub(r"//.*@", "//***@", url, flags=re.DOTALL)

@@ -6,7 +6,9 @@ A hit writes nothing. A row's last use is only noted when what is written there 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
+import weakref
 from typing import TYPE_CHECKING, Final
 
 from stillfresh.errors import StoreError
@@ -27,6 +29,11 @@ class Usage:
     def __init__(self, database: Database) -> None:
         """Begin; what is noted goes to `database`."""
         self._database = database
+        self.begin()
+        _every.add(self)
+
+    def begin(self) -> None:
+        """Begin, in this process: what its parent has noted is for that to write down."""
         self._lock = threading.Lock()
         self._writer: threading.Thread | None = None
         self.forget()
@@ -40,7 +47,8 @@ class Usage:
         """Note that an entry was found, whose last use is written as `used_at`."""
         self._hits += 1
         self._served += size
-        if not 0 <= now - used_at < _STEP:
+        # Where that was damaged, it may be anything.
+        if type(used_at) is not float or not 0 <= now - used_at < _STEP:
             self._used[name] = now
         if len(self._used) >= _ENTRIES or self._hits >= _LOOKUPS:
             self._write_behind()
@@ -60,14 +68,24 @@ class Usage:
         with self._lock:
             used, counts = self._used, (self._hits, self._misses, self._served)
             self.forget()
-        with self._database.change("noting use") as database:
-            database.executemany(
-                "UPDATE entry SET used_at = ? WHERE id = ?",
-                [(at, name) for name, at in used.items()],
-            )
-            database.execute(
-                "UPDATE total SET hits = hits + ?, misses = misses + ?, served = served + ?", counts
-            )
+        try:
+            with self._database.change("noting use") as database:
+                database.executemany(
+                    "UPDATE entry SET used_at = ? WHERE id = ?",
+                    [(at, name) for name, at in used.items()],
+                )
+                database.execute(
+                    "UPDATE total SET hits = hits + ?, misses = misses + ?, served = served + ?",
+                    counts,
+                )
+        except StoreError:
+            # Another time, then.
+            with self._lock:
+                self._used = {**used, **self._used}
+                self._hits += counts[0]
+                self._misses += counts[1]
+                self._served += counts[2]
+            raise
 
     def _write_behind(self) -> None:
         with self._lock:
@@ -85,3 +103,15 @@ class Usage:
                 self.write()
         finally:
             self._database.close_mine()
+
+
+_every: Final[weakref.WeakSet[Usage]] = weakref.WeakSet()
+
+
+def _begin_all() -> None:
+    for usage in list(_every):
+        usage.begin()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_all)

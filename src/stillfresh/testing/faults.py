@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from stillfresh.caches.base import (
     BaseCache,
+    Claim,
     Entry,
     EntryInfo,
     EntryWriter,
@@ -147,6 +148,16 @@ class FaultyCache(BaseCache):
         self._faults.meet(Operation.ENTRIES)
         yield from self.inner.entries()
 
+    @property
+    def place(self) -> str | None:
+        """Where the other cache has its entries."""
+        return self.inner.place
+
+    def claim(self, key: str, seconds: float) -> Claim | None:
+        """Claim what the other cache lets be claimed."""
+        self._check_open()
+        return self.inner.claim(key, seconds)
+
     def clear(self) -> None:
         """Clear, or fail at `CLEAR`."""
         self._check_open()
@@ -204,6 +215,10 @@ class _FaultyEntry(Entry):
     def check(self) -> None:
         self._faults.meet(Operation.CHECK)
         self._inner.check()
+
+    def verify(self) -> None:
+        self._faults.meet(Operation.CHECK)
+        self._inner.verify()
 
     def seek(self, offset: int, /) -> None:
         self._faults.meet(Operation.CHECK)
