@@ -71,7 +71,7 @@ def test_a_memory_url_says_how_long_is_kept() -> None:
         ("http://localhost/0", "names no cache"),
         ("redis://localhost/0?speed=1", "an unknown option; there are prefix"),
         ("redis://localhost?timeout=soon", "timeout=soon"),
-        ("redis://localhost?timeout=0", "positive"),
+        ("redis://localhost?timeout=0", "number of seconds"),
         ("redis://localhost/first", "a number"),
         ("redis://localhost/0/1", "at most a database"),
         ("redis://one,two", "one server"),

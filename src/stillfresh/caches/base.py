@@ -71,6 +71,8 @@ class BaseCache(ABC):
 
     hook: events.Hook = staticmethod(events.log_event)
     expires_by_itself: ClassVar[bool] = False
+    # Whether other caches have names among those that this one lists.
+    _lists_others: ClassVar[bool] = False
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         """Take the time from `clock`, in seconds since the epoch."""
@@ -209,7 +211,7 @@ class BaseCache(ABC):
                     report.checked += not listed.foreign
                     report.unchecked += listed.foreign
             except (BodyLost, CorruptEntry) as error:
-                if listed.foreign and isinstance(error, StrayError):
+                if self._lists_others and listed.foreign and isinstance(error, StrayError):
                     # Of a cache whose names begin as ours do, and more: that is to check it.
                     report.unchecked += 1
                     continue

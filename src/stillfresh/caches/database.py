@@ -70,6 +70,10 @@ _DAMAGED: Final = frozenset(
 )
 
 
+# What it says of tables and columns that have other names by now, and of a format that it can't be.
+_DAMAGED_SAYS: Final = ("no such", "has no column", "unsupported file format")
+
+
 class _Foreign(sqlite3.DatabaseError):
     """What is in the database's place is another program's, or of another format."""
 
@@ -224,10 +228,13 @@ class Database:
         try:
             waited = self._wait_for_turn(mine)
             try:
-                connection = self._ready(mine)
-                patient = self._patient(connection, waited) if waited else contextlib.nullcontext()
-                with patient, _alone(connection):
+                connection = self._alone(mine, waited)
+                try:
                     yield connection
+                    connection.execute("COMMIT")
+                except BaseException:
+                    _end_transaction(connection)
+                    raise
             finally:
                 self._turn.release()
         except _ERRORS as error:
@@ -401,6 +408,20 @@ class Database:
             yield
         finally:
             connection.execute(f"PRAGMA busy_timeout = {int(self._timeout * 1000)}")
+
+    def _alone(self, mine: _Mine, waited: float) -> sqlite3.Connection:
+        """Begin a transaction as the only writer of the present database."""
+        for _ in range(_TRIES):
+            connection = self._ready(mine)
+            patient = self._patient(connection, waited) if waited else contextlib.nullcontext()
+            with patient:
+                connection.execute("BEGIN IMMEDIATE")
+            # While this one waited, another may have taken its place.
+            if self._is_connected(mine, self._generations.present()):
+                return connection
+            _end_transaction(connection)
+        msg = f"the database in {self._tree.root}: others begin anew all the time"
+        raise CacheUnavailable(msg)
 
     def before_fork(self) -> None:
         """Wait until no connection is used, a moment at most, and close all."""
@@ -595,7 +616,7 @@ class Database:
             or isinstance(error, _Damaged | UnicodeDecodeError)
             or codes & _DAMAGED
             or says_so
-            or str(error).startswith(("no such", "unsupported file format"))
+            or any(words in str(error) for words in _DAMAGED_SAYS)
         )
         if mine is not None and number and damaged:
             mine.close()
@@ -617,18 +638,6 @@ class Database:
         known, mine.read_only = mine.read_only, number
         mine.close()
         return 0 < number == known
-
-
-@contextlib.contextmanager
-def _alone(connection: sqlite3.Connection) -> Iterator[None]:
-    """Be the only writer for the block, all of which is done or nothing."""
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        _end_transaction(connection)
-        raise
 
 
 def _end_transaction(connection: sqlite3.Connection) -> None:

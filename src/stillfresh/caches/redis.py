@@ -70,6 +70,8 @@ class RedisCache(BaseCache):
     """
 
     expires_by_itself = True
+    # Those whose prefix begins as this one's does.
+    _lists_others = True
 
     def __init__(
         self,
