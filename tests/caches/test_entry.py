@@ -6,7 +6,7 @@ import pytest
 
 from stillfresh.caches import frames
 from stillfresh.caches.base import Entry
-from stillfresh.errors import BodyLost
+from stillfresh.errors import BodyLost, CacheUnavailable
 from stillfresh.testing.conformance.tools import content
 
 SIZES = [100, 1 << 20, (2 << 20) + 1]
@@ -91,3 +91,21 @@ def test_a_body_that_nobody_has_a_digest_of_is_read_as_it_is() -> None:
     short.seek(4)
     with pytest.raises(BodyLost, match="ends at byte 4 of 6"):
         short.read()
+
+
+@pytest.mark.parametrize("fails_at", [0, 1 << 20, 2 << 20])
+def test_a_read_that_has_failed_may_be_made_again(fails_at: int) -> None:
+    class Away(Disk):
+        def read_at(self, offset: int, size: int) -> bytes:
+            if self.fails and offset == fails_at:
+                self.fails = False
+                raise CacheUnavailable("not just now")
+            return body[offset : offset + size]
+
+    body = content("body", (3 << 20) + 5)
+    disk = Away(body)
+    disk.fails = True
+    with entry_of(body, disk) as entry:
+        with pytest.raises(CacheUnavailable, match="not just now"):
+            entry.read()
+        assert entry.read() == body

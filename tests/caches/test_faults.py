@@ -250,3 +250,19 @@ def test_a_manual_clock_loses_no_step_of_any_thread() -> None:
 
 def test_what_tests_use_needs_no_pytest() -> None:
     run("import sys, stillfresh.testing; assert 'pytest' not in sys.modules")
+
+
+def test_it_checks_what_the_other_cache_checks_and_claims_what_that_claims(tmp_path: Path) -> None:
+    inner = SeparateBodyFileCache(tmp_path)
+    store(inner, "key", b"metadata", content("body", 3 << 20))
+    (file,) = tmp_path.rglob("*.body")
+    data = bytearray(file.read_bytes())
+    data[2 << 20] ^= 1
+    file.write_bytes(data)
+    outer = FaultyCache(inner)
+    assert not outer.verify().is_sound
+    assert outer.place == inner.place
+    claim = outer.claim("key", 5)
+    assert claim is not None
+    assert SeparateBodyFileCache(tmp_path).claim("key", 5) is None
+    claim.release()

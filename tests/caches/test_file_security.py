@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from stillfresh.caches.file import FileCache, SeparateBodyFileCache
 from stillfresh.errors import CacheUnavailable, ConfigError, StoreError
 from stillfresh.testing.conformance.tools import load, store
 from tests.caches.helpers import files_below
+from tests.faults.children import heed_modes, in_child, needs_fork
 
 Either = FileCache | SeparateBodyFileCache
 KINDS = [FileCache, SeparateBodyFileCache]
@@ -404,3 +406,47 @@ def test_a_directory_that_may_not_be_written_to_can_be_read(cache: Either, root:
     finally:
         for directory in directories:
             directory.chmod(0o700)
+
+
+@needs_fork
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_umask_that_takes_the_owners_permission_takes_nothing(
+    kind: type[Either], root: Path
+) -> None:
+    def job() -> bool:
+        heed_modes()
+        os.umask(0o777)
+        with kind(root) as cache:
+            for number in range(40):
+                store(cache, f"{number}", b"metadata", LARGE)
+            return all(load(cache, f"{number}") == (b"metadata", LARGE) for number in range(40))
+
+    assert in_child(job)
+
+
+@only_superuser
+@needs_fork
+@pytest.mark.parametrize("kind", KINDS)
+def test_several_users_of_a_folder_prune_it_in_turn(kind: type[Either]) -> None:
+    def job(user: int) -> int:
+        os.setgroups([54_321])
+        os.setgid(54_321)
+        os.setuid(user)
+        with kind(
+            f"{shared}/cache",
+            filemode=0o660,
+            dirmode=0o770,
+            allow_unsafe_root=True,
+            max_bytes=1_000_000,
+        ) as cache:
+            for number in range(150):
+                store(cache, f"{user} {number}", b"metadata", bytes(10_000))
+            cache.prune()
+            return sum(cache.get(f"{user} {number}") is not None for number in range(100, 150))
+
+    # Where other users get to as well.
+    with tempfile.TemporaryDirectory() as shared:
+        os.chown(shared, 0, 54_321)
+        Path(shared).chmod(0o770)
+        assert in_child(lambda: job(65_534)) > 40
+        assert in_child(lambda: job(65_533)) > 40

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -229,3 +230,12 @@ def test_a_cache_whose_object_fails_to_close_is_closed() -> None:
         cache.close()
     with pytest.raises(CacheClosed):
         cache.get("key")
+
+
+@pytest.mark.parametrize("expires", [timedelta.max, 1e17, datetime.max.replace(tzinfo=UTC)])
+def test_what_ends_in_ages_is_kept_without_an_end(expires: Any) -> None:
+    most = Most()
+    with adapt(most) as cache:
+        cache.set("key", b"value", expires=expires)
+        assert cache.get("key") == b"value"
+    assert most.expiries == [None]

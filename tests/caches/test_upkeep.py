@@ -1333,3 +1333,18 @@ def test_a_listing_that_is_given_up_holds_nothing_open(cache: Either) -> None:
         assert next(listing).key is not None
         del listing
     assert len([*Path("/proc/self/fd").iterdir()]) == before
+
+
+def test_what_was_used_when_the_clock_was_ahead_is_not_the_last_to_go(
+    cache: Either, clock: ManualClock
+) -> None:
+    for key in ("ahead", "used"):
+        store(cache, key, b"metadata", bytes(KIB))
+    clock.advance(400 * DAY)
+    cache.get("ahead")
+    clock.advance(-400 * DAY)
+    for _ in range(20):
+        clock.advance(DAY)
+        cache.get("used")
+    cache.prune(max_age=10 * DAY)
+    assert [entry.key for entry in cache.entries()] == ["used"]

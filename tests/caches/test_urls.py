@@ -135,6 +135,8 @@ def test_a_url_that_makes_no_sense_is_refused(url: str, because: str) -> None:
         "redis+cluster://:a/secret@host",
         "unix://:secret@host/socket",
         "memory://user:secret@host/?x=y",
+        "rediss+clster://user:sec/secret@host",
+        "postgres://user:s#secret@host/",
     ],
 )
 def test_no_error_tells_a_password(url: str) -> None:
