@@ -495,3 +495,33 @@ def test_the_command_leaves_a_cache_that_can_be_used(
     with cache_from_url(folder.as_uri()) as opened:
         fill(opened, 3)
         assert count(opened) == 4
+
+
+def test_a_listing_is_no_use_and_can_not_move_the_cursor_about(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite://{tmp_path}/sql"
+    monkeypatch.setenv("STILLFRESH_CACHE", url)
+    with cache_from_url(url) as cache:
+        store(cache, "https://example.org/\x1b[2J\nü", b"metadata", b"body")
+    listed = run("ls", "-l")
+    assert (listed.status, listed.out.decode().count("\n")) == (0, 1)
+    assert "\\x1b[2J\\nü" in listed.out.decode()
+    assert "\x1b" not in listed.out.decode()
+    with cache_from_url(url) as cache:
+        stats = cache.stats()
+    assert (stats.hits, stats.misses) == (0, 0)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device here")
+@pytest.mark.parametrize(
+    "arguments", [["ls"], ["--help"], ["get", "--help"], ["--version"]], ids=str
+)
+def test_an_answer_that_can_not_be_written_is_said_so(
+    environment: dict[str, str], cache: SeparateBodyFileCache, arguments: list[str]
+) -> None:
+    with Path("/dev/full").open("wb") as full:
+        process_ = process(environment, *arguments, stdout=full.fileno())
+        _, told = process_.communicate(timeout=60)
+    assert b"Traceback" not in told
+    assert process_.returncode == 23

@@ -58,6 +58,13 @@ PAGES: dict[str, tuple[dict[str, str], bytes, str | None]] = {
         b"no gzip",
         None,
     ),
+    "JSON that is a list": ({"Content-Type": SIMPLE_JSON}, b"[]", None),
+    "JSON that is too deep": ({"Content-Type": SIMPLE_JSON}, b"[" * 200_000, None),
+    "an archive without a directory": (
+        {},
+        bytes(52) + b"PK\5\6" + bytes(8) + b"\x2e" + bytes(9),
+        None,
+    ),
     "any page": ({"Content-Type": "text/html"}, b"<title>Hello</title>", None),
     "nothing": ({}, b"", None),
 }

@@ -223,6 +223,9 @@ def test_the_value_of_date() -> None:
     assert date_of(fields(f"Date: {date(-5)}"), NOW) == NOW - 5
     assert date_of(fields("Date: today"), NOW) == NOW
     assert date_of(fields(), NOW) == NOW
+    for several in ([-5, -5], [-5, -2], [-2, -5]):
+        assert date_of(fields(*(f"Date: {date(at)}" for at in several)), NOW) == NOW - 5
+    assert date_of(fields("Date: today", f"Date: {date(-5)}"), NOW) == NOW - 5
 
 
 @pytest.mark.parametrize(

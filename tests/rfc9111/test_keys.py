@@ -281,6 +281,12 @@ def test_the_names_of_vary(lines: tuple[str, ...], names: set[str]) -> None:
                 ["Accept-Language: de;q=0.5, en"],
                 True,
             ),
+            "the order of languages of the same weight": (
+                ["Vary: Accept-Language"],
+                ["Accept-Language: en, de, fr;q=0.5"],
+                ["Accept-Language: de, en, fr;q=0.5"],
+                False,
+            ),
             "the order of codings": (
                 ["Vary: Accept-Encoding"],
                 ["Accept-Encoding: gzip, br"],

@@ -128,6 +128,7 @@ def test_what_can_not_be_right_allows_nothing(value: str) -> None:
             "no-cache": control("no-cache"),
             "Pragma": get("Pragma: no-cache"),
             "max-age": control("max-age=20"),
+            "max-age of more": control("max-age=1000"),
             "min-fresh": control("min-fresh=5"),
             "no-store": control("no-store"),
         }

@@ -75,21 +75,55 @@ def test_a_targeted_field_is_a_dictionary_of_directives(
     "value",
     table(
         {
-            "a string for a number": 'max-age="60"',
-            "a decimal": "max-age=60.0",
-            "a negative number": "max-age=-1",
-            "a token for a number": "max-age=abc",
-            "a list for a number": "max-age=(60)",
-            "a date for a number": "max-age=@60",
-            "no number": "max-age",
             "a number for what has no argument": "public=1, immutable=0",
-            "a string for what has no argument": 'must-revalidate="x"',
-            "bytes for fields": "private=:YTpi:",
+            "what is false": "no-store=?0, private=?0, public=?0",
+            "a grant of another type": "stale-while-revalidate=1.5, stale-if-error=-1",
         }
     ),
 )
-def test_a_directive_of_another_type_is_ignored(value: str) -> None:
+def test_a_grant_of_another_type_grants_nothing(value: str) -> None:
     assert response_directives(fields(f"CDN-Cache-Control: {value}"), CDN) == targeted()
+
+
+@pytest.mark.parametrize(
+    "value",
+    table(
+        {
+            "a decimal": "max-age=60.0",
+            "a negative number": "max-age=-1",
+            "a token": "max-age=abc",
+            "a list": "max-age=(60)",
+            "a date": "max-age=@60",
+            "nothing": "max-age",
+            "what is false": "max-age=?0",
+            "a text": 'max-age="soon"',
+        }
+    ),
+)
+def test_a_time_that_can_not_be_right_is_none(value: str) -> None:
+    # Beside it Cache-Control says nothing, so that a guess would take its place.
+    lines = fields(f"CDN-Cache-Control: {value}", "Cache-Control: no-store, max-age=60")
+    assert response_directives(lines, CDN) == targeted(max_age=0)
+
+
+def test_a_number_in_a_string_is_one() -> None:
+    assert response_directives(fields('CDN-Cache-Control: max-age="60"'), CDN) == targeted(
+        max_age=60
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    table(
+        {
+            "a number": ("no-store=1", targeted(no_store=True)),
+            "a string": ('must-revalidate="x"', targeted(must_revalidate=True)),
+            "bytes for fields": ("private=:YTpi:", targeted(private=True)),
+        }
+    ),
+)
+def test_what_restricts_does_so_whatever_it_is_given(value: str, said: ResponseDirectives) -> None:
+    assert response_directives(fields(f"CDN-Cache-Control: {value}"), CDN) == said
 
 
 @pytest.mark.parametrize(

@@ -75,11 +75,19 @@ def test_a_response_without_a_validator_is_asked_for_anew() -> None:
             "a tag with a quote inside": '"1"2"',
             "nothing": "",
             "nothing weak": "W/",
+            "a tag with a control character": '"a\x01b"',
+            "a tag with a DEL": '"a\x7fb"',
+            "a tag with a line end": '"a\nb"',
         }
     ),
 )
 def test_what_would_mean_something_else_in_a_condition_is_not_sent(tag: str) -> None:
     assert isinstance(asked(get(), held(response(STALE, f"ETag: {tag}"))), Forward)
+
+
+def test_a_date_with_what_no_field_has_is_not_sent_back() -> None:
+    lines = (STALE, "Last-Modified: Mon\x0b, 01 Jan 2024")
+    assert isinstance(asked(get(), held(response(*lines))), Forward)
 
 
 def test_the_rest_of_the_request_goes_as_it_is() -> None:

@@ -32,6 +32,7 @@ WHOLE: Final = """
 SELECT frame, id, key, size, body_size, stored_at, used_at, expires_at, file FROM entry
 WHERE rid = ?
 """
+LISTED: Final = "SELECT frame FROM entry WHERE rid = ?"
 REMOVE_THIS: Final = "DELETE FROM entry WHERE rid = ? AND frame IS ?"
 FILES: Final = "SELECT file FROM entry WHERE file IS NOT NULL"
 FIRST_FILES: Final = "SELECT file FROM entry WHERE file IS NOT NULL ORDER BY used_at LIMIT 32"

@@ -246,6 +246,34 @@ class SQLiteCache(SeparateBodyBaseCache):
         self._usage.miss()
         return None
 
+    def open_listed(self, listed: EntryInfo) -> Entry | None:
+        """Open an entry by its row, which is no use of it."""
+        self._check_open()
+        row = self._database.one("reading", rows.LISTED, (int(listed.name),))
+        if row is None:
+            return None
+        frame, body = rows.read(row[0])
+        if is_past(frame.expires_at, self._clock()):
+            return None
+        return self._entry_in(frame, body)
+
+    def _entry_in(self, frame: Frame, body: bytes) -> Entry | None:
+        """Return the entry that a row's content describes; None if its body file is not there."""
+        source: Any = InMemory(body)
+        if frame.flags & BODY_ELSEWHERE:
+            source = self._bodies.open(self._database.bodies(), frame.version, frame.body_size)
+            if source is None:
+                return None
+        return Entry(
+            frame.metadata,
+            version=frame.version,
+            size=frame.body_size,
+            source=source,
+            digest=frame.digest,
+            has_body=bool(frame.flags & HAS_BODY),
+            expires_at=frame.expires_at,
+        )
+
     def writer(self, key: str) -> EntryWriter:
         """Write beside what is there, and take its place at the commit."""
         self._check_open()
@@ -634,31 +662,21 @@ class SQLiteCache(SeparateBodyBaseCache):
             if row is None:
                 return False
             frame, body = rows.checked(row)
-            source: Any = InMemory(body)
-            if frame.flags & BODY_ELSEWHERE:
-                source = self._bodies.open(self._database.bodies(), frame.version, frame.body_size)
-            if source is not None:
-                break
+            entry = self._entry_in(frame, body)
+            if entry is not None:
+                with entry:
+                    entry.verify()
+                return True
             # Whoever replaces it removes the older body file under the reader's hands.
             if missing == frame.version:
                 msg = "the body file is missing"
                 raise CorruptEntry(msg)
             missing = frame.version
-        else:
-            return False
-        with Entry(
-            frame.metadata,
-            version=frame.version,
-            size=frame.body_size,
-            source=source,
-            digest=frame.digest,
-        ) as entry:
-            entry.verify()
-        return True
+        return False
 
     def _remove_damaged(self, rid: int) -> bool:
         """Remove a row with which something is wrong, unless it was replaced meanwhile."""
-        row = self._database.one("verifying", "SELECT frame FROM entry WHERE rid = ?", (rid,))
+        row = self._database.one("verifying", rows.LISTED, (rid,))
         with contextlib.suppress(BodyLost, CorruptEntry):
             if row is None or self._verify(rid):
                 return False

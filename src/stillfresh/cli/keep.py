@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from stillfresh import ConfigError, DryRun, Order, Repair, SQLiteCache, StoreErr
 from stillfresh.caches.urls import cache_of
 from stillfresh.cli.exits import Exit
 from stillfresh.cli.options import Size, cache_option
-from stillfresh.cli.text import say, size_text
+from stillfresh.cli.text import drop_output, printable, say, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -96,20 +95,24 @@ def verify(cache: str | None, repair: bool) -> int:
     type=click.Choice([order.name.lower() for order in Order]),
     help="By URL, last use, size, or age; without it, as they come.",
 )
-@click.option("--host", help="Only what is stored of this host.")
+@click.option("--host", help="Only what is stored of this host (with its port).")
 def ls(cache: str | None, long: bool, sort: str | None, host: str | None) -> int:
     """List what is stored: size, age, and the URL or what else can be told."""
     with _opened(cache) as opened:
-        now = time.time()
-        for listed in _listed(opened, None if sort is None else Order[sort.upper()], host):
-            content = describe(opened, listed)
-            what = content.url or content.about or listed.key or listed.name
-            if content.url and content.about:
-                what += f" ({content.about})"
-            more = f"  {content.status or '':>3}  {content.content_type or '-':<24}" if long else ""
-            age = _age(now - listed.stored_at)
-            click.echo(f"{size_text(listed.size):>10}  {age:>6}{more}  {what}")
-    return Exit.OK
+        order = None if sort is None else Order[sort.upper()]
+        host = None if host is None else host.lower()
+        return _print(_listing(opened, _listed(opened, order, host), long=long), Exit.OK)
+
+
+def _listing(cache: BaseCache, listing: Iterable[EntryInfo], *, long: bool) -> Iterator[str]:
+    now = time.time()
+    for listed in listing:
+        content = describe(cache, listed)
+        what = content.url or content.about or listed.key or listed.name
+        if content.url and content.about:
+            what += f" ({content.about})"
+        more = f"  {content.status or '':>3}  {content.content_type or '-':<24}" if long else ""
+        yield f"{size_text(listed.size):>10}  {_age(now - listed.stored_at):>6}{more}  {what}"
 
 
 def _listed(cache: BaseCache, order: Order | None, host: str | None) -> Iterable[EntryInfo]:
@@ -143,7 +146,7 @@ def _opened(cache: str | None) -> Iterator[BaseCache]:
 @contextmanager
 def _progress(doing: str) -> Iterator[Callable[[int, int | None], None] | None]:
     """Show a bar on a terminal, and nothing elsewhere."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
@@ -159,23 +162,16 @@ def _print(lines: Iterable[str], status: Exit) -> Exit:
     """Write the answer on stdout, and return the exit status."""
     try:
         for line in lines:
-            # Keys are anybody's: what stands in one can't move the cursor about.
-            plain = line.isascii() and line.isprintable()
-            click.echo(line if plain else ascii(line)[1:-1])
+            # Keys are anybody's.
+            click.echo(printable(line))
     except BrokenPipeError:
-        _drop_output()
+        drop_output()
         return Exit.READER_GONE
     except OSError as error:
-        _drop_output()
+        drop_output()
         say(f"the output can't be written: {error.strerror}")
         return Exit.OUTPUT
     return status
-
-
-def _drop_output() -> None:
-    """Let what is left in the buffer go nowhere, or the interpreter fails at it once more."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _lines(stats: Stats) -> Iterator[str]:

@@ -30,12 +30,16 @@ def main() -> NoReturn:
         )
         sys.exit(Exit.USAGE)
     # As an exception it passes by whoever has to clean up.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(Exit.TERMINATED))
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda *_: sys.exit(Exit.TERMINATED))
     sys.exit(_run())
 
 
 def _run() -> int:
     import click
+
+    from stillfresh.cli.text import drop_output, say
 
     try:
         # What a command returns is its exit status.
@@ -45,6 +49,13 @@ def _run() -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return Exit.INTERRUPTED
+    except OSError as error:
+        # What a help text can't be written to, say.
+        drop_output()
+        if isinstance(error, BrokenPipeError):
+            return Exit.READER_GONE
+        say(f"the output can't be written: {error.strerror}")
+        return Exit.OUTPUT
     return status or Exit.OK
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from contextlib import suppress
 
 import click
@@ -26,7 +28,17 @@ def say(message: str) -> None:
 
 def show_line(text: str) -> None:
     """Write one line on stderr; what others have sent can't move the cursor about."""
-    shown = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
     with suppress(OSError):  # it is no reason to fail that nobody listens
         # Looked up each time: a progress bar puts itself before it.
-        click.echo(shown, err=True)
+        click.echo(printable(text), err=True)
+
+
+def printable(text: str) -> str:
+    """Write what others have sent so that it can't move the cursor about."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
+def drop_output() -> None:
+    """Let what is left in the buffer go nowhere, or the interpreter fails at it once more."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

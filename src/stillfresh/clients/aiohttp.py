@@ -56,7 +56,7 @@ from stillfresh.rfc9111.fields import Fields
 from stillfresh.rfc9111.messages import Request, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from aiohttp import ClientHandlerType, ClientRequest
 
@@ -257,7 +257,7 @@ class _Ports(ClientPorts):
             if request is not self.request:
                 known = frozenset(self.request.fields)
                 headers = given.headers.copy()
-                headers.update(line for line in request.fields if line not in known)
+                headers.update(_as_sent(line for line in request.fields if line not in known))
                 sent = _with_headers(given, headers.items())
             kept = await self._asked(sent)
             # A fingerprint may be looked at instead of a certificate.
@@ -368,6 +368,16 @@ def _fields(lines: list[Line]) -> Fields:
     if "".join([value for _, value in lines]).isascii():
         return Fields(lines)
     return Fields([(name, on_the_wire(value).decode("latin-1")) for name, value in lines])
+
+
+def _as_sent(lines: Iterable[Line]) -> Iterator[Line]:
+    """Write values so that aiohttp, which encodes them in UTF-8, sends the bytes they stand for.
+
+    What can't be sent so is left out; it is a validator, without which the answer is a whole one.
+    """
+    for name, value in lines:
+        with suppress(UnicodeError):
+            yield name, value if value.isascii() else value.encode("latin-1").decode()
 
 
 def _with_headers(request: ClientRequest, lines: Iterable[Line]) -> ClientRequest:

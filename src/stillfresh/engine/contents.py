@@ -70,7 +70,8 @@ def _describe(entry: Entry, listed: EntryInfo) -> Content:
     content_type = (fields.get("content-type") or "").partition(";")[0].strip().lower() or None
     file = io.BytesIO(body) if body else _Body(entry)
     about = None
-    with contextlib.suppress(StoreError, ValueError, EOFError, OSError, zlib.error):
+    # It is only a label, and what others have made can be wrong in any way.
+    with contextlib.suppress(Exception):
         coding = (fields.get("content-encoding") or "").strip().lower()
         about = _project(file, content_type or "", coding)
     return Content(_url(listed.key), head.status, content_type, about)

@@ -139,7 +139,11 @@ class _Exchange(Generic[E, W, U]):
         return answer
 
     async def pass_by(self, reason: Why) -> Answer[E, W, U]:
-        upstream = await self._ports.send(self._request)
+        request = self._request
+        # What is unsafe is written through (§4), whatever it says.
+        if request.method in SAFE and request_directives(request.fields).only_if_cached:
+            return await self._refuse(Unsatisfiable(reason))
+        upstream = await self._ports.send(request)
         info = CacheInfo(Outcome.MISS, reason, self._lookup.primary_key, storing=reason)
         return self._handed_on(upstream, info, Forwarded.BYPASS, None)
 

@@ -24,6 +24,7 @@ MAX_DELTA: Final = 2**31
 # Those that field names may qualify (§5.2.2.4, §5.2.2.7).
 _QUALIFIED: Final = frozenset({"no-cache", "private"})
 # Those of a response that take a number of seconds.
+_RESTRICTING: Final = _QUALIFIED | {"no-store", "must-revalidate", "proxy-revalidate"}
 _TIMES: Final = frozenset({"max-age", "s-maxage", "stale-while-revalidate", "stale-if-error"})
 
 
@@ -158,7 +159,9 @@ def _response_directives(found: Mapping[str, list[str | None]]) -> ResponseDirec
 def _read_targeted(value: str) -> ResponseDirectives | None:
     """Read a Dictionary of directives (RFC 9213 §2.1); None if it is invalid or says nothing.
 
-    A directive of a type that it doesn't take is ignored, as is one that is false.
+    A time of another type counts as one that can't be right, as it does in Cache-Control; a string
+    is taken for what is in it (RFC 9111 §5.2). Of what takes no argument, that which restricts does
+    so whatever it is given, and all else only where it is true. What is false isn't said.
     """
     members = parse_dictionary(value)
     if not members:
@@ -166,12 +169,12 @@ def _read_targeted(value: str) -> ResponseDirectives | None:
     found: dict[str, list[str | None]] = {}
     for name, member in members.items():
         argument = member.value if isinstance(member, Item) else None
-        if argument is True and name not in _TIMES:
-            found[name] = [None]
-        elif type(argument) is int and argument >= 0 and name in _TIMES:
-            found[name] = [str(argument)]
+        if name in _TIMES:
+            found[name] = [str(argument) if type(argument) in {int, str} else None]
         elif name in _QUALIFIED and type(argument) is str:
             found[name] = [argument]
+        elif argument is True or (name in _RESTRICTING and argument is not False):
+            found[name] = [None]
     return replace(_response_directives(found), targeted=True)
 
 

@@ -68,9 +68,16 @@ def lifetime(
 
 
 def date_of(fields: Fields, received: float) -> float:
-    """Return the value of Date, or when the message came if it says nothing valid."""
-    date = _date(fields.get("date") or "", received)
-    return received if date is None else date
+    """Return the value of Date, or when the message came if it says nothing valid.
+
+    Of several the earliest counts, by which the response is the oldest (§4.2.3).
+    """
+    values = fields.get_all("date")
+    if len(values) == 1:
+        date = _date(values[0], received)
+        return received if date is None else date
+    dates = [date for value in values if (date := _date(value, received)) is not None]
+    return min(dates, default=received)
 
 
 def current_age(stored: StoredResponse, now: float) -> float:

@@ -171,7 +171,16 @@ def _as_set(name: str, value: str) -> str:
     ]
     if name != "accept":
         members = [member.lower() for member in members]
+    if name == "accept-language":
+        # Some servers take the first of those with the same weight for the one that is wanted most.
+        return ",".join(sorted(members, key=_unwanted))
     return ",".join(sorted(members))
+
+
+def _unwanted(member: str) -> float:
+    """Return what sorts the members of Accept-Language by their weight, the most wanted first."""
+    quality = _QUALITY.fullmatch(member.partition(";")[2])
+    return -1.0 if quality is None else -float(quality[1])
 
 
 def _may_be_selected(stored: StoredResponse) -> bool:

@@ -252,9 +252,10 @@ def _may_be_late(
 ) -> bool:
     """Tell whether a stale response may be served while it is validated (RFC 5861 §3).
 
-    Not where the request says how stale it takes, nor where it leaves nothing to be refreshed by.
+    Not where the request says how old or how stale it takes (§5.2.1.1), nor where it leaves nothing
+    to be refreshed by.
     """
-    if asked.no_store or asked.max_stale is not None:
+    if asked.no_store or asked.max_stale is not None or asked.max_age is not None:
         return False
     allowed = policy.stale_while_revalidate
     if allowed is None:

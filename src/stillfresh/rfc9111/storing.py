@@ -141,7 +141,14 @@ def unstorable(fields: Fields, said: ResponseDirectives, *, shared: bool) -> fro
         named |= field_names(fields.get("connection"))
     if shared:
         named |= said.private_fields
-    return _NOT_STORED | (named - _FOR_CACHES) if named else _NOT_STORED
+    if not named:
+        return _NOT_STORED
+    return _NOT_STORED | {name for name in named if not _is_for_caches(name)}
+
+
+def _is_for_caches(name: str) -> bool:
+    # Targeted fields (RFC 9213) have names like these.
+    return name in _FOR_CACHES or name.endswith("-cache-control")
 
 
 def _allowed(response: Response, said: ResponseDirectives, *, shared: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from stillfresh.rfc9111.dates import parse_date
@@ -33,6 +34,10 @@ _OF_CONTENT: Final = frozenset(
         "content-digest",
     }
 )
+
+# No field value has these (RFC 9110 §5.5), though some clients let them in, and others refuse to
+# send them. An HTAB is no part of a validator.
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 # §3.2: what tells which body is stored and how it is to be read is not changed by a message
 # without one. A tag that came later, or came weak and comes strong, may be another body's.
@@ -107,7 +112,7 @@ def validators(response: Response) -> tuple[tuple[str, str], ...]:
     if etag is not None and is_entity_tag(etag):
         conditions.append(("If-None-Match", etag))
     modified = response.fields.get("last-modified")
-    if modified is not None:
+    if modified is not None and not _CONTROL.search(modified):
         conditions.append(("If-Modified-Since", modified))
     return tuple(conditions)
 
@@ -116,8 +121,10 @@ def is_entity_tag(value: str) -> bool:
     """Tell whether `value` is one entity-tag that can be sent back (RFC 9110 §8.8.3).
 
     Servers that forget the quotes know their own tag again, so only what would mean something
-    else in a list is refused.
+    else in a list is refused, and what no client sends: control characters.
     """
+    if _CONTROL.search(value):
+        return False
     opaque = value.removeprefix("W/")
     if len(opaque) >= 2 and opaque[0] == opaque[-1] == '"':
         return '"' not in opaque[1:-1]

@@ -44,9 +44,11 @@ class Variants(Suite):
     ) -> None:
         url = origin.on("/", in_the_language)
         client.get(url, {"accept-language": "en,de"})
-        for same in ("en , de", "EN, de", "de,,en"):
+        for same in ("en , de", "EN, de", "en,,de"):
             assert client.get(url, {"ACCEPT-LANGUAGE": same}).from_cache
-        assert not client.get(url, {"Accept-Language": "en, de;q=0.5"}).from_cache
+        # There are servers that take the first for the one that is wanted most.
+        for other in ("en, de;q=0.5", "de, en"):
+            assert not client.get(url, {"Accept-Language": other}).from_cache
 
     def test_the_miss_of_a_variant_says_so(self, origin: Origin, client: Driver) -> None:
         url = origin.on("/", in_the_language)
