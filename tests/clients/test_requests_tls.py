@@ -40,7 +40,13 @@ def test_what_nobody_vouches_for_is_neither_stored_nor_served(
         assert not list(cache.entries())
         assert get(session, origin, verify=vouched).cache.outcome is Outcome.MISS
         assert get(session, origin, verify=vouched).cache.outcome is Outcome.HIT
-        assert get(session, origin, verify=False).cache.outcome is Outcome.MISS
+        # Anything that is no is no, as requests takes it.
+        for verify in (False, 0, ""):
+            assert get(session, origin, verify=verify).cache.outcome is Outcome.MISS
+        # Or the environment's own bundle is taken.
+        session.trust_env = False
+        session.verify = None  # type: ignore[assignment]
+        assert get(session, origin, verify=None).cache.outcome is Outcome.MISS
 
 
 def test_a_client_certificate_keeps_answers_apart(

@@ -17,7 +17,14 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
-from aiohttp import ClientPayloadError, ClientResponse, HttpVersion, StreamReader, hdrs
+from aiohttp import (
+    ClientPayloadError,
+    ClientResponse,
+    ClientResponseError,
+    HttpVersion,
+    StreamReader,
+    hdrs,
+)
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.helpers import reify
 from aiohttp.http_exceptions import ContentEncodingError
@@ -104,7 +111,15 @@ class CachedResponse(ClientResponse):
         One that `suspends` is closed by a task, where a response is closed without being awaited.
         """
         self._delivery, self._suspends = delivery, suspends
-        self.content = Content(delivery, coding, self._loop)
+        try:
+            self.content = Content(delivery, coding, self._loop)
+        except ContentEncodingError as error:
+            # What takes the coding off is not installed.
+            self.close()
+            info, history = self.request_info, self.history
+            raise ClientResponseError(
+                info, history, status=400, message=error.message, headers=self.headers
+            ) from error
         # As `start` has it: at the end the connection is let go of.
         self.content.on_eof(self._response_eof)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import quote
 
 from stillfresh import events
 from stillfresh.caches.asynchronous import AsyncBaseCache
@@ -29,6 +31,9 @@ Line = tuple[str, str]
 P = TypeVar("P")
 
 
+# Scheme, userinfo, and host with its port.
+_AUTHORITY: Final = re.compile(r"([^:/?#]+://)((?:[^/?#]*@)?)([^/?#]*)")
+_IN_AUTHORITY: Final = "!$&'()*+,;=:[]%"
 _NO_LINES: Final[tuple[list[Any], Fields]] = ([], Fields())
 
 
@@ -149,6 +154,7 @@ class AsyncCacheSide(_Side):
         super().__init__(cache, policy=policy, hook=hook, clock=clock)
         self._offloads = offload
         self._executor: ThreadPoolExecutor | None = None
+        self._executor_of = 0
 
     def _made(self) -> Any:
         return async_cache_of(self._given)
@@ -162,7 +168,9 @@ class AsyncCacheSide(_Side):
     @property
     def executor(self) -> Executor:
         """The threads in which the cache is called."""
-        if self._executor is None:
+        # A child made by `fork()` has none of its parent's threads.
+        if self._executor is None or self._executor_of != os.getpid():
+            self._executor_of = os.getpid()
             self._executor = ThreadPoolExecutor(thread_name_prefix="stillfresh-cache")
         return self._executor
 
@@ -189,7 +197,7 @@ class ClientPorts:
 
     def __init__(self, side: _Side, request: Request) -> None:
         """Serve one exchange about `request`."""
-        self.request = request
+        self.request = _as_targeted(request)
         self.vault = side.vault
         self.now = side.clock
         self._hook = side.hook
@@ -198,6 +206,19 @@ class ClientPorts:
     def emit(self, event: events.Event) -> None:
         """Take note of an event."""
         events.emit(self._hook, event)
+
+
+def _as_targeted(request: Request) -> Request:
+    """Return the request for its target URI, whose authority Host says (RFC 9110 §7.1)."""
+    host = request.fields.get("host")
+    if not host:
+        return request
+    parts = _AUTHORITY.match(request.url)
+    if parts is None or parts[3] == host:
+        return request
+    rest = request.url[parts.end() :]
+    target = f"{parts[1]}{parts[2]}{quote(host, safe=_IN_AUTHORITY)}{rest}"
+    return request._replace(url=target)
 
 
 def credential(identity: object) -> Line:

@@ -10,6 +10,7 @@ in front of the cache, and each hop is stored for itself.
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import time
 from contextlib import suppress
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 try:
     import aiohttp
-    from aiohttp import ClientPayloadError, ClientResponse, HttpVersion, hdrs
+    from aiohttp import ClientError, ClientPayloadError, ClientResponse, HttpVersion, hdrs
     from aiohttp.payload import BytesPayload
     from multidict import CIMultiDict
 except ImportError as error:
@@ -52,6 +53,7 @@ from stillfresh.engine.offload import OffloadedCachePorts
 from stillfresh.engine.ports import AsyncCachePorts, LocalCachePorts
 from stillfresh.engine.waiting import task_signal
 from stillfresh.errors import ConfigError
+from stillfresh.rfc9111.decisions import Reason, why
 from stillfresh.rfc9111.fields import Fields
 from stillfresh.rfc9111.messages import Request, Response
 
@@ -73,7 +75,9 @@ __all__ = ["CacheMiddleware", "CachedResponse", "StoredBodyLost"]
 
 # A session lets go of a redirect without reading it. So much of one is read before, to be stored.
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+# The body of a redirect is read for the cache's sake: so much of it, for so many seconds.
 _MOST_OF_A_REDIRECT: Final = 1 << 16
+_PATIENCE: Final = 1.0
 
 
 class CacheMiddleware:
@@ -149,7 +153,11 @@ class CacheMiddleware:
         policy = replace(self.side.policy, stale_while_revalidate=0)
 
         async def work() -> None:
-            async with await self._answer(again, handler, policy) as response:
+            # As long as the session gives any request, since there is nobody to lose patience.
+            async with (
+                asyncio.timeout(request.session.timeout.total),
+                await self._answer(again, handler, policy) as response,
+            ):
                 async for _ in response.content.iter_any():
                     pass
 
@@ -215,9 +223,12 @@ class _Chunks:
 
     async def close(self) -> None:
         # At the end aiohttp has released it.
-        connection = self._message.connection
-        if connection is not None and not self._payload.is_eof():
+        payload, connection = self._payload, self._message.connection
+        if connection is not None and not payload.is_eof():
             connection.close()
+            if payload.exception() is None:
+                # For whoever waits for more of it.
+                payload.set_exception(aiohttp.ClientConnectionError("Connection closed"))
 
     @property
     def are_as_sent(self) -> bool:
@@ -269,6 +280,13 @@ class _Ports(ClientPorts):
                     self._kept = kept
                 else:
                     kept.close()
+                raise UnverifiedError
+            sent_with = kept.request_info.headers
+            unseen = self._middleware.side.policy.concealed - self.request.fields.names
+            if self.bypass is None and any(name in sent_with for name in unseen):
+                # A middleware behind this one has said who asks.
+                self.bypass = why(Reason.UNSEEN)
+                self._kept = kept
                 raise UnverifiedError
         return _Upstream(kept)
 
@@ -358,8 +376,13 @@ async def _response(
     else:
         delivery = Delivery(ports, answer, upstream.chunks)
         message.deliver(delivery, coding_of(request, message), suspends=ports.suspends)
-        if message.status in _REDIRECTS and isinstance(message.content, Content):
-            await message.content.fill(_MOST_OF_A_REDIRECT)
+        recorded = answer.recorder is not None and isinstance(message.content, Content)
+        if recorded and message.status in _REDIRECTS:
+            # aiohttp follows it without a look at its body, which is worth keeping. But that may
+            # break off, or not come.
+            with suppress(ClientError, TimeoutError):
+                async with asyncio.timeout(_PATIENCE):
+                    await cast("Content", message.content).fill(_MOST_OF_A_REDIRECT)
     return message
 
 

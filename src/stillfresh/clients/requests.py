@@ -450,7 +450,8 @@ def _as_cached(response: requests.Response) -> CachedResponse:
 
 def _distrust(prepared: requests.PreparedRequest, verify: Any) -> Why | None:
     """Return why a response could be anybody's, and must not be given to who wants to be sure."""
-    if verify is False and (prepared.url or "").lower().startswith("https:"):
+    # As requests takes it: None and "" are no, too.
+    if not verify and (prepared.url or "").lower().startswith("https:"):
         return unverified()
     return None
 

@@ -33,6 +33,7 @@ try:
         TimeoutError,  # noqa: A004 - its own
     )
     from urllib3.util import SKIP_HEADER
+    from urllib3.util.request import set_file_position
     from urllib3.util.ssl_ import resolve_cert_reqs
 except ImportError as error:
     msg = "stillfresh.clients.urllib3 needs urllib3: pip install 'stillfresh[urllib3]'"
@@ -158,6 +159,8 @@ class _Pool:
         **options: Any,
     ) -> BaseHTTPResponse:
         """Answer from the cache, from the origin, or from both."""
+        # Whoever sends it again, after a redirect too, begins where it begins now.
+        options["body_pos"] = set_file_position(body, options.get("body_pos"))
         sent = {"body": body, "headers": headers, "retries": retries, **options}
         if getattr(self._on_the_way, "is_set", False):
             return self.urlopen_uncached(method, url, redirect=redirect, **sent)
@@ -250,6 +253,7 @@ class _Pool:
         if response.status == 303:
             # RFC 9110 §15.4.4: a GET, which brings none of the content, nor of what describes it.
             method, then["body"], then["chunked"] = "GET", None, False
+            then["body_pos"] = None
             for name in list(headers):
                 if name.lower().startswith("content-") or name.lower() == "transfer-encoding":
                     del headers[name]

@@ -263,7 +263,8 @@ class BlockingTee(Generic[E, W]):
         try:
             chunk = read(amt)
         except BaseException:
-            run(self._recorder.abort())
+            # And whoever reads on finds nothing more, as in an `http.client.HTTPResponse`.
+            self.close()
             raise
         if chunk:
             self._read += len(chunk)

@@ -40,6 +40,7 @@ class Reason(Enum):
     REQUEST_CONTENT = "the request has content, which the key leaves out", "RFC 9110 §9.3.1"
     PRECONDITION = "the request has a precondition for the origin", "RFC 9111 §4.3.2"
     UNVERIFIED = "the server's certificate is not verified", "RFC 9110 §4.3.4"
+    UNSEEN = "the request got credentials behind the cache", "RFC 9111 §3.5"
     CACHE_FAILED = "the cache could not be read", "RFC 9111 §4"
     RULE_FRESH = "fresh by a rule of the policy", "against RFC 9111 §4.2"
     RULE_REVALIDATE = "a rule of the policy has it validated each time", "RFC 9111 §4.3"

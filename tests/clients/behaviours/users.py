@@ -34,6 +34,16 @@ class Users(Suite):
             assert client.get(url, BOB).body == b"Bearer bob-s3cret"
         assert len(origin.received) == 3
 
+    def test_each_host_of_an_address_has_an_answer(self, origin: Origin, client: Driver) -> None:
+        url = origin.on("/", lambda request: fresh((request.header("Host") or "").encode()))
+        own = client.get(url).body
+        for _ in range(2):
+            for host in ("alice.example", "bob.example:8080", "odd host/?#@"):
+                assert client.get(url, {"Host": host}).body == host.encode()
+            assert client.get(url, {"Host": own.decode()}).from_cache
+            assert client.get(url).body == own
+        assert len(origin.received) == 4
+
     def test_a_user_is_not_revalidated_into_another(
         self, origin: Origin, client: Driver, clock: ManualClock
     ) -> None:

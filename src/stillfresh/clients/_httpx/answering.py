@@ -344,6 +344,9 @@ class Transport(Generic[Q, A]):
         if "upgrade" in request.headers or request.method == "CONNECT":
             # What is asked for is a connection.
             return await self.forward(request)
+        if "target" in request.extensions:
+            # What is asked for is not what the URL says.
+            return await self.forward(request)
         ports = self.ports_for(request)
         try:
             answer = await exchange(ports.request, policy, ports, bypass=ports.bypass)
