@@ -104,6 +104,15 @@ def document(body: bytes, etag: str = '"1"', **fields: str) -> Handler:
     return answer
 
 
+class Unheard(bytes):
+    """Bytes that nobody recognises, though they are the same."""
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
 class World:
     """The ports of one client, and all that passes through them.
 
@@ -117,6 +126,7 @@ class World:
         refreshing: the keys that were to be refreshed behind.
         signal: what is waited for where others fetch the same.
         claims: the keys that some process fetches, if there are several; they share this.
+        forgetful: whether nothing is known of a record from when it was read before.
         step: how many bytes of a body are read at once.
         holding: whether the next request is still held back on its way to the origin.
     """
@@ -136,12 +146,14 @@ class World:
         self.meanwhile: dict[str, Callable[[], None]] = {}
         self.handles: list[FakeEntry | FakeWriter | FakeUpstream] = []
         self.refreshing: list[str] = []
+        self.forgetful = False
         self.step = 3
         self.signal: Callable[[], Signal] = ThreadSignal
         self.claims: set[str] | None = None
         self.holding: Callable[[], bool] | None = None
         self.under_way = Flights()
         self._versions = 0
+        self._asked: dict[tuple[tuple[str, str], ...], Fields] = {}
 
     # What a test does.
 
@@ -177,8 +189,10 @@ class World:
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
     ) -> Coroutine[Any, Any, Got]:
-        request = Request(method, url, Fields((headers or {}).items()), content)
-        return exchange(request, self.policy, self)
+        lines = tuple((headers or {}).items())
+        # As clients do, who say the same most of the time.
+        fields = self._asked.setdefault(lines, Fields(lines))
+        return exchange(Request(method, url, fields, content), self.policy, self)
 
     def consume(self, answer: Got, stop: int | None = None) -> bytes:
         """Read an answer's body as a client does, and close everything.
@@ -294,7 +308,8 @@ class World:
         return self._opened(FakeEntry(key, metadata, version, body or b"", body is not None))
 
     def describe(self, entry: FakeEntry) -> tuple[bytes, str, int, bool]:
-        return entry.metadata, entry.version, len(entry.body), entry.has_body
+        metadata = Unheard(entry.metadata) if self.forgetful else entry.metadata
+        return metadata, entry.version, len(entry.body), entry.has_body
 
     def embed(self, entry: FakeEntry, body: bytes) -> FakeEntry:
         entry.is_open = False

@@ -6,6 +6,7 @@ import pytest
 
 from stillfresh.rfc9111.cache_status import appended, forwarded, hit, unsatisfiable
 from stillfresh.rfc9111.decisions import Forwarded, Reason, Why, why
+from stillfresh.rfc9111.messages import Response
 from tests.rfc9111.scenes import fields, table
 
 # RFC 8941 §3.1.2: a token, and parameters that are integers, tokens, strings or true.
@@ -151,6 +152,8 @@ def test_every_member_is_one_of_structured_fields(member: str) -> None:
     ),
 )
 def test_ours_comes_after_what_others_said(before: list[str], value: str) -> None:
-    after = appended(fields("X: 1", *before), "stillfresh; hit")
-    assert after.get("cache-status") == value
-    assert after.get("x") == "1"
+    response = Response(203, fields("X: 1", *before), "So so", 10)
+    after = appended(response, "stillfresh; hit")
+    assert after.fields.get("cache-status") == value
+    assert after.fields.get("x") == "1"
+    assert (after.status, after.reason, after.version) == (203, "So so", 10)

@@ -213,7 +213,7 @@ def test_no_field_makes_a_decision_raise(
     variance = search_variance(response.fields.get("no-vary-search"))
     if variance is not None:
         reduced(URL, variance)
-    appended(response.fields, hit(0))
+    appended(response, hit(0))
 
 
 @given(ANSWERS, st.floats(0, 10**6), MOMENTS, MOMENTS)

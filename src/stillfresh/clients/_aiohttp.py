@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 _CODINGS: Final = frozenset({"br", "deflate", "gzip", "zstd"})
 # How much of a body that has come is taken at once.
 STEP: Final = 1 << 16
+# What was written of a request that was not sent.
+_NOTHING_WRITTEN: Final = SimpleNamespace(output_size=0)
 # How much of a stored body is handed out before other tasks have their turn.
 _TURN: Final = 1 << 20
 
@@ -250,17 +252,14 @@ def fabricated(
         "traces": request._traces,  # noqa: SLF001
         "loop": request.loop,
         "session": request.session,
-        "stream_writer": SimpleNamespace(output_size=0),
+        "stream_writer": _NOTHING_WRITTEN,
     }
-    known = _parameters(kind.__init__)
-    response = kind(
-        request.method,
-        request.original_url,
-        **{name: value for name, value in given.items() if name in known},
-    )
-    response.version = HttpVersion(*divmod(head.version, 10))
+    for name in given.keys() - _parameters(kind.__init__):
+        del given[name]
+    response = kind(request.method, request.original_url, **given)
+    response.version = _version(head.version)
     response.status = head.status
-    response.reason = encoded(head.reason).decode("utf-8", "surrogateescape")
+    response.reason = head.reason if head.reason.isascii() else _as_read(head.reason)
     response._closed = False  # noqa: SLF001 - these are what `ClientResponse.start` sets
     describe(response, head.fields, info)
     if heard is not None:
@@ -274,20 +273,34 @@ def fabricated(
 
 def describe(response: ClientResponse, fields: Fields, info: CacheInfo) -> None:
     """Give a response its head, and what the cache has to say."""
-    lines = fields.lines
-    shown: Iterable[Line] = lines
-    if not "".join(chain.from_iterable(lines)).isascii():
-        shown = [(name, encoded(value).decode("utf-8", "surrogateescape")) for name, value in lines]
-    headers = CIMultiDict(shown)
     if isinstance(response, CachedResponse):
         response._fields = fields
     else:
         raw = tuple(encoded_lines(fields))
         response._raw_headers = raw  # noqa: SLF001 - as `ClientResponse.start` does
-    response._headers = CIMultiDictProxy(headers)  # noqa: SLF001
+    response._headers = fields.known(_headers)  # noqa: SLF001
     # What has been looked at is remembered.
     response._cache.clear()  # noqa: SLF001
     vars(response).update(from_cache=info.from_cache, cache=info)
+
+
+def _headers(fields: Fields) -> CIMultiDictProxy[str]:
+    """Return field lines as aiohttp shows them, which nobody can change."""
+    lines = fields.lines
+    shown: Iterable[Line] = lines
+    if not "".join(chain.from_iterable(lines)).isascii():
+        shown = [(name, _as_read(value)) for name, value in lines]
+    return CIMultiDictProxy(CIMultiDict(shown))
+
+
+def _as_read(text: str) -> str:
+    """Return what aiohttp reads where `text` is stored."""
+    return encoded(text).decode("utf-8", "surrogateescape")
+
+
+@lru_cache(maxsize=16)
+def _version(number: int) -> HttpVersion:
+    return HttpVersion(*divmod(number, 10))
 
 
 def coding_of(request: ClientRequest, response: ClientResponse) -> str | None:

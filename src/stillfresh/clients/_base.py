@@ -6,6 +6,7 @@ import os
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -213,12 +214,16 @@ def _as_targeted(request: Request) -> Request:
     host = request.fields.get("host")
     if not host:
         return request
-    parts = _AUTHORITY.match(request.url)
+    target = _target(request.url, host)
+    return request if target == request.url else request._replace(url=target)
+
+
+@lru_cache(maxsize=1024)
+def _target(url: str, host: str) -> str:
+    parts = _AUTHORITY.match(url)
     if parts is None or parts[3] == host:
-        return request
-    rest = request.url[parts.end() :]
-    target = f"{parts[1]}{parts[2]}{quote(host, safe=_IN_AUTHORITY)}{rest}"
-    return request._replace(url=target)
+        return url
+    return f"{parts[1]}{parts[2]}{quote(host, safe=_IN_AUTHORITY)}{url[parts.end() :]}"
 
 
 def credential(identity: object) -> Line:

@@ -40,6 +40,14 @@ class Sent(NamedTuple):
     retries: Retry | None = None
 
 
+def header_dict(lines: Lines) -> HTTPHeaderDict:
+    """Make urllib3's kind of mapping of field lines."""
+    headers = HTTPHeaderDict()
+    for name, value in lines:
+        headers.add(name, value)
+    return headers
+
+
 class Body(Protocol):
     """What a response reads that comes out of the cache, or begins there."""
 
@@ -122,7 +130,7 @@ class StoredRaw(_Raw):
         heard: the response of the origin's that refreshed it, if one did: requests takes the
             cookies of that. A stored Set-Cookie has been heard once, and setting it again could
             undo what came after.
-        all_lines: the header lines.
+        fields: the header lines.
         encoded: whether the body may have a content coding.
     """
 
@@ -141,7 +149,7 @@ class StoredRaw(_Raw):
         self._stored = body
         self._headers = HTTPHeaderDict()
         self._lines: Lines | None = response.fields.lines
-        self.all_lines = response.fields.lines
+        self.fields = response.fields
         # Until somebody has looked: urllib3 finds out by itself.
         self.encoded = True
 
@@ -165,8 +173,7 @@ class StoredRaw(_Raw):
         """The fields, made into urllib3's kind of mapping when first asked for."""
         if self._lines is not None:
             lines, self._lines = self._lines, None
-            for name, value in lines:
-                self._headers.add(name, value)
+            self._headers = header_dict(lines)
         return self._headers
 
     @headers.setter

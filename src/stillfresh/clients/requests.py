@@ -12,6 +12,7 @@ import copy
 import time
 from dataclasses import replace
 from datetime import timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Self
 
 try:
@@ -25,6 +26,7 @@ try:
         SSLError,
         Timeout,
     )
+    from requests.models import REDIRECT_STATI
     from requests.structures import CaseInsensitiveDict
     from requests.utils import get_encoding_from_headers
 except ImportError as error:
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
     from stillfresh import events
     from stillfresh.caches.base import BaseCache
     from stillfresh.caches.urls import CacheLike
-    from stillfresh.clients._urllib3 import FromOrigin
+    from stillfresh.clients._urllib3 import FromOrigin, Lines
     from stillfresh.engine.answers import CacheInfo
     from stillfresh.rfc9111.decisions import Why
     from stillfresh.rfc9111.policy import Policy
@@ -94,6 +96,11 @@ class CachedResponse(requests.Response):
         vars(response).update(_PLAIN)
         response.history = []
         return response
+
+    @property
+    def is_redirect(self) -> bool:
+        """Whether it sends the session elsewhere; a session asks of each response."""
+        return self.status_code in REDIRECT_STATI and super().is_redirect
 
     def __getattr__(self, name: str) -> Any:
         if name != "cookies":
@@ -251,14 +258,16 @@ class CacheAdapter(HTTPAdapter):
             return _as_cached(super().build_response(req, resp))
         # As requests does, in fewer steps.
         response = CachedResponse.blank()
-        headers = response.headers = _joined(resp)
         if isinstance(resp, _StoredRaw):
-            heard = resp.heard
-            resp.encoded = "content-encoding" in headers
+            heard, fields = resp.heard, resp.fields
+            resp.encoded = "content-encoding" in fields
+            response.headers = _Headers.of(fields.lines)
+            response.encoding = _encoding(fields.get("content-type"))
         else:
             heard = resp
+            response.headers = _joined(resp)
+            response.encoding = get_encoding_from_headers(response.headers)
         response.status_code = resp.status
-        response.encoding = get_encoding_from_headers(headers)
         response.raw = resp
         response.reason = resp.reason or ""
         response.url = req.url or ""
@@ -421,14 +430,42 @@ def _build(
     return _as_cached(built)
 
 
+class _Headers(CaseInsensitiveDict[str]):
+    """Headers of a stored response, which become a mapping when somebody looks into them."""
+
+    @classmethod
+    def of(cls, lines: Lines) -> Self:
+        """Take field lines, of which requests joins those of one name."""
+        headers = cls.__new__(cls)
+        vars(headers)["lines"] = lines
+        return headers
+
+    def __getattr__(self, name: str) -> Any:
+        lines = vars(self).get("lines")
+        made = {} if lines is None else vars(_by_name(lines))
+        if name not in made:
+            raise AttributeError(name)
+        # In one step, for others who look at the same time.
+        vars(self).update(made)
+        return made[name]
+
+
 def _joined(raw: Any) -> CaseInsensitiveDict[str]:
     """Return headers as requests has them: lines of one name joined."""
     lines = getattr(raw, "all_lines", None)
-    if lines is not None:
-        joined = CaseInsensitiveDict(lines)
-        if len(joined) == len(lines):
-            return joined
-    return CaseInsensitiveDict(raw.headers)
+    return CaseInsensitiveDict(raw.headers) if lines is None else _by_name(lines)
+
+
+def _by_name(lines: Lines) -> CaseInsensitiveDict[str]:
+    joined = CaseInsensitiveDict(lines)
+    return joined if len(joined) == len(lines) else CaseInsensitiveDict(_urllib3.header_dict(lines))
+
+
+@lru_cache(maxsize=64)
+def _encoding(content_type: str | None) -> str | None:
+    """Return the encoding of the text that a Content-Type says, as requests reads it."""
+    headers = {} if content_type is None else {"content-type": content_type}
+    return get_encoding_from_headers(CaseInsensitiveDict(headers))
 
 
 def _content(prepared: requests.PreparedRequest) -> bytes | None:

@@ -335,8 +335,10 @@ class BlockingBody:
         if not self.closed:
             self.closed = True
             # The bytes are the caller's already, whatever a cache may still say.
-            with contextlib.suppress(Exception):
+            try:
                 self._entry.close()
+            except Exception:  # noqa: BLE001, S110 - what it may raise is the cache's to choose
+                pass
 
     def _of_pieces(self, wanted: int) -> bytes:
         """Read on in the pieces, over the ends of them."""

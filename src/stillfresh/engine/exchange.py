@@ -31,6 +31,7 @@ from stillfresh.engine.guard import Guard
 from stillfresh.engine.keeping import Keeper
 from stillfresh.engine.lookup import Found, Lookup
 from stillfresh.engine.ports import E, U, W
+from stillfresh.engine.recall import remember
 from stillfresh.errors import BodyLost, CacheError, ConfigError
 from stillfresh.rfc9111 import cache_status
 from stillfresh.rfc9111.decisions import (
@@ -111,11 +112,15 @@ class _Exchange(Generic[E, W, U]):
                 missed = await lookup.find()
             found = lookup.found
             now = self._ports.now()
-            decision = (
-                policy.on_request(request, None, now, missed=missed)
-                if found is None
-                else policy.on_request(request, found.stored, now, size=found.size)
-            )
+            if found is None:
+                decision = policy.on_request(request, None, now, missed=missed)
+            else:
+                again = None
+                if lookup.recall is not None:
+                    again = lookup.recall.again(found.stored, now)
+                    if again is None:
+                        await lookup.think_again()
+                decision = again or policy.on_request(request, found.stored, now, size=found.size)
             if isinstance(decision, Serve) and found is not None:
                 if await self._ready(found, decision):
                     if self._turn is not None:
@@ -207,7 +212,14 @@ class _Exchange(Generic[E, W, U]):
             )
         if decision.refresh:
             self._ports.refresh(found.key)
-        return self._stored(found, decision, _with_status(decision.response, member), info)
+        recall = self._lookup.recall
+        if recall is None and self._lookup.is_settled:
+            recall = remember(found.stored, self._policy, self._request, decision)
+        if recall is None:
+            head = cache_status.appended(decision.response, member)
+        else:
+            head = recall.head(decision, member)
+        return self._stored(found, decision, head, info)
 
     def _stored(
         self, found: Found[E], decision: Serve, response: Response, info: CacheInfo
@@ -381,7 +393,7 @@ class _Exchange(Generic[E, W, U]):
             detail=str(decision.why),
         )
         self._tell(events.Revalidated, found.key, decision.why, served.age, served.ttl)
-        answer = self._stored(found, served, _with_status(served.response, member), info)
+        answer = self._stored(found, served, cache_status.appended(served.response, member), info)
         answer.upstream = upstream
         return answer
 
@@ -468,7 +480,7 @@ class _Exchange(Generic[E, W, U]):
             detail=str(decision.why),
         )
         lost = partial(self._lose, found)
-        response = _with_status(rest.stored.response, member)
+        response = cache_status.appended(rest.stored.response, member)
         return Answer(response, info, found.entry, upstream, recorder, lost)
 
     async def _drop(self, found: Found[E]) -> None:
@@ -540,7 +552,7 @@ class _Exchange(Generic[E, W, U]):
             key=self._key(info.key),
             detail=str(info.why),
         )
-        return Answer(_with_status(response, member), info, None, upstream, recorder)
+        return Answer(cache_status.appended(response, member), info, None, upstream, recorder)
 
     def _key(self, key: str) -> str | None:
         """Return the key for Cache-Status where it isn't just the URL (RFC 9211 §2.7)."""
@@ -563,8 +575,3 @@ class _Teller:
                 # Its userinfo is a secret, and events are written to logs.
                 url = _USERINFO.sub(r"\1", url)
             self._ports.emit(kind(key, method, url, str(reason), *more))
-
-
-def _with_status(response: Response, member: str) -> Response:
-    fields = cache_status.appended(response.fields, member)
-    return Response(response.status, fields, response.reason, response.version)

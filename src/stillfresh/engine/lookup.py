@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Generic
 from stillfresh.engine import legacy, records
 from stillfresh.engine.credentials import concealer
 from stillfresh.engine.ports import E, W
+from stillfresh.engine.recall import recalled
 from stillfresh.errors import CorruptEntry
 from stillfresh.rfc9111.decisions import Forwarded
 from stillfresh.rfc9111.fields import content_length
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from stillfresh.engine.credentials import Vault
     from stillfresh.engine.guard import Guard
     from stillfresh.engine.ports import CachePorts
+    from stillfresh.engine.recall import Recall
     from stillfresh.rfc9111.messages import Request, Selection, StoredResponse
     from stillfresh.rfc9111.policy import Policy
 
@@ -51,6 +53,7 @@ class Lookup(Generic[E, W]):
         primary_key: under which the first variant is, or would be.
         primary: what is there, selected or not.
         found: what the request selects.
+        recall: what was decided about the same request and what it selects.
         invalidated: what it selects had been invalidated with its group.
         conceal: makes of a selecting value what is kept of it.
     """
@@ -67,6 +70,7 @@ class Lookup(Generic[E, W]):
         "invalidated",
         "primary",
         "primary_key",
+        "recall",
     )
 
     def __init__(
@@ -92,6 +96,7 @@ class Lookup(Generic[E, W]):
         self.conceal: Callable[[str, str], str] = _no_credentials
         self.primary: Found[E] | None = None
         self.found: Found[E] | None = None
+        self.recall: Recall | None = None
         self.invalidated = False
 
     @property
@@ -110,19 +115,42 @@ class Lookup(Generic[E, W]):
 
     async def find(self) -> Forwarded:
         """Look, and say what kind of miss it is if nothing is found."""
+        primary = self.primary = await self.load(self.primary_key)
+        if primary is not None:
+            self.recall = recalled(primary.stored, self._policy, self._request)
+            if self.recall is not None:
+                self.found = primary
+                return Forwarded.VARY_MISS
         if self.has_secrets:
             await self.learn_to_conceal()
-        primary = await self.load(self.primary_key)
         if primary is None:
             primary = await self._load_equivalent() if "?" in self.primary_key else None
             if primary is None:
                 return Forwarded.URI_MISS
-        self.primary = primary
+            self.primary = primary
         await self._choose(primary)
         found = self.found
         if found is not None and "cache-groups" in found.stored.response.fields:
             await self._mind_groups(found)
         return Forwarded.VARY_MISS
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether a request with the same fields would find the same, unless that changes."""
+        found = self.found
+        return (
+            found is not None
+            and found is self.primary
+            and not found.stored.others
+            and not found.stored.legacy
+            and "cache-groups" not in found.stored.response.fields
+        )
+
+    async def think_again(self) -> None:
+        """Go on without what was decided the last time, which is over."""
+        self.recall = None
+        if self.has_secrets:
+            await self.learn_to_conceal()
 
     async def load(self, key: str) -> Found[E] | None:
         """Open an entry and read its record; damage is a miss."""
@@ -140,6 +168,7 @@ class Lookup(Generic[E, W]):
                     msg = f"{key} is of {size} bytes, and its record of {stored.part.length}"
                     raise CorruptEntry(msg)
                 return Found(key, entry, version, size, stored)
+            await self._learn_for(entry)
             stored, body = legacy.decode(metadata, self.primary_key, self.conceal)
             if body or not has_body:
                 entry, size = self._ports.embed(entry, body), len(body)
@@ -152,6 +181,17 @@ class Lookup(Generic[E, W]):
             await self._ports.close(entry)
             self._guard.report("decode", key, error)
             return None
+
+    async def _learn_for(self, entry: E) -> None:
+        """Get the key of digests, for who has opened an entry."""
+        learnt = False
+        try:
+            if self.has_secrets:
+                await self.learn_to_conceal()
+            learnt = True
+        finally:
+            if not learnt:
+                await self._ports.close(entry)
 
     def tags(self) -> tuple[str, ...]:
         """Return the entity tags of the variants to ask about, the newest last (§4.3.1).

@@ -205,8 +205,10 @@ class LocalCachePorts:
     async def close(self, entry: Entry) -> None:
         """Close an entry."""
         # What was wanted of it is here; a cache that fails now has nothing to spoil.
-        with suppress(Exception):
+        try:
             entry.close()
+        except Exception:  # noqa: BLE001, S110 - what it may raise is the cache's to choose
+            pass
 
     async def writer(self, key: str) -> EntryWriter:
         """Start a version under `key`."""

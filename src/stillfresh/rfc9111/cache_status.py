@@ -7,9 +7,10 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from stillfresh.rfc9111.messages import Response
+
 if TYPE_CHECKING:
     from stillfresh.rfc9111.decisions import Forwarded
-    from stillfresh.rfc9111.fields import Fields
 
 NAME: Final = "stillfresh"
 _GREATEST: Final = 999_999_999_999_999
@@ -53,9 +54,10 @@ def unsatisfiable(detail: str) -> str:
     return NAME + _more(None, detail)
 
 
-def appended(fields: Fields, member: str) -> Fields:
-    """Return `fields` with `member` after what caches nearer to the origin said (§2)."""
-    return fields.adding("Cache-Status", member)
+def appended(response: Response, member: str) -> Response:
+    """Return `response` with `member` after what caches nearer to the origin said (§2)."""
+    status, fields, reason, version = response
+    return Response(status, fields.adding("Cache-Status", member), reason, version)
 
 
 def _integer(seconds: float) -> int:

@@ -266,6 +266,16 @@ class Policy:
         """
         return reuse.decide(self, request, stored, now, size, missed)
 
+    def stands(self, request: Request, decision: Serve) -> bool:
+        """Tell whether that is the decision on such a request for as long as it is fresh (§4.2)."""
+        return reuse.stands(self, request, decision)
+
+    def again(
+        self, request: Request, stored: StoredResponse, now: float, last: Serve
+    ) -> Serve | None:
+        """Decide as `on_request` on a request about which `last` stands; None if that is over."""
+        return reuse.again(self, request, stored, now, last)
+
     def answer(
         self, request: Request, stored: StoredResponse, now: float, size: int | None, reason: Why
     ) -> Serve | None:

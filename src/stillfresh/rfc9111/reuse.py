@@ -49,6 +49,8 @@ _PROTECTING: Final = validation.FOR_ORIGIN | {"if-none-match"}
 _NEWS_FOR: Final = frozenset({"GET", "HEAD"})
 _ALONE: Final = _FOR_ORIGIN | validation.OF_CALLER
 _WANTS: Final = validation.ASKS_FOR_NEWS | {"range"}
+# By which a request says how old or how fresh it takes a response.
+_TIMED: Final = frozenset({"cache-control", "pragma"})
 # What a request alone is to blame for: another could be answered.
 _OF_REQUEST: Final = frozenset(
     {Reason.REQUEST_NO_CACHE, Reason.REQUEST_MAX_AGE, Reason.REQUEST_MIN_FRESH}
@@ -89,6 +91,31 @@ def decide(
             return served._replace(refresh=True)
     kind = Forwarded.REQUEST if ttl > 0 and obstacle.reason in _OF_REQUEST else Forwarded.STALE
     return _only(asked, _ask(request, stored, asked, Forward(obstacle, kind)))
+
+
+def stands(policy: Policy, request: Request, decision: Serve) -> bool:
+    """Answer `Policy.stands`."""
+    return (
+        decision.why.reason is Reason.FRESH
+        and decision.pieces is None
+        and not policy.rules
+        and request.fields.names.isdisjoint(_TIMED)
+    )
+
+
+def again(
+    policy: Policy, request: Request, stored: StoredResponse, now: float, last: Serve
+) -> Serve | None:
+    """Answer `Policy.again`."""
+    _, limit = policy.understood(request, stored)
+    age = freshness.current_age(stored, now)
+    ttl = limit.seconds - age
+    if ttl <= 0:
+        return None
+    if int(age) == int(last.age):
+        return Serve(last.why, last.response, age, ttl)
+    reason = _why_usable(request_directives(request.fields), limit, age)
+    return Serve(reason, with_age(stored.response, age), age, ttl)
 
 
 def answer(
