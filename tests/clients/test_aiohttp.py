@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import gzip
+import os
 import ssl
 import threading
 import zlib
@@ -29,12 +30,14 @@ from stillfresh import (
     SeparateBodyFileCache,
     SQLiteCache,
 )
+from stillfresh.clients._base import AsyncCacheSide
 from stillfresh.clients.aiohttp import CachedResponse, CacheMiddleware, StoredBodyLost
 from stillfresh.events import Event, Hook, NotStored, RefreshFailed, Stored
 from stillfresh.testing import ManualClock
 from tests.clients.aiohttp_driver import AiohttpDriver
 from tests.clients.behaviours import ClientBehaviours, FlowBehaviours
-from tests.origin import Document, Framing, Origin, Received, Reply
+from tests.clients.behaviours.stale import Held
+from tests.origin import Document, Framing, Origin, Raw, Received, Reply
 
 T = TypeVar("T")
 FRESH = {"Cache-Control": "max-age=60"}
@@ -759,6 +762,237 @@ def test_a_refresh_under_way_is_dropped_at_close(
     run(main)
     gate.set()
     assert not [event for event in told if isinstance(event, RefreshFailed)]
+
+
+def test_what_got_credentials_behind_the_cache_is_nobody_elses(
+    origin: Origin, cache: MemoryCache, clock: ManualClock
+) -> None:
+    def whose(request: Received) -> Reply:
+        return Reply(headers=FRESH, body=(request.header("Authorization") or "nobody").encode())
+
+    url = origin.on("/", whose)
+
+    async def signing(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> ClientResponse:
+        request.headers["Authorization"] = "Bearer s3cret"
+        return await handler(request)
+
+    async def main() -> None:
+        async with (
+            CacheMiddleware(cache, clock=clock) as caching,
+            aiohttp.ClientSession(middlewares=[caching, signing]) as alice,
+            aiohttp.ClientSession(middlewares=[caching]) as nobody,
+        ):
+            for _ in range(2):
+                async with alice.get(url) as response:
+                    assert await response.read() == b"Bearer s3cret"
+                    assert ours(response).cache.why.reason is Reason.UNSEEN
+            async with nobody.get(url) as response:
+                assert await response.read() == b"nobody"
+                assert ours(response).cache.outcome is Outcome.MISS
+            async with nobody.get(url) as response:
+                assert ours(response).from_cache
+
+    run(main)
+    assert len(origin.received) == 3
+
+
+def test_who_reads_hears_that_it_was_closed(
+    origin: Origin, cache: MemoryCache, clock: ManualClock
+) -> None:
+    gate = origin.gate()
+
+    def endless(_: Received) -> Reply:
+        def body() -> Iterator[bytes]:
+            yield b"a"
+            gate.wait(10)
+
+        return Reply(headers=FRESH, body=body())
+
+    url = origin.on("/", endless)
+
+    async def main() -> None:
+        async with session_with(cache, clock=clock) as session:
+            response = await session.get(url)
+            assert await response.content.readany() == b"a"
+            reading = asyncio.ensure_future(response.content.readany())
+            await asyncio.sleep(0)
+            response.close()
+            with pytest.raises(aiohttp.ClientConnectionError):
+                await asyncio.wait_for(reading, 10)
+        gate.set()
+
+    run(main)
+
+
+def test_a_refresh_takes_no_longer_than_a_request(
+    origin: Origin, cache: MemoryCache, clock: ManualClock
+) -> None:
+    gate = origin.gate()
+    told: list[Event] = []
+
+    def held(_: Received) -> Reply:
+        gate.wait(10)
+        return Reply(headers=FRESH)
+
+    url = origin.on("/", Document(b"old"), held)
+
+    async def main() -> None:
+        policy = Policy(stale_while_revalidate=60)
+        middleware = CacheMiddleware(cache, policy=policy, clock=clock, hook=told.append)
+        timeout = aiohttp.ClientTimeout(1)
+        async with (
+            middleware,
+            aiohttp.ClientSession(middlewares=[middleware], timeout=timeout) as session,
+        ):
+            async with session.get(url) as response:
+                await response.read()
+            clock.advance(70)
+            async with session.get(url) as response:
+                assert await response.read() == b"old"
+            await asyncio.wait_for(middleware.settle(), 10)
+        gate.set()
+
+    run(main)
+    failures = [event.error for event in told if isinstance(event, RefreshFailed)]
+    assert [isinstance(error, TimeoutError) for error in failures] == [True]
+
+
+def test_a_coding_that_nothing_takes_off_fails_as_without_a_cache(
+    origin: Origin, cache: MemoryCache, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiohttp.http_parser.HAS_BROTLI", False)
+    url = origin.on("/", Reply(headers=FRESH | {"Content-Encoding": "br"}, body=b"\x0b\x02\x80hi"))
+
+    async def main() -> None:
+        async with aiohttp.ClientSession() as plain, session_with(cache, clock=clock) as session:
+            for each in (plain, session, session):
+                with pytest.raises(aiohttp.ClientResponseError) as caught:
+                    async with each.get(url) as response:
+                        await response.read()
+                assert caught.value.status == 400
+
+    run(main)
+
+
+@pytest.mark.parametrize("way", ["breaks off", "stalls"])
+def test_a_redirect_is_followed_whatever_its_body_does(
+    origin: Origin, cache: MemoryCache, clock: ManualClock, way: str
+) -> None:
+    gate = origin.gate()
+
+    def stalled(_: Received) -> Reply:
+        def body() -> Iterator[bytes]:
+            yield b"moved"
+            gate.wait(10)
+
+        return Reply(302, FRESH | {"Location": "/2"}, body())
+
+    broken = Reply(302, FRESH | {"Location": "/2"}, LONG, cut_after=1000)
+    url = origin.on("/1", broken if way == "breaks off" else stalled)
+    origin.on("/2", Reply(headers=FRESH, body=b"here"))
+
+    async def main() -> None:
+        async with session_with(cache, clock=clock) as session, session.get(url) as response:
+            assert await response.read() == b"here"
+        gate.set()
+
+    run(main)
+
+
+def test_chunks_end_where_they_were_sent_if_nothing_is_stored(
+    origin: Origin, cache: MemoryCache, clock: ManualClock
+) -> None:
+    url = origin.on("/", Reply(headers={"Cache-Control": "no-store"}, body=[b"one", b"two"]))
+
+    async def main() -> None:
+        async with session_with(cache, clock=clock) as session, session.get(url) as response:
+            got = [chunk async for chunk in response.content.iter_chunks()]
+            assert [chunk for chunk in got if chunk[0]] == [(b"one", True), (b"two", True)]
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("method", "reply"),
+    [
+        ("GET", Reply(204, FRESH)),
+        ("GET", Reply(304, FRESH)),
+        ("HEAD", Reply(200, FRESH, b"hello")),
+        ("DELETE", Reply(204)),
+    ],
+    ids=str,
+)
+def test_an_empty_body_may_be_read_at_any_time(
+    origin: Origin, cache: MemoryCache, clock: ManualClock, method: str, reply: Reply
+) -> None:
+    url = origin.on("/", reply)
+
+    async def main() -> None:
+        async with aiohttp.ClientSession() as plain, session_with(cache, clock=clock) as session:
+            for each in (plain, session, session):
+                async with each.request(method, url) as response:
+                    pass
+                assert await response.read() == b""
+                assert await response.text() == ""
+
+    run(main)
+
+
+def test_a_connection_that_was_idle_too_long_is_no_failure(
+    origin: Origin, cache: MemoryCache, clock: ManualClock
+) -> None:
+    """As a session sees it, which asks again."""
+    may_fail = FRESH | {"Cache-Control": "max-age=60, stale-if-error=600"}
+    url = origin.on("/", Reply(headers=may_fail, body=b"old"))
+
+    async def main() -> None:
+        async with session_with(cache, clock=clock) as session:
+            async with session.get(url) as response:
+                assert await response.read() == b"old"
+            clock.advance(70)
+            origin.on("/", Raw(), Reply(headers=may_fail, body=b"new"))
+            async with session.get(url) as response:
+                assert await response.read() == b"new"
+
+    run(main)
+    assert len(origin.received) == 3
+
+
+def test_a_middleware_closed_under_a_request_breaks_nothing(
+    origin: Origin, tmp_path: Path, clock: ManualClock
+) -> None:
+    held = Held(origin, Reply(headers=FRESH, body=LONG))
+    url = origin.on("/", held)
+
+    async def main() -> None:
+        middleware = CacheMiddleware(tmp_path / "cache", clock=clock)
+        async with aiohttp.ClientSession(middlewares=[middleware]) as session:
+            asking = asyncio.ensure_future(session.get(url))
+            assert await asyncio.to_thread(held.asked.wait, 10)
+            await middleware.close()
+            held.let_go()
+            async with await asking as response:
+                assert await response.read() == LONG
+        await middleware.close()
+
+    run(main)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_threads_for_a_cache_are_a_childs_own(tmp_path: Path, clock: ManualClock) -> None:
+    with SQLiteCache(tmp_path / "cache", clock=clock) as cache:
+        side = AsyncCacheSide(cache, offload=True)
+        assert side.executor.submit(os.getpid).result(10) == os.getpid()
+        child = os.fork()
+        if child == 0:
+            done = False
+            with suppress(BaseException):
+                done = side.executor.submit(os.getpid).result(10) == os.getpid()
+            os._exit(0 if done else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        asyncio.run(side.close())
 
 
 def test_a_long_stored_body_that_is_damaged(

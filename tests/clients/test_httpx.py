@@ -8,6 +8,7 @@ import pickle
 import ssl
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -40,7 +41,9 @@ from tests.clients.behaviours import (
     FlowBehaviours,
     OneThread,
 )
+from tests.clients.behaviours.stale import Held
 from tests.clients.httpx_driver import AsyncHttpxDriver, HttpxDriver
+from tests.clients.waiting import slowly
 from tests.origin import Document, Origin, Raw, Received, Reply
 
 # Made once: what it loads takes longer than most of the tests.
@@ -456,6 +459,52 @@ def test_an_upgrade_is_let_through(origin: Origin, client: Any) -> None:
     asked = {"Connection": "Upgrade", "Upgrade": "websocket"}
     assert "cache" not in client.get(url, headers=asked).extensions
     assert len(origin.received) == 2
+
+
+def test_what_its_url_does_not_say_is_let_through(origin: Origin, client: Any) -> None:
+    url = origin.on("/", Reply(headers=FRESH, body=b"a page"))
+    origin.on("/odd", Reply(headers=FRESH, body=b"odd"))
+    client.get(url)
+    for _ in range(2):
+        assert client.get(url, extensions={"target": b"/odd"}).content == b"odd"
+    assert client.get(url).content == b"a page"
+    assert [asked.target for asked in origin.received] == ["/", "/odd", "/odd"]
+
+
+def test_a_caller_has_no_more_patience_than_it_says(
+    origin: Origin, ours: Any, library: Any, cache: MemoryCache, clock: ManualClock
+) -> None:
+    """However long the policy would have it wait for another."""
+    held = Held(origin, Reply(headers=FRESH))
+    url = origin.on("/", held)
+    policy = Policy(collapse_wait=600)
+    with (
+        ours.CachedClient(cache, clock=clock, policy=policy, verify=TLS) as client,
+        ThreadPoolExecutor(1) as another,
+    ):
+        first = another.submit(client.get, url, timeout=10)
+        assert held.asked.wait(10)
+        with pytest.raises(library.ReadTimeout):
+            client.get(url, timeout=0.1)
+        held.let_go()
+        assert first.result(10).status_code == 200
+
+
+def test_a_refresh_that_begins_too_late_opens_nothing_again(
+    origin: Origin, ours: Any, tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = threading.Event()
+    slowly(late, monkeypatch)
+    url = origin.on("/", Reply(headers=FRESH))
+    policy = Policy(stale_while_revalidate=60)
+    client = ours.CachedClient(tmp_path / "cache", clock=clock, policy=policy, verify=TLS)
+    client.get(url)
+    clock.advance(70)
+    assert client.get(url).extensions["cache"].outcome is Outcome.HIT
+    client.close()
+    late.set()
+    assert client.settle(10)
+    assert len(origin.received) == 1
 
 
 def test_an_identity_keeps_users_apart_and_is_never_sent(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import gc
 import gzip
@@ -12,6 +13,7 @@ import random
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 from requests.auth import HTTPDigestAuth
+from requests.structures import CaseInsensitiveDict
 from urllib3.util.retry import Retry
 
 from stillfresh import (
@@ -54,6 +57,7 @@ from stillfresh.events import (
     Stored,
     StoreFailed,
 )
+from stillfresh.rfc9111.dates import format_date
 from stillfresh.testing import Fault, FaultyCache, ManualClock, Operation
 from stillfresh.testing.clock import START
 from tests.clients.behaviours import (
@@ -62,6 +66,7 @@ from tests.clients.behaviours import (
     PartBehaviours,
     StorageBehaviours,
 )
+from tests.clients.behaviours.stale import Held
 from tests.clients.requests_driver import RequestsDriver
 from tests.origin import Document, Framing, Origin, Received, Reply
 
@@ -1120,6 +1125,109 @@ def test_a_refresh_tells_the_session_of_no_cookies(
     assert dict(session.cookies) == {}
 
 
+HEADERS: dict[str, Callable[[Any], object]] = {
+    "get": lambda headers: (headers["link"], headers.get("nothing"), headers.get("X-A", 1)),
+    "iterate": list,
+    "count": len,
+    "items": lambda headers: [*headers.items(), *headers.lower_items()],
+    "contains": lambda headers: ("LINK" in headers, "nothing" in headers),
+    "show": repr,
+    "compare": lambda headers: (headers == {"a": "b"}, headers == CaseInsensitiveDict(headers)),
+    "copy": lambda headers: (headers.copy(), copy.copy(headers), copy.deepcopy(headers)),
+    "pickle": lambda headers: pickle.loads(pickle.dumps(headers)),  # noqa: S301 - our own
+    "change": lambda headers: (headers.update({"X-A": "2"}), headers.pop("x-b"), dict(headers)),
+    "delete": lambda headers: (headers.__delitem__("X-A"), dict(headers)),
+    "clear": lambda headers: (headers.clear(), dict(headers)),
+    "not there": lambda headers: hasattr(headers, "nothing"),
+}
+
+
+@pytest.mark.parametrize("look", HEADERS.values(), ids=list(HEADERS))
+def test_the_headers_of_a_hit_are_the_mapping_that_requests_has(
+    origin: Origin, cache: MemoryCache, clock: ManualClock, look: Callable[[Any], object]
+) -> None:
+    date = ("Date", format_date(clock()))
+    lines = [*FRESH.items(), date, ("X-A", "1"), ("Link", "<a>"), ("x-b", "2"), ("link", "<b>")]
+    url = origin.on("/", Reply(headers=lines))
+    with requests.Session() as plain, CachedSession(cache, clock=clock) as session:
+        plain.trust_env = False
+        expected = plain.get(url, timeout=10).headers
+        expected.update({"Age": "0", "Cache-Status": "stillfresh; hit; ttl=60"})
+        get(in_a_clean_room(session), url)
+        hit = get(session, url)
+    assert hit.from_cache
+    assert look(hit.headers) == look(expected)
+    assert isinstance(hit.headers, CaseInsensitiveDict)
+
+
+def test_a_caller_has_no_more_patience_than_it_says(
+    origin: Origin, cache: MemoryCache, clock: ManualClock
+) -> None:
+    """However long the policy would have it wait for another."""
+    held = Held(origin, Reply(headers=FRESH))
+    url = origin.on("/", held)
+    with (
+        CachedSession(cache, clock=clock, policy=Policy(collapse_wait=600)) as session,
+        ThreadPoolExecutor(1) as another,
+    ):
+        first = another.submit(get, in_a_clean_room(session), url)
+        assert held.asked.wait(10)
+        timeouts: tuple[Any, ...] = (0.1, (10, 0.1), urllib3.Timeout(0.1))
+        for timeout in timeouts:
+            with pytest.raises(requests.ReadTimeout):
+                session.get(url, timeout=timeout)
+        held.let_go()
+        assert first.result(10).status_code == 200
+
+
+def test_a_redirect_whose_body_breaks_off_is_followed(
+    origin: Origin, cache: MemoryCache, clock: ManualClock
+) -> None:
+    start = origin.on("/1", Reply(302, FRESH | {"Location": "/2"}, LONG, cut_after=1000))
+    origin.on("/2", Reply(headers=FRESH, body=b"here"))
+    with requests.Session() as plain, CachedSession(cache, clock=clock) as session:
+        for each in (plain, session):
+            each.trust_env = False
+            assert each.get(start, timeout=10).content == b"here"
+
+
+@pytest.mark.usefixtures("nothing_stays_open")
+def test_a_session_closed_under_a_request_breaks_nothing(
+    origin: Origin, tmp_path: Path, clock: ManualClock
+) -> None:
+    held = Held(origin, Reply(headers=FRESH, body=LONG))
+    url = origin.on("/", held)
+    session = in_a_clean_room(CachedSession(tmp_path / "cache", clock=clock))
+    with ThreadPoolExecutor(1) as another:
+        first = another.submit(get, session, url)
+        assert held.asked.wait(10)
+        session.close()
+        held.let_go()
+        assert first.result(10).content == LONG
+    session.close()
+
+
+@pytest.mark.usefixtures("nothing_stays_open")
+def test_a_session_that_many_open_again_has_one_cache(
+    origin: Origin, tmp_path: Path, clock: ManualClock
+) -> None:
+    url = origin.on("/", Reply(headers=FRESH))
+    session = in_a_clean_room(CachedSession(tmp_path / "cache", clock=clock))
+    together = threading.Barrier(8)
+
+    def used() -> BaseCache:
+        together.wait(10)
+        return session.cache
+
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(20):
+            session.close()
+            caches = [made.result(10) for made in [pool.submit(used) for _ in range(8)]]
+            assert len(set(map(id, caches))) == 1
+    assert get(session, url).status_code == 200
+    session.close()
+
+
 @pytest.mark.usefixtures("nothing_stays_open")
 def test_a_session_closed_while_it_refreshes_leaves_nothing_open(
     tmp_path: Path, clock: ManualClock
@@ -1145,8 +1253,9 @@ def test_a_session_closed_while_it_refreshes_leaves_nothing_open(
         session.close()
         gate.set()
         assert adapter.settle(10)
-    failures = [event for event in events if isinstance(event, RefreshFailed)]
-    assert [type(event.error) for event in failures] == [CacheClosed]
+    assert not [event for event in events if isinstance(event, RefreshFailed)]
+    failures = [event.error for event in events if isinstance(event, StoreFailed)]
+    assert [type(error.__cause__) for error in failures] == [CacheClosed]
 
 
 @pytest.mark.usefixtures("nothing_stays_open")

@@ -6,7 +6,9 @@ import gc
 import gzip
 import io
 import ssl
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,8 +31,10 @@ from stillfresh.clients.urllib3 import CachedPoolManager, CachedProxyManager, St
 from stillfresh.events import Event, Hook, NotStored, Stored
 from stillfresh.testing import ManualClock
 from tests.clients.behaviours import ClientBehaviours, OneThread
+from tests.clients.behaviours.stale import Held
 from tests.clients.urllib3_driver import Urllib3Driver
-from tests.origin import Origin, Reply
+from tests.clients.waiting import slowly
+from tests.origin import Document, Origin, Reply
 
 
 class TestInMemory(ClientBehaviours, OneThread):
@@ -242,6 +246,107 @@ def test_a_pool_follows_as_urllib3s_does(
     assert asked(manager.connection_from_url(origin.url("/"))) == expected
 
 
+def test_an_upload_is_sent_again_where_a_redirect_says_so(
+    origin: Origin, manager: CachedPoolManager
+) -> None:
+    origin.on("/1", Reply(307, {"Location": "/2"}))
+    origin.on("/2", Reply(body=b"here"))
+
+    def sent(pool: urllib3.HTTPConnectionPool) -> list[bytes]:
+        del origin.received[:]
+        body = io.BytesIO(b"skipped, content")
+        body.seek(len("skipped, "))
+        assert pool.urlopen("PUT", "/1", body=body, headers={}).data == b"here"
+        return [got.body for got in origin.received]
+
+    with urllib3.PoolManager() as plain:
+        expected = sent(plain.connection_from_url(origin.url("/")))
+    assert sent(manager.connection_from_url(origin.url("/"))) == expected == [b"content"] * 2
+
+
+@pytest.mark.parametrize("headers", [{}, FRESH, TAGGED], ids=["no-use", "stored", "tagged"])
+def test_a_body_that_breaks_off_is_asked_for_again(
+    origin: Origin, manager: CachedPoolManager, headers: dict[str, str]
+) -> None:
+    broken = Reply(headers=headers, body=LONG, cut_after=100_000)
+
+    def asked(pools: urllib3.PoolManager) -> bytes:
+        origin.on("/", broken, Document(LONG, headers=headers))
+        return pools.request("GET", origin.url("/")).data
+
+    with urllib3.PoolManager() as plain:
+        assert asked(plain) == LONG
+    assert asked(manager) == LONG
+    assert len(origin.received) == 4
+
+
+def test_what_breaks_off_too_often_fails_as_in_urllib3(
+    origin: Origin, manager: CachedPoolManager
+) -> None:
+    url = origin.on("/", Reply(headers=FRESH, body=LONG, cut_after=100))
+    with urllib3.PoolManager() as plain:
+        for pools in (plain, manager):
+            with pytest.raises(urllib3.exceptions.MaxRetryError) as caught:
+                pools.request("GET", url, retries=2)
+            assert isinstance(caught.value.reason, urllib3.exceptions.ProtocolError)
+            with pytest.raises(urllib3.exceptions.ProtocolError):
+                pools.request("GET", url, retries=False)
+            with pytest.raises(urllib3.exceptions.ProtocolError):
+                pools.request("POST", url)
+    assert len(origin.received) == 2 * (3 + 1 + 1)
+
+
+def test_a_caller_has_no_more_patience_than_it_says(
+    origin: Origin, cache: MemoryCache, clock: ManualClock
+) -> None:
+    """However long the policy would have it wait for another."""
+    held = Held(origin, Reply(headers=FRESH))
+    url = origin.on("/", held)
+    policy = Policy(collapse_wait=600)
+    with (
+        CachedPoolManager(cache=cache, clock=clock, policy=policy, retries=False) as manager,
+        ThreadPoolExecutor(1) as another,
+    ):
+        first = another.submit(manager.request, "GET", url)
+        assert held.asked.wait(10)
+        for timeout in (0.1, urllib3.Timeout(0.1), urllib3.Timeout(read=0.1)):
+            with pytest.raises(urllib3.exceptions.ReadTimeoutError):
+                manager.request("GET", url, timeout=timeout)
+        held.let_go()
+        assert first.result(10).status == 200
+
+
+def test_a_refresh_that_begins_too_late_opens_nothing_again(
+    origin: Origin, tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = threading.Event()
+    slowly(late, monkeypatch)
+    url = origin.on("/", Reply(headers=FRESH))
+    policy = Policy(stale_while_revalidate=60)
+    manager = CachedPoolManager(cache=tmp_path / "cache", clock=clock, policy=policy)
+    manager.request("GET", url)
+    clock.advance(70)
+    assert stored(manager.request("GET", url))
+    manager.clear()
+    late.set()
+    assert manager.settle(10)
+    assert len(origin.received) == 1
+
+
+def test_a_manager_cleared_meanwhile_breaks_nothing(
+    origin: Origin, tmp_path: Path, clock: ManualClock
+) -> None:
+    held = Held(origin, Reply(headers=FRESH, body=LONG))
+    url = origin.on("/", held)
+    manager = CachedPoolManager(cache=tmp_path / "cache", clock=clock)
+    with ThreadPoolExecutor(1) as another:
+        first = another.submit(manager.request, "GET", url)
+        assert held.asked.wait(10)
+        manager.clear()
+        held.let_go()
+        assert first.result(10).data == LONG
+
+
 def test_a_pool_refuses_another_host(origin: Origin, manager: CachedPoolManager) -> None:
     origin.on("/1", Reply(302, FRESH | {"Location": "http://other.invalid/"}))
     pool = manager.connection_from_url(origin.url("/"))
@@ -251,6 +356,24 @@ def test_a_pool_refuses_another_host(origin: Origin, manager: CachedPoolManager)
         response = pool.urlopen("GET", "/1", redirect=False)
         assert (response.status, stored(response)) == (302, True)
         assert pool.urlopen("GET", "/1", retries=False).status == 302
+
+
+def test_what_is_stored_of_another_host_is_none_of_a_pools(
+    origin: Origin, manager: CachedPoolManager
+) -> None:
+    url = origin.on("/", Reply(headers=FRESH))
+    manager.request("GET", url)
+    pool = manager.connection_from_url("http://other.invalid/")
+    with pytest.raises(urllib3.exceptions.HostChangedError):
+        pool.urlopen("GET", url)
+    own = manager.connection_from_url(url)
+    assert stored(own.urlopen("GET", url))
+
+
+def test_what_no_url_names_can_be_asked_for(origin: Origin, manager: CachedPoolManager) -> None:
+    pool = manager.connection_from_url(origin.url("/"))
+    assert pool.urlopen("OPTIONS", "*", assert_same_host=False).status == 404
+    assert [got.target for got in origin.received] == ["*"]
 
 
 def test_a_proxy_is_gone_through_behind_the_cache(origin: Origin, cache: MemoryCache) -> None:

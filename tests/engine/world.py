@@ -269,6 +269,8 @@ class World:
     # The ports.
 
     listening = True
+    is_own = False
+    patience: float | None = None
 
     def now(self) -> float:
         return self.clock()

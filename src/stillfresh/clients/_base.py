@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -50,6 +51,7 @@ class _Side:
         hook: is given every event.
         clock: the time, in seconds since the epoch.
         vault: where the key of credentials' digests is.
+        closings: how often the client has been closed.
     """
 
     def __init__(
@@ -70,6 +72,8 @@ class _Side:
         self.clock = clock
         self.vault = Vault()
         self._last: tuple[list[Any], Fields] = _NO_LINES
+        self.closings = 0
+        self._opening = threading.Lock()
         self._given: Any = cache
         self._cache: Any = self._made()
 
@@ -77,16 +81,25 @@ class _Side:
         """Make a cache of what was given."""
         return cache_of(self._given)
 
+    @property
+    def is_own(self) -> bool:
+        """Whether the cache was made here, and so is closed here."""
+        return self._given is None or isinstance(self._given, str | os.PathLike)
+
     def _opened(self) -> Any:
-        if self._cache is None:
-            self._cache = self._made()
-        return self._cache
+        cache = self._cache
+        if cache is None:
+            with self._opening:
+                cache = self._cache
+                if cache is None:
+                    cache = self._cache = self._made()
+        return cache
 
     def _let_go(self) -> Any:
-        """Return the cache if it was made here, and so is to be closed; None if it wasn't."""
-        cache, self._cache = self._cache, None
-        is_ours = self._given is None or isinstance(self._given, str | os.PathLike)
-        return cache if is_ours else None
+        """Return the cache if it is to be closed here."""
+        with self._opening:
+            cache, self._cache = self._cache, None
+        return cache if self.is_own else None
 
     def fields_of(self, lines: list[Any], read: Callable[[list[Any]], Fields]) -> Fields:
         """Return what `read` makes of the lines of a request.
@@ -123,6 +136,8 @@ class CacheSide(_Side):
         self.clock = state["clock"]
         self.vault = Vault()
         self._last = _NO_LINES
+        self.closings = 0
+        self._opening = threading.Lock()
         self._given = state["cache"]
         self._cache = None
 
@@ -201,8 +216,14 @@ class ClientPorts:
         self.request = _as_targeted(request)
         self.vault = side.vault
         self.now = side.clock
+        self.is_own = side.is_own
         self._hook = side.hook
         self.listening = events.is_listening(side.hook)
+
+    @property
+    def patience(self) -> float | None:
+        """For how many seconds the caller waits for an answer to begin; None is for ever."""
+        return None
 
     def emit(self, event: events.Event) -> None:
         """Take note of an event."""

@@ -7,10 +7,12 @@ as they came, still encoded, and decoded for the caller.
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, TypeAlias, cast
 
 from urllib3 import HTTPHeaderDict, HTTPResponse
-from urllib3.exceptions import IncompleteRead, ProtocolError
+from urllib3.exceptions import IncompleteRead, ProtocolError, TimeoutStateError
+from urllib3.util import Timeout
 
 from stillfresh.caches.base import Entry, EntryWriter
 from stillfresh.engine.answers import Answer
@@ -46,6 +48,22 @@ def header_dict(lines: Lines) -> HTTPHeaderDict:
     for name, value in lines:
         headers.add(name, value)
     return headers
+
+
+def patience(timeout: object) -> float | None:
+    """Return for how many seconds a caller waits for an answer to begin; None is for ever.
+
+    `timeout` is one of urllib3's, or a pair for connecting and reading, as requests has it.
+    """
+    if isinstance(timeout, tuple) and len(timeout) == 2:
+        timeout = timeout[1]
+    if isinstance(timeout, Timeout):
+        limits = [timeout.total]
+        with suppress(TimeoutStateError):
+            limits.append(timeout.read_timeout)
+        given = [limit for limit in limits if isinstance(limit, int | float)]
+        return min(given, default=None)
+    return timeout if isinstance(timeout, int | float) else None
 
 
 class Body(Protocol):

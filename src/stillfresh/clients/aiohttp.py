@@ -21,6 +21,7 @@ try:
     import aiohttp
     from aiohttp import ClientError, ClientPayloadError, ClientResponse, HttpVersion, hdrs
     from aiohttp.payload import BytesPayload
+    from aiohttp.streams import EMPTY_PAYLOAD
     from multidict import CIMultiDict
 except ImportError as error:
     msg = "stillfresh.clients.aiohttp needs aiohttp 3.12: pip install 'stillfresh[aiohttp]'"
@@ -73,6 +74,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CacheMiddleware", "CachedResponse", "StoredBodyLost"]
 
+# aiohttp reads no body of these (RFC 9112 §6.3).
+_BODILESS: Final = frozenset({204, 304})
 # A session lets go of a redirect without reading it. So much of one is read before, to be stored.
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 # The body of a redirect is read for the cache's sake: so much of it, for so many seconds.
@@ -315,7 +318,16 @@ class _Ports(ClientPorts):
         kind = request.response_class
         request.response_class = kind_of(kind)
         try:
-            return await self._handler(request)
+            try:
+                return await self._handler(request)
+            except aiohttp.ClientConnectorError:
+                raise
+            except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+                if request.method not in {hdrs.METH_GET, hdrs.METH_HEAD} or request.body:
+                    raise
+                # The connection may have been idle for too long, which is no failure: a session
+                # asks once more, but hears of none that something stored stands in for.
+                return await self._handler(request)
         finally:
             request.response_class = kind
 
@@ -364,6 +376,8 @@ async def _response(
             # wrong with it is told to whoever reads it.
             with suppress(ClientPayloadError):
                 await response.content.fill(1)
+            if head.status in _BODILESS or request.method == hdrs.METH_HEAD:
+                response.content = EMPTY_PAYLOAD
         return response
     message = upstream.message
     if message.status == 101:
@@ -373,16 +387,24 @@ async def _response(
         # The bytes that came are gone, so there is nothing to be stored.
         if answer.recorder is not None:
             await answer.recorder.abort()
-    else:
-        delivery = Delivery(ports, answer, upstream.chunks)
-        message.deliver(delivery, coding_of(request, message), suspends=ports.suspends)
-        recorded = answer.recorder is not None and isinstance(message.content, Content)
-        if recorded and message.status in _REDIRECTS:
+        return message
+    coding = coding_of(request, message)
+    if answer.recorder is None and coding is None:
+        # It comes as it would without a cache.
+        return message
+    is_bodiless = message.content is EMPTY_PAYLOAD
+    message.deliver(Delivery(ports, answer, upstream.chunks), coding, suspends=ports.suspends)
+    if isinstance(message.content, Content):
+        if is_bodiless:
+            # There is nothing to wait for; and this may be read after it was let go of.
+            await message.content.fill(1)
+            message.content = EMPTY_PAYLOAD
+        elif answer.recorder is not None and message.status in _REDIRECTS:
             # aiohttp follows it without a look at its body, which is worth keeping. But that may
             # break off, or not come.
             with suppress(ClientError, TimeoutError):
                 async with asyncio.timeout(_PATIENCE):
-                    await cast("Content", message.content).fill(_MOST_OF_A_REDIRECT)
+                    await message.content.fill(_MOST_OF_A_REDIRECT)
     return message
 
 

@@ -171,7 +171,6 @@ class CacheAdapter(HTTPAdapter):
 
     def _begin(self) -> None:
         self._behind = Behind(self._side.tell_failed)
-        self._closings = 0
 
     @property
     def policy(self) -> Policy:
@@ -231,7 +230,7 @@ class CacheAdapter(HTTPAdapter):
         for name in LEFT_OUT:
             again.headers.pop(name, None)
         policy = replace(self.policy, stale_while_revalidate=0)
-        cache, closings = self.cache, self._closings
+        cache, closings = self.cache, self._side.closings
 
         def work() -> None:
             try:
@@ -240,7 +239,7 @@ class CacheAdapter(HTTPAdapter):
                     for _ in response.raw.stream(CHUNK, decode_content=False):
                         pass
             finally:
-                if self._closings != closings:
+                if self._side.closings != closings:
                     # What it has opened since belongs to nobody.
                     super(CacheAdapter, self).close()
 
@@ -300,7 +299,7 @@ class CacheAdapter(HTTPAdapter):
 
     def close(self) -> None:
         """Close the connections, and the cache if the adapter made it."""
-        self._closings += 1
+        self._side.closings += 1
         super().close()
         self._side.close()
 
@@ -397,6 +396,10 @@ class _Ports(ClientPorts, LocalCachePorts):
         # Our conditions are no part of what the caller may send again, as for an answer to a 401.
         built.request = prepared
         return Upstream(built.raw, built)
+
+    @property
+    def patience(self) -> float | None:
+        return _urllib3.patience(self._options["timeout"])
 
     def is_failure(self, error: Exception) -> bool:
         # A certificate that is wrong is nothing to get over with what is stored.

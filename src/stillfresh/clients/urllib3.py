@@ -117,6 +117,7 @@ class _Caching:
 
     def clear(self) -> None:
         """Close the connections, and the cache if the manager made it."""
+        self._side.closings += 1
         super().clear()  # type: ignore[misc]
         self._side.close()
 
@@ -165,12 +166,27 @@ class _Pool:
         if getattr(self._on_the_way, "is_set", False):
             return self.urlopen_uncached(method, url, redirect=redirect, **sent)
         pool = cast("HTTPConnectionPool", self)
+        if _is_for_urllib3(pool, url, options):
+            return self.urlopen_uncached(method, url, redirect=redirect, **sent)
         attempts = Retry.from_int(retries, redirect=redirect, default=pool.retries)
-        response = self.answer(method, url, {**sent, "retries": attempts}, self.side.policy)
+        while True:
+            sent["retries"] = attempts
+            response = self.answer(method, url, sent, self.side.policy)
+            try:
+                if sent.get("preload_content", True):
+                    decodes = sent.get("decode_content", True)
+                    response.read(decode_content=decodes, cache_content=True)
+                break
+            except (ProtocolError, TimeoutError) as error:
+                # Where all of a body is wanted, it is asked for again when it breaks off.
+                response.close()
+                attempts = attempts.increment(method, url, error=error, _pool=pool)
+                attempts.sleep()
+                set_file_position(body, options["body_pos"])
         location = redirect and response.get_redirect_location()
         if not location:
             return response
-        return self._follow(response, method, url, location, {**sent, "retries": attempts})
+        return self._follow(response, method, url, location, sent)
 
     def answer(
         self, method: str, url: str, sent: Mapping[str, Any], policy: Policy
@@ -199,8 +215,11 @@ class _Pool:
         lines = for_cache(_lines(sent["headers"], cast("HTTPConnectionPool", self)))
         again = {**sent, "headers": HTTPHeaderDict(lines), "preload_content": False}
         policy = replace(self.side.policy, stale_while_revalidate=0)
+        closings = self.side.closings
 
         def work() -> None:
+            if self.side.closings != closings:
+                return
             response = self.answer(method, url, again, policy)
             try:
                 for _ in response.stream(CHUNK, decode_content=False):
@@ -317,6 +336,11 @@ class _Ports(ClientPorts, LocalCachePorts):
             options["headers"] = headers
         return Upstream(self._pool.urlopen_uncached(request.method, self._url, **options))
 
+    @property
+    def patience(self) -> float | None:
+        pool = cast("HTTPConnectionPool", self._pool)
+        return _urllib3.patience(self._sent.get("timeout", pool.timeout))
+
     def is_failure(self, error: Exception) -> bool:
         if isinstance(error, MaxRetryError):
             # Its reason may be what the origin said, once too often.
@@ -357,9 +381,16 @@ def _build(answer: FromOrigin, url: str, sent: Mapping[str, Any], method: str) -
         kind = _RecordedDecoded if decodes else _urllib3.RecordedRaw
         response = _urllib3.passed_on(answer, upstream, said, kind)
     vars(response).update(from_cache=info.from_cache, cache=info)
-    if sent.get("preload_content", True):
-        response.read(decode_content=decodes, cache_content=True)
     return response
+
+
+def _is_for_urllib3(pool: HTTPConnectionPool, url: str, options: Mapping[str, Any]) -> bool:
+    """Tell whether a pool is asked for what it refuses, or for what no URL names."""
+    if url.startswith("/"):
+        return False
+    return "://" not in url or (
+        options.get("assert_same_host", True) and not pool.is_same_host(url)
+    )
 
 
 def _lines(headers: Mapping[str, Any] | None, pool: HTTPConnectionPool) -> list[Line]:

@@ -162,7 +162,8 @@ class Turn(Generic[E, W, U]):
         """Return for how many seconds it may still wait."""
         now = time.monotonic()
         if self._until is None:
-            self._until = now + self._policy.collapse_wait
+            patience, wait = self._ports.patience, self._policy.collapse_wait
+            self._until = now + (wait if patience is None else min(wait, patience))
         return self._until - now
 
     def _key_of(self, lookup: Lookup[E, W]) -> str:

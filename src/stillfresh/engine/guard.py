@@ -1,7 +1,8 @@
 """The promise that a cache never breaks a request, in one place.
 
 Whatever a cache raises becomes the answer that it had nothing to say, and an event. What the
-user did wrong (a closed cache, a bad option) is raised as it is.
+user did wrong (a closed cache, a bad option) is raised as it is. But a cache that a client has made
+is closed with it, and that may be while others are waiting for their answers.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Generic
 
 from stillfresh.caches.base import Claim
 from stillfresh.engine.ports import CachePorts, E, Useful, W
-from stillfresh.errors import CacheError, CacheUnavailable, StoreError
+from stillfresh.errors import CacheClosed, CacheError, CacheUnavailable, StoreError
 from stillfresh.events import Event, StoreFailed
 
 if TYPE_CHECKING:
@@ -146,7 +147,8 @@ class Guard(Generic[E, W]):
     def _swallow(self, operation: str, key: str, error: Exception) -> None:
         """Report what an operation raised, unless it is the user's to know."""
         if not isinstance(error, StoreError):
-            if isinstance(error, CacheError):
+            closed = isinstance(error, CacheClosed) and self._ports.is_own
+            if isinstance(error, CacheError) and not closed:
                 raise error
             # A cache may be anybody's, and have bugs of its own.
             unexpected = CacheUnavailable(f"{type(error).__name__}: {error}")

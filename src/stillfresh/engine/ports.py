@@ -59,6 +59,10 @@ U = TypeVar("U", bound=Upstream)
 class CachePorts(Protocol[E, W]):
     """One cache; `E` is an entry of it, `W` a writer. Each may raise `StoreError`."""
 
+    @property
+    def is_own(self) -> bool:
+        """Whether the client has made the cache, and closes it with itself."""
+
     async def open(self, key: str) -> E | None:
         """Open the present version under `key`."""
 
@@ -126,6 +130,10 @@ class Ports(CachePorts[E, W], Protocol[E, W, U]):
         """What makes signals to wait for; None is never to wait for anybody."""
 
     @property
+    def patience(self) -> float | None:
+        """For how many seconds its caller waits for an answer to begin; None is for ever."""
+
+    @property
     def listening(self) -> bool:
         """Whether anybody wants to hear of hits."""
 
@@ -158,8 +166,10 @@ class LocalCachePorts:
         whole: whether the caller is given all of a body at once, so that all of it can be known to
             be right before the first byte.
         suspends: whether these ports may suspend.
+        is_own: whether the cache is closed with the client.
     """
 
+    is_own = False
     signal: Callable[[], Signal] | None = None
     whole = False
     suspends = False
@@ -252,6 +262,7 @@ class LocalCachePorts:
 class AsyncCachePorts:
     """The ports of a cache that has to be waited for; the attributes are those of local ones."""
 
+    is_own = False
     whole = False
     suspends = True
 

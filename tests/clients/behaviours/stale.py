@@ -292,8 +292,9 @@ class IfError(Suite):
     def test_it_stands_in_for_an_answer_that_did_not_come(
         self, origin: Origin, client: Driver, clock: ManualClock, reply: Raw
     ) -> None:
-        url = self.prepare(origin, client, clock, reply, Document(b"new", etag='"2"'))
+        url = self.prepare(origin, client, clock, reply)
         assert client.get(url).body == b"old"
+        origin.on("/", Document(b"new", etag='"2"'))
         assert client.get(url).body == b"new"
 
     def test_it_stands_in_for_an_origin_that_is_gone(

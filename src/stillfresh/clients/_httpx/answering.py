@@ -167,6 +167,11 @@ class _Ports(ClientPorts, Generic[Q, A]):
                 await self._learn_that_it_is_unverified(kept, plain=sent is given)
         return _Upstream(kept, transport.chunks_of(kept))
 
+    @property
+    def patience(self) -> float | None:
+        read: float | None = self._given.extensions.get("timeout", {}).get("read")
+        return read
+
     async def discard(self, upstream: _Upstream[A]) -> None:
         head = upstream.response
         with suppress(Exception):
@@ -289,7 +294,6 @@ class Transport(Generic[Q, A]):
     def _begin(self, inner: Any, side: Any, behind: Any, connections: Connections) -> None:
         self.inner, self.side, self.connections = inner, side, connections
         self._behind = behind
-        self._closings = 0
 
     @abstractmethod
     def ports_for(self, request: Q) -> Any:
@@ -341,13 +345,13 @@ class Transport(Generic[Q, A]):
 
     async def respond(self, request: Q, policy: Policy) -> A:
         """Answer `request` from the cache, from the origin, or from both."""
-        if "upgrade" in request.headers or request.method == "CONNECT":
+        ports = self.ports_for(request)
+        if "upgrade" in ports.request.fields or request.method == "CONNECT":
             # What is asked for is a connection.
             return await self.forward(request)
         if "target" in request.extensions:
             # What is asked for is not what the URL says.
             return await self.forward(request)
-        ports = self.ports_for(request)
         try:
             answer = await exchange(ports.request, policy, ports, bypass=ports.bypass)
         except ConfigError:

@@ -58,7 +58,7 @@ class BlockingTransport(Transport[Q, A]):
 
     def close(self) -> None:
         """Close the transport inside, and the cache if it was made here."""
-        self._closings += 1
+        self.side.closings += 1
         try:
             self.inner.close()
         finally:
@@ -69,7 +69,7 @@ class BlockingTransport(Transport[Q, A]):
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._closings += 1
+        self.side.closings += 1
         try:
             self.inner.__exit__(*exc)
         finally:
@@ -91,9 +91,11 @@ class BlockingTransport(Transport[Q, A]):
     def refresh_behind(self, key: str, request: Q) -> None:
         again = self.again(request)
         policy = replace(self.side.policy, stale_while_revalidate=0)
-        closings = self._closings
+        closings = self.side.closings
 
         def work() -> None:
+            if self.side.closings != closings:
+                return
             try:
                 stream = run(self.respond(again, policy)).stream
                 try:
@@ -102,7 +104,7 @@ class BlockingTransport(Transport[Q, A]):
                 finally:
                     stream.close()
             finally:
-                if self._closings != closings:
+                if self.side.closings != closings:
                     # What it has opened since belongs to nobody.
                     self.inner.close()
 
