@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -269,7 +269,9 @@ class Traces(Suite):
         client = new_client(cache=place)
         url = origin.on("/", document)
         stream = client.stream(url, asked)
-        assert SECRETS.startswith(stream.read())
+        # Some clients tell first that a connection broke, and keep what came before.
+        with suppress(client.broken):
+            assert SECRETS.startswith(stream.read())
         self.assert_nowhere(place)
         with pytest.raises(client.broken) if broken else nullcontext():
             stream.rest()
@@ -278,7 +280,8 @@ class Traces(Suite):
         with pytest.raises(client.broken) if broken else nullcontext():
             client.get(url, asked)
         stream = client.stream(url, asked)
-        stream.read()
+        with suppress(client.broken):
+            stream.read()
         stream.close()
         client.get(url, asked | {"Range": "bytes=0-999"})
         client.head(url, asked)
