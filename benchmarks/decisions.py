@@ -67,6 +67,7 @@ class _Ports(LocalCachePorts):
         return time.time()
 
     listening = False
+    patience: float | None = None
 
     def emit(self, event: events.Event) -> None:
         events.emit(events.log_event, event)

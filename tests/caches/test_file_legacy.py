@@ -163,8 +163,24 @@ def test_another_programs_entry_is_not_updated(
     with entry:
         assert ours.update(URL, b"new", version=entry.version) is False
     assert load_pair(ours, URL) == (record(b""), BODY)
-    ours.set(URL, b"refreshed")
+
+
+def test_a_refresh_of_another_programs_pair_makes_it_ours(
+    root: Path, ours: SeparateBodyFileCache, their_pairs: cachecontrol.caches.SeparateBodyFileCache
+) -> None:
+    their_pairs.set(URL, record(b""))
+    their_pairs.set_body(URL, BODY)
     assert load_pair(ours, URL) == (record(b""), BODY)
+    ours.set(URL, b"refreshed")
+    assert load_pair(ours, URL) == (b"refreshed", BODY)
+    assert not Path(f"{ours.path(URL)}.body").exists()
+    # Unless another has come between.
+    their_pairs.set(URL, record(b""))
+    their_pairs.set_body(URL, BODY)
+    assert load_pair(ours, URL) == (record(b""), BODY)
+    their_pairs.set(URL, record(b"another"))
+    ours.set(URL, b"refreshed")
+    assert ours.get(URL) == record(b"another")
 
 
 def test_a_new_pair_takes_the_place_of_another_programs(

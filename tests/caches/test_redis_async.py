@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -252,6 +254,28 @@ def test_it_may_be_used_in_one_loop_after_another(redis_server: RedisServer, pre
 
     asyncio.run(first())
     asyncio.run(second())
+
+
+def test_it_may_be_used_in_several_loops_at_once(redis_server: RedisServer, prefix: str) -> None:
+    cache = AsyncRedisCache(
+        redis.asyncio.Redis(port=redis_server.port), prefix=prefix, timeout=PATIENT
+    )
+    together = threading.Barrier(3)
+
+    async def use(name: str) -> None:
+        async def some(number: int) -> None:
+            for _ in range(20):
+                await cache.set(f"{name}{number}", name.encode())
+                assert await cache.get(f"{name}{number}") == name.encode()
+
+        for _ in range(5):
+            together.wait(10)
+            await asyncio.gather(*map(some, range(5)))
+        await cache._lines.close()  # noqa: SLF001 - as nobody has to; the loop would complain
+
+    with ThreadPoolExecutor(3) as pool:
+        for used in [pool.submit(asyncio.run, use(name)) for name in "abc"]:
+            used.result(60)
 
 
 def test_a_callers_cluster_is_used_whether_it_has_been_asked_yet_or_not(

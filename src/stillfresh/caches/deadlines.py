@@ -233,15 +233,22 @@ class _Watch:
                 return
 
 
+class _OfLoop:
+    """The idle lines of one event loop, and the turns to use one."""
+
+    def __init__(self) -> None:
+        self.idle: list[Line] = []
+        self.turns = asyncio.Semaphore(_AT_ONCE)
+
+
 class Lines:
-    """Has the operations of one asynchronous cache done in time."""
+    """Has the operations of one asynchronous cache done in time, for any number of loops."""
 
     def __init__(self, servers: Servers) -> None:
         """Connect when there is something to do."""
         self._servers = servers
-        self._idle: list[Line] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._turns = asyncio.Semaphore(_AT_ONCE)
+        # Connections belong to the loop that they were made in.
+        self._loops: dict[asyncio.AbstractEventLoop, _OfLoop] = {}
 
     async def do(self, operation: Callable[[Line], Coroutine[Any, Any, T]], limit: float) -> T:
         """Do it, and return or raise what it does.
@@ -249,15 +256,12 @@ class Lines:
         Raises:
             CacheUnavailable: it took longer than `limit` seconds.
         """
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            # Connections belong to the loop that they were made in.
-            self._loop, self._idle, self._turns = loop, [], asyncio.Semaphore(_AT_ONCE)
+        mine = self._loops.get(asyncio.get_running_loop()) or self._begin()
         within = asyncio.timeout(limit)
         line: Line | None = None
         try:
-            async with within, self._turns:
-                line = self._idle.pop() if self._idle else Line(self._servers)
+            async with within, mine.turns:
+                line = mine.idle.pop() if mine.idle else Line(self._servers)
                 line.begin(math.inf, limit)
                 return await operation(line)
         except TimeoutError as error:
@@ -270,12 +274,20 @@ class Lines:
         finally:
             # What was cancelled has closed its connection.
             if line is not None:
-                self._idle.append(line)
+                mine.idle.append(line)
 
     async def close(self) -> None:
-        """Close the connections."""
-        while self._idle:
-            await self._idle.pop().close()
+        """Close the connections of this loop; those of others can't be awaited."""
+        mine = self._loops.pop(asyncio.get_running_loop(), None)
+        while mine is not None and mine.idle:
+            await mine.idle.pop().close()
+
+    def _begin(self) -> _OfLoop:
+        mine = _OfLoop()
+        # In one step, for other threads; loops that are closed have no use for theirs.
+        others = {loop: its for loop, its in self._loops.copy().items() if not loop.is_closed()}
+        self._loops = {**others, asyncio.get_running_loop(): mine}
+        return mine
 
 
 _crews: Final[weakref.WeakSet[Crew]] = weakref.WeakSet()

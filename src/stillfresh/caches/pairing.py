@@ -84,7 +84,10 @@ class _Draft:
         _publishing.add(thread)
         try:
             if self.base is not None:
-                cache.update(self.key, self.metadata, version=self.base, expires=self.expires)
+                if not cache.update(
+                    self.key, self.metadata, version=self.base, expires=self.expires
+                ):
+                    self._take_over(cache, self.base)
             elif not _has_body(cache, self.key):
                 with cache.writer(self.key) as writer:
                     writer.commit(self.metadata, expires=self.expires)
@@ -96,6 +99,21 @@ class _Draft:
             pass
         finally:
             _publishing.discard(thread)
+
+    def _take_over(self, cache: BaseCache, base: str) -> None:
+        """Refresh what another program has stored, which is rewritten as one of ours."""
+        entry = cache.open(self.key)
+        if entry is None:
+            return
+        try:
+            # Else it is not the one any more.
+            if entry.version == base:
+                with cache.writer(self.key) as writer:
+                    while chunk := entry.read(_BUFFER):
+                        writer.write(chunk)
+                    writer.commit(self.metadata, expires=self.expires)
+        finally:
+            entry.close()
 
     def cancel(self) -> bool:
         """Never take effect; say whether it would have become a value without a body."""
