@@ -741,13 +741,14 @@ def test_the_group(in_process: InProcess) -> None:
 def test_it_is_installed_and_a_module_too(stillfresh: Command) -> None:
     (script,) = entry_points(group="console_scripts", name="stillfresh")
     assert script.value == "stillfresh.cli.main:main"
-    module = subprocess.run(
-        [sys.executable, "-m", "stillfresh.cli", "--version"],
-        env=stillfresh.environment,
-        capture_output=True,
-        check=True,
-    )
-    assert module.stdout.decode() == f"stillfresh {version('stillfresh')}\n"
+    for name in ("stillfresh", "stillfresh.cli"):
+        module = subprocess.run(
+            [sys.executable, "-m", name, "--version"],
+            env=stillfresh.environment,
+            capture_output=True,
+            check=True,
+        )
+        assert module.stdout.decode() == f"stillfresh {version('stillfresh')}\n"
 
 
 @pytest.mark.parametrize("missing", [["rich"], ["click", "requests", "rich"]])

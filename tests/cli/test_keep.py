@@ -157,12 +157,12 @@ def test_prune_removes_what_is_over_the_bounds(
     assert (done.status, done.err) == (0, "")
     lines = done.out.decode().splitlines()
     assert sorted(lines[:-1]) == [
-        "1 entries: its time has passed",
+        "1 entry: its time has passed",
         "2 entries: least recently used of more than max_bytes",
         "4 entries: not used for longer than max_age",
     ]
     assert lines[-1] == (
-        "removed 7 entries (59.3 KiB) and 1 leftovers (2.9 KiB); 4 entries (39.5 KiB) stay"
+        "removed 7 entries (59.3 KiB) and 1 leftover (2.9 KiB); 4 entries (39.5 KiB) stay"
     )
     assert {info.key for info in cache.entries()} == {
         f"https://example.org/{number}" for number in range(4)
@@ -238,7 +238,7 @@ def test_verify_repairs(run: Run, cache: SeparateBodyFileCache) -> None:
     done = run("verify", "--repair")
     assert done.status == 0
     assert done.out.decode().splitlines()[-1] == (
-        "9 entries are right, 0 of other programs bear no digest, 1 are damaged, 1 of those removed"
+        "9 entries are right, 0 of other programs bear no digest, 1 is damaged, 1 of those removed"
     )
     assert not path.exists()
     assert run("verify").status == 0
@@ -251,22 +251,23 @@ def test_a_folder_of_another_program_can_be_looked_after(run: Run, folder: Path)
     entry.parent.mkdir(parents=True)
     entry.write_bytes(b"a value")
     entry.with_name(f"{name}.body").write_bytes(bytes(5000))
-    assert run("stats").out.decode().splitlines()[0] == "1 entries, 4.9 KiB"
-    assert b"1 of other programs bear no digest" in run("verify").out
-    assert b"removed 1 entries (4.9 KiB)" in run("prune", "--max-bytes", "4K").out
+    assert run("stats").out.decode().splitlines()[0] == "1 entry, 4.9 KiB"
+    assert b"1 of another program bears no digest" in run("verify").out
+    assert b"removed 1 entry (4.9 KiB)" in run("prune", "--max-bytes", "4K").out
     assert not entry.parent.exists()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_where_there_is_nothing_nothing_is_made(run: Run, folder: Path, command: str) -> None:
     done = run(command)
-    assert (done.status, done.err) == (0, "")
+    assert (done.status, done.err) == (0, f"stillfresh: there is no cache in {folder} yet\n")
     assert b"0 entries" in done.out
     assert not folder.exists()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_any_cache_can_be_named(run: Run, command: str, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir(0o700)
     for url in ("memory:", f"{tmp_path.as_uri()}/other?body=inside"):
         done = run(command, "--cache", url)
         assert (done.status, done.err) == (0, "")
@@ -340,7 +341,7 @@ def test_a_cache_that_can_not_be_used(run: Run, command: str, url: str, because:
         (["prune", "--max-bytes"], "requires an argument"),
         (["prune", "--max-age", "-1"], "is not in the range"),
         (["prune", "--max-age", "week"], "is not a valid float"),
-        (["prune", "--max-age", "nan"], "max_age is a number of seconds"),
+        (["prune", "--max-age", "nan"], "'nan' is no number of days"),
         (["prune", "now"], "unexpected extra argument"),
         (["stats", "--max-bytes", "1"], "No such option"),
         (["verify", "--dry-run"], "No such option"),
@@ -427,7 +428,7 @@ def test_no_moment_can_stop_it(run: Run, folder: Path, moment: float) -> None:
         store(cache, "https://example.org/", b"", b"body")
     done = run("stats")
     assert (done.status, done.err) == (0, "")
-    assert done.out.startswith(b"1 entries")
+    assert done.out.startswith(b"1 entry")
 
 
 # As a process.

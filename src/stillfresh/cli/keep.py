@@ -1,4 +1,4 @@
-"""`stillfresh stats`, `prune`, `verify`: looking after a cache."""
+"""`stillfresh ls`, `stats`, `prune`, `verify`: looking after a cache."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from operator import attrgetter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -14,8 +15,8 @@ import click
 from stillfresh import ConfigError, DryRun, Order, Repair, SQLiteCache, StoreError, describe
 from stillfresh.caches.urls import cache_of
 from stillfresh.cli.exits import Exit
-from stillfresh.cli.options import Size, cache_option
-from stillfresh.cli.text import drop_output, printable, say, size_text
+from stillfresh.cli.options import Days, Size, cache_option
+from stillfresh.cli.text import count_text, drop_output, printable, say, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -41,11 +42,12 @@ def stats(cache: str | None) -> int:
     "--max-bytes",
     type=Size(),
     envvar="STILLFRESH_MAX_BYTES",
+    show_envvar=True,
     help="Remove the least recently used until this much is left: 2G, 500M.",
 )
 @click.option(
     "--max-age",
-    type=click.FloatRange(min=0),
+    type=Days(),
     metavar="DAYS",
     help="Remove what was not used for this many days.",
 )
@@ -59,12 +61,13 @@ def prune(cache: str | None, max_bytes: int | None, max_age: float | None, dry_r
             dry_run=DryRun.YES if dry_run else DryRun.NO,
             progress=progress,
         )
-    lines = [f"{count} entries: {cause.value}" for cause, count in report.removed.items()]
+    lines = [f"{_entries(count)}: {cause.value}" for cause, count in report.removed.items()]
     verb = "would remove" if dry_run else "removed"
     lines.append(
-        f"{verb} {report.removed.total()} entries ({size_text(report.removed_bytes)}) and "
-        f"{report.swept} leftovers ({size_text(report.swept_bytes)}); "
-        f"{report.kept} entries ({size_text(report.kept_bytes)}) stay"
+        f"{verb} {_entries(report.removed.total())} ({size_text(report.removed_bytes)}) and "
+        f"{count_text(report.swept, 'leftover', 'leftovers')} ({size_text(report.swept_bytes)}); "
+        f"{_entries(report.kept)} ({size_text(report.kept_bytes)}) "
+        f"{'stays' if report.kept == 1 else 'stay'}"
     )
     return _print(lines, Exit.OK)
 
@@ -79,8 +82,9 @@ def verify(cache: str | None, repair: bool) -> int:
         report = opened.verify(repair=wanted, progress=progress)
     lines = [f"{name}: {problem}" for name, problem in report.damaged.items()]
     lines.append(
-        f"{report.checked} entries are right, {report.unchecked} of other programs bear no digest, "
-        f"{len(report.damaged)} are damaged"
+        f"{count_text(report.checked, 'entry is', 'entries are')} right, "
+        f"{count_text(report.unchecked, 'of another program bears', 'of other programs bear')} "
+        f"no digest, {count_text(len(report.damaged), 'is', 'are')} damaged"
         + (f", {report.repaired} of those removed" if repair else "")
     )
     return _print(lines, Exit.OK if len(report.damaged) == report.repaired else Exit.DAMAGED)
@@ -135,6 +139,9 @@ def _opened(cache: str | None) -> Iterator[BaseCache]:
         raise click.BadParameter(str(error), param_hint="'--cache'") from error
     try:
         with made as opened:
+            folder = getattr(opened, "directory", None)
+            if folder is not None and not Path(folder).is_dir():
+                say(f"there is no cache in {folder} yet")
             yield opened
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
@@ -175,7 +182,7 @@ def _print(lines: Iterable[str], status: Exit) -> Exit:
 
 
 def _lines(stats: Stats) -> Iterator[str]:
-    yield f"{stats.entries} entries, {size_text(stats.bytes)}"
+    yield f"{_entries(stats.entries)}, {size_text(stats.bytes)}"
     if stats.oldest is not None and stats.newest is not None:
         yield f"stored from {_day(stats.oldest)} to {_day(stats.newest)}"
     if stats.hits is not None and stats.misses is not None and stats.served is not None:
@@ -187,6 +194,10 @@ def _lines(stats: Stats) -> Iterator[str]:
         yield f"{size_text(size):>12}  {count:>8}  {host or 'no URL, or another program'}"
     if len(largest) > _HOSTS_SHOWN:
         yield f"and {len(largest) - _HOSTS_SHOWN} more hosts"
+
+
+def _entries(number: int) -> str:
+    return count_text(number, "entry", "entries")
 
 
 def _age(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -35,3 +36,20 @@ class Size(click.ParamType[int]):
             return parse_size(str(value))
         except ConfigError as error:
             self.fail(str(error), param, ctx)
+
+
+class Days(click.FloatRange):
+    """A number of days: `0.5`."""
+
+    def __init__(self) -> None:
+        """Take none below zero."""
+        super().__init__(min=0)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Read it."""
+        days: float = super().convert(value, param, ctx)
+        if math.isnan(days):
+            self.fail(f"{value!r} is no number of days", param, ctx)
+        return days

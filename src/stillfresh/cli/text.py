@@ -21,6 +21,11 @@ def size_text(size: int) -> str:
     return f"{amount / 1024:.1f} TiB"
 
 
+def count_text(number: int, one: str, several: str) -> str:
+    """Write how many there are of something."""
+    return f"{number} {one if number == 1 else several}"
+
+
 def say(message: str) -> None:
     """Say something in the name of the command."""
     show_line(f"stillfresh: {message}")

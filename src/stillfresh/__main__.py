@@ -1,0 +1,5 @@
+"""`python -m stillfresh` is `stillfresh`."""
+
+from stillfresh.cli.main import main
+
+main()
