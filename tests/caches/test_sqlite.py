@@ -539,6 +539,17 @@ def test_what_was_used_lately_stays(root: Path) -> None:
     assert not {"1", "2"} & present
 
 
+def test_however_many_go_their_files_go_too(root: Path) -> None:
+    clock = ManualClock()
+    with SQLiteCache(root, max_age=10_000, inline_limit=0, clock=clock) as cache:
+        for number in range(4_500):
+            store(cache, f"old {number}", b"metadata", b"body")
+        clock.advance(20_000)
+        store(cache, "new", b"metadata", b"body")
+        assert [entry.key for entry in cache.entries()] == ["new"]
+        assert len(list(root.glob("bodies-*/*"))) == 1
+
+
 def test_a_bound_of_age_is_seen_to_by_storing(root: Path) -> None:
     clock = ManualClock()
     with SQLiteCache(root, max_bytes=None, max_age=10_000, clock=clock) as cache:

@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from stillfresh.caches.database import Database
     from stillfresh.caches.frames import Frame
 
-# So many rows are looked at in one transaction.
-_BATCH: Final = 500
+# So many rows are listed, and so many removed, in one transaction. The more go at once, the less
+# often is a page of the index of keys written, in which they are all over the place; and a
+# transaction has to be over in a tenth of a second.
+_PAGE: Final = 500
+_BATCH: Final = 4000
 
 FIND: Final = "SELECT frame, used_at FROM entry WHERE id = ?"
 # The version stands in the head of a frame.
@@ -35,6 +38,8 @@ WHERE rid = ?
 LISTED: Final = "SELECT frame FROM entry WHERE rid = ?"
 REMOVE_THIS: Final = "DELETE FROM entry WHERE rid = ? AND frame IS ?"
 FILES: Final = "SELECT file FROM entry WHERE file IS NOT NULL"
+# All that one transaction removes.
+GONE: Final = f"SELECT rowid, file FROM gone LIMIT {_BATCH}"  # noqa: S608
 FIRST_FILES: Final = "SELECT file FROM entry WHERE file IS NOT NULL ORDER BY used_at LIMIT 32"
 # What was damaged is no number.
 COUNTS: Final = """
@@ -85,7 +90,7 @@ def listing(database: Database, order: Order | None, host: str | None) -> Iterat
         while rows := database.rows(
             "listing",
             f"SELECT {_INFO} FROM entry WHERE rid > ? ORDER BY rid LIMIT ?",  # noqa: S608
-            (last, _BATCH),
+            (last, _PAGE),
         ):
             yield from map(info, rows)
             last = rows[-1][0]
@@ -101,8 +106,8 @@ def listing(database: Database, order: Order | None, host: str | None) -> Iterat
             values,
         )
     )
-    for at in range(0, len(rids), _BATCH):
-        page = rids[at : at + _BATCH]
+    for at in range(0, len(rids), _PAGE):
+        page = rids[at : at + _PAGE]
         marks = ", ".join("?" * len(page))
         rows = database.rows(
             "listing",
@@ -135,7 +140,7 @@ def remove_some(
         if cause is Cause.OVER_SIZE:
             stored = database.execute("SELECT bytes FROM total").fetchone()[0]
             excess = _number(stored) - (bounds.max_bytes or 0)
-        doomed: list[int] = []
+        doomed: list[tuple[int]] = []
         if excess > 0:
             for rid, given in database.execute(_VICTIMS[cause], (limit, _BATCH)).fetchall():
                 if excess <= 0:
@@ -143,12 +148,11 @@ def remove_some(
                 size = _number(given)
                 if cause is Cause.OVER_SIZE:
                     excess -= size
-                doomed.append(rid)
-                report.removed[cause] += 1
+                doomed.append((rid,))
                 report.removed_bytes += size
         if doomed:
-            marks = ", ".join("?" * len(doomed))
-            database.execute(f"DELETE FROM entry WHERE rid IN ({marks})", doomed)  # noqa: S608
+            report.removed[cause] += len(doomed)
+            database.executemany("DELETE FROM entry WHERE rid = ?", doomed)
             return True
     return False
 

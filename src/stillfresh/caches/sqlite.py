@@ -433,7 +433,8 @@ class SQLiteCache(SeparateBodyBaseCache):
             # On a full disk, say, that can't be done; and it needn't.
             with contextlib.suppress(StoreError), self._database.change("counting") as database:
                 rows.recount(database)
-            self._prune(bounds, report, progress)
+            with self._database.at_length():
+                self._prune(bounds, report, progress)
             self._sweep(report, dry_run)
             # On a full disk, say, that can't be done; and it needn't.
             with contextlib.suppress(StoreError):
@@ -629,7 +630,7 @@ class SQLiteCache(SeparateBodyBaseCache):
     def _remove_gone(self) -> None:
         """Remove the body files that no row names any more."""
         with contextlib.suppress(StoreError):
-            gone = self._database.rows("sweeping", "SELECT rowid, file FROM gone LIMIT 1000")
+            gone = self._database.rows("sweeping", rows.GONE)
             if gone:
                 number = self._database.bodies()
                 done = [
