@@ -29,29 +29,33 @@ _SHOWN = 30
 _BURST = 20
 
 
-def interleaved(
-    calls: Mapping[str, Call],
-    rounds: int,
-    burst: int = _BURST,
-    clock: Callable[[], float] = time.perf_counter,
-) -> Samples:
-    """Return the seconds that a call took on average in each round, by `clock`.
+def interleaved(calls: Mapping[str, Call], rounds: int, burst: int = _BURST) -> Samples:
+    """Return the seconds that a call took on average in each round.
 
     Each call is given a number of its own, the same for all contestants.
     """
+    return interleaved_twice(calls, rounds, burst)[0]
+
+
+def interleaved_twice(
+    calls: Mapping[str, Call], rounds: int, burst: int = _BURST
+) -> tuple[Samples, Samples]:
+    """Do the same, and return what it took of the CPU too, in all threads."""
     names = list(calls)
-    samples: Samples = {name: [] for name in names}
+    elapsed: Samples = {name: [] for name in names}
+    used: Samples = {name: [] for name in names}
     order = random.Random(rounds)
     gc.collect()
     for start in range(0, rounds * burst, burst):
         order.shuffle(names)
         for name in names:
             call = calls[name]
-            before = clock()
+            before, cpu = time.perf_counter(), time.process_time()
             for number in range(start, start + burst):
                 call(number)
-            samples[name].append((clock() - before) / burst)
-    return samples
+            used[name].append((time.process_time() - cpu) / burst)
+            elapsed[name].append((time.perf_counter() - before) / burst)
+    return elapsed, used
 
 
 def median(seconds: Iterable[float]) -> float:
