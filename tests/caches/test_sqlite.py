@@ -46,6 +46,10 @@ def database_of(root: Path) -> Path:
     return found
 
 
+def used_by(root: Path) -> int:
+    return sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+
+
 @contextlib.contextmanager
 def stranger(root: Path) -> Iterator[sqlite3.Connection]:
     """Another program that has the database open."""
@@ -546,8 +550,9 @@ def test_however_many_go_their_files_go_too(root: Path) -> None:
             store(cache, f"old {number}", b"metadata", b"body")
         clock.advance(20_000)
         store(cache, "new", b"metadata", b"body")
+    assert len(list(root.glob("bodies-*/*"))) == 1
+    with SQLiteCache(root) as cache:
         assert [entry.key for entry in cache.entries()] == ["new"]
-        assert len(list(root.glob("bodies-*/*"))) == 1
 
 
 def test_a_bound_of_age_is_seen_to_by_storing(root: Path) -> None:
@@ -558,6 +563,34 @@ def test_a_bound_of_age_is_seen_to_by_storing(root: Path) -> None:
         store(cache, "new", b"", SMALL)
         assert [entry.key for entry in cache.entries()] == ["new"]
         assert not list(root.glob("bodies-*/*"))
+
+
+def test_a_smaller_bound_gives_the_space_back(root: Path) -> None:
+    with SQLiteCache(root) as cache:
+        for number in range(1500):
+            store(cache, f"old {number}", b"metadata", bytes(10_000))
+    assert used_by(root) > 15_000_000
+    with SQLiteCache(root, max_bytes=1_000_000) as cache:
+        store(cache, "new", b"metadata", b"body")
+    assert used_by(root) < 2_000_000
+    with SQLiteCache(root) as cache:
+        assert load(cache, "new") == (b"metadata", b"body")
+        assert load(cache, "old 1499") == (b"metadata", bytes(10_000))
+        assert cache.stats().bytes <= 1_000_000
+        assert cache.verify().is_sound
+
+
+def test_what_is_far_over_the_bound_goes_behind_the_store(root: Path) -> None:
+    with SQLiteCache(root) as cache:
+        for number in range(9000):
+            store(cache, f"old {number}", b"", b"")
+        most = cache.stats().bytes // 100
+    with SQLiteCache(root, max_bytes=most) as cache:
+        store(cache, "new", b"", b"")
+        assert load(cache, "new") == (b"", b"")
+    with SQLiteCache(root) as cache:
+        assert cache.stats().bytes <= most
+        assert load(cache, "new") == (b"", b"")
 
 
 def test_a_database_that_was_compacted_goes_on(root: Path) -> None:

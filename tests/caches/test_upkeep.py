@@ -894,7 +894,7 @@ def test_pruning_that_is_stopped_is_begun_again(
     store(cache, "new", b"metadata", b"body")
     assert pause.stands.wait(ENOUGH)
     # Who closes it doesn't wait for ever.
-    monkeypatch.setattr("stillfresh.caches.upkeep._PATIENCE", 0.0)
+    monkeypatch.setattr("stillfresh.caches.pruner._PATIENCE", 0.0)
     cache.close()
     pause.goes_on.set()
     while "stillfresh-prune" in {thread.name for thread in threading.enumerate()}:

@@ -11,6 +11,7 @@ import random
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 from typing import Final
 
@@ -284,6 +285,20 @@ def test_writers_that_are_forgotten(kind: Kind, place: Path, effort: Effort, tal
     # Nobody has swept.
     look_for_leftovers(tally, kind, place)
     assert tally.blamed == []
+
+
+@each_cache
+def test_a_cache_that_is_forgotten_is_gone_at_once(kind: Kind, place: Path) -> None:
+    cache = kind(place, max_bytes=1 << 20)
+    user = WholeEntries(cache)
+    user.store("key", value_of("key", 0, SIZES[2]))
+    gone = weakref.ref(cache)
+    gc.disable()
+    try:
+        del cache, user
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def bind(writer: EntryWriter) -> None:

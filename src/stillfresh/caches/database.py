@@ -46,6 +46,7 @@ _LOG_PAGES: Final = 2000
 # the same pages change in every transaction, and are written into the database once.
 _MUCH_LOG_PAGES: Final = 32768
 _MEMORY, _MUCH_MEMORY = 2 << 10, 16 << 10  # KiB
+_GAPS: Final = ("PRAGMA freelist_count", "PRAGMA page_count", "PRAGMA page_size")
 # Where SQLite can't work it is for one of these, as on a disk of another machine's.
 _UNUSABLE: Final = frozenset(
     {
@@ -298,23 +299,36 @@ class Database:
         except _ERRORS as error:
             self._fail(error, "clearing", None)
 
-    def compact(self) -> None:
-        """Go on with a database without gaps, where a quarter of the present one is free.
+    def gaps(self) -> tuple[int, int]:
+        """Return how many bytes of the present database are free, and how many it has.
+
+        Raises:
+            StoreError: it can't be read.
+        """
+        sizes = [self.one("counting", query) for query in _GAPS]
+        if None in sizes:
+            return 0, 0
+        free, pages, size = (row[0] for row in sizes)
+        return free * size, pages * size
+
+    def compact(self, share: float) -> None:
+        """Go on with a database without gaps, where this share of the present one is free.
 
         Meanwhile nobody can store anything. Gives up where others don't let it.
 
         Raises:
             StoreError: that can't be done.
         """
-        free = self.one("compacting", "PRAGMA freelist_count")
-        pages = self.one("compacting", "PRAGMA page_count")
-        if free is not None and pages is not None and free[0] * 4 >= pages[0]:
+        free, size = self.gaps()
+        if size and free >= size * share:
             with self.change("compacting") as connection:
                 mine = self._threads.mine
                 assert mine is not None  # noqa: S101 - as it changes something
                 number, source = mine.number, self._open(mine.number)
+                # Another one may have done it meanwhile.
+                free, size, _ = (source.execute(query).fetchone()[0] for query in _GAPS)
                 try:
-                    followed = self._generations.follow(
+                    followed = free >= size * share and self._generations.follow(
                         number, functools.partial(schema.compact, source)
                     )
                 finally:

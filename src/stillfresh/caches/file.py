@@ -53,6 +53,7 @@ from stillfresh.caches.files import fail, read_all, store_error, write_all
 from stillfresh.caches.filesink import FileSink
 from stillfresh.caches.frames import BODY_ELSEWHERE, HAS_BODY, Frame
 from stillfresh.caches.pairing import Pairing
+from stillfresh.caches.pruner import Pruner
 from stillfresh.caches.pruning import (
     Bounds,
     DryRun,
@@ -61,7 +62,7 @@ from stillfresh.caches.pruning import (
     Repair,
     VerifyReport,
 )
-from stillfresh.caches.upkeep import LOW, Pruner, Upkeep, empty
+from stillfresh.caches.upkeep import LOW, Upkeep, empty
 from stillfresh.errors import BodyLost, CacheFull, CacheUnavailable, CorruptEntry, StoreError
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ class DirectoryCache(BaseCache):
         self._begin()
 
     def _begin(self) -> None:
-        self._upkeep = Upkeep(self._tree, self._bounds, self._clock, self._turn)
+        self._upkeep = Upkeep(self._tree, self._bounds, self._clock)
         self._pruner = Pruner(self._prune_by_itself)
         self._claims = DirectoryClaims(self._tree)
 
@@ -337,7 +338,7 @@ class DirectoryCache(BaseCache):
             max_age=self.max_age if max_age is None else max_age,
         )
         try:
-            report = self._upkeep.prune(bounds, dry_run=dry_run, progress=progress)
+            report = self._upkeep.prune(bounds, self._turn, dry_run=dry_run, progress=progress)
         except OSError as error:
             fail(error, f"pruning {self._tree.root}")
         if report is None:
@@ -442,7 +443,7 @@ class DirectoryCache(BaseCache):
         bound = self.max_bytes
         bounds = Bounds(max_bytes=None if bound is None else int(bound * LOW), max_age=self.max_age)
         try:
-            report = self._upkeep.prune(bounds, stopped=stopped)
+            report = self._upkeep.prune(bounds, self._turn, stopped=stopped)
         except StoreError as error:
             self._swallow("prune", "", error)
         except OSError as error:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # often is a page of the index of keys written, in which they are all over the place; and a
 # transaction has to be over in a tenth of a second.
 _PAGE: Final = 500
-_BATCH: Final = 4000
+BATCH: Final = 4000
 
 FIND: Final = "SELECT frame, used_at FROM entry WHERE id = ?"
 # The version stands in the head of a frame.
@@ -39,7 +39,7 @@ LISTED: Final = "SELECT frame FROM entry WHERE rid = ?"
 REMOVE_THIS: Final = "DELETE FROM entry WHERE rid = ? AND frame IS ?"
 FILES: Final = "SELECT file FROM entry WHERE file IS NOT NULL"
 # All that one transaction removes.
-GONE: Final = f"SELECT rowid, file FROM gone LIMIT {_BATCH}"  # noqa: S608
+GONE: Final = f"SELECT rowid, file FROM gone LIMIT {BATCH}"  # noqa: S608
 FIRST_FILES: Final = "SELECT file FROM entry WHERE file IS NOT NULL ORDER BY used_at LIMIT 32"
 # What was damaged is no number.
 COUNTS: Final = """
@@ -142,7 +142,7 @@ def remove_some(
             excess = _number(stored) - (bounds.max_bytes or 0)
         doomed: list[tuple[int]] = []
         if excess > 0:
-            for rid, given in database.execute(_VICTIMS[cause], (limit, _BATCH)).fetchall():
+            for rid, given in database.execute(_VICTIMS[cause], (limit, BATCH)).fetchall():
                 if excess <= 0:
                     break
                 size = _number(given)

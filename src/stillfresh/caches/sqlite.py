@@ -37,6 +37,7 @@ from stillfresh.caches.entry import host_of
 from stillfresh.caches.expiry import is_past
 from stillfresh.caches.frames import BODY_ELSEWHERE, HAS_BODY, Frame
 from stillfresh.caches.pairing import Pairing
+from stillfresh.caches.pruner import Pruner
 from stillfresh.caches.pruning import (
     Bounds,
     DryRun,
@@ -49,6 +50,7 @@ from stillfresh.caches.pruning import (
 from stillfresh.caches.usage import Usage
 from stillfresh.errors import (
     BodyLost,
+    CacheError,
     CacheFull,
     CacheUnavailable,
     ConfigError,
@@ -85,6 +87,13 @@ _UNLIKELY: Final = 2
 _LITTER: Final = 1 / 8
 _LITTER_UNBOUND: Final = 1 << 27
 _SWEPT: Final = 3600.0
+# A store removes so many rows at the most; what is more than that goes in a thread.
+_AT_ONCE: Final = rows.BATCH
+# prune() gives back what is free where that is this share of the database. By itself the cache does
+# where it is twice as much, so that what it has to copy is no more than what it has removed; and
+# for so many bytes at least.
+_GAPS: Final = 1 / 4
+_LEAST_GAPS: Final = 4 << 20
 # The longest limit of time that makes sense, in seconds.
 _LONGEST_TIMEOUT: Final = 86_400
 # How often a reader starts over because the version it had found was replaced under its hands.
@@ -168,6 +177,7 @@ class SQLiteCache(SeparateBodyBaseCache):
             "_dead",
             "_filed",
             "_pairing",
+            "_pruner",
             "_unseen",
             "_usage",
         }
@@ -184,6 +194,7 @@ class SQLiteCache(SeparateBodyBaseCache):
         self._bodies = BodyFiles(self._tree)
         self._usage = Usage(self._database)
         self._claims = DirectoryClaims(self._tree)
+        self._pruner = Pruner(self._prune_behind)
         # Bytes that this process has written since it last compared all with the bound. It does so
         # at first: others may have ended before it was time.
         self._unseen = self.max_bytes or 0
@@ -362,12 +373,13 @@ class SQLiteCache(SeparateBodyBaseCache):
         self._unseen = 0
 
     def close(self) -> None:
-        """Write down what was used, and close the database."""
+        """Write down what was used, and close the database; pruning that is under way stops."""
         if not self._closed:
             with contextlib.suppress(StoreError):
                 self._usage.write()
         super().close()
         self._claims.close()
+        self._pruner.stop()
         self._database.close()
 
     # Questions about all of it.
@@ -438,7 +450,7 @@ class SQLiteCache(SeparateBodyBaseCache):
             self._sweep(report, dry_run)
             # On a full disk, say, that can't be done; and it needn't.
             with contextlib.suppress(StoreError):
-                self._database.compact()
+                self._database.compact(_GAPS)
         report.swept += self._database.sweep()
         return report
 
@@ -548,11 +560,31 @@ class SQLiteCache(SeparateBodyBaseCache):
         return self.max_age is not None and not (0 <= now - self._aged_at < self.max_age / _AGES)
 
     def _keep_within(self) -> None:
+        """See to the bounds, without delaying the store that made it due for long."""
         self._unseen, self._aged_at = 0, self._clock()
+        report = PruneReport()
+        done = self._prune(self._due(), report, stop=lambda: report.removed.total() >= _AT_ONCE)
+        if not done or (report.removed and self._has_gaps()):
+            self._pruner.start()
+
+    def _prune_behind(self, stopped: Callable[[], bool]) -> None:
+        # What can't be done now is when it is time again.
+        with contextlib.suppress(CacheError):
+            with self._database.at_length():
+                self._prune(self._due(), PruneReport(), stop=stopped)
+            if not stopped() and self._has_gaps():
+                self._database.compact(2 * _GAPS)
+
+    def _due(self) -> Bounds:
+        """Return what to prune to: some less than `max_bytes`, where that is exceeded."""
         low = None
         if self.max_bytes is not None and self._is_over(self.max_bytes):
             low = int(self.max_bytes * _LOW)
-        self._prune(Bounds(max_bytes=low, max_age=self.max_age), PruneReport())
+        return Bounds(max_bytes=low, max_age=self.max_age)
+
+    def _has_gaps(self) -> bool:
+        free, size = self._database.gaps()
+        return free >= max(_LEAST_GAPS, 2 * _GAPS * size)
 
     def _is_over(self, most: int) -> bool:
         """Tell whether more than so many bytes are stored; if so, what was used is written down."""
@@ -589,10 +621,16 @@ class SQLiteCache(SeparateBodyBaseCache):
         named = {file for (file,) in self._database.rows("sweeping", rows.FILES)}
         self._bodies.sweep(self._database.bodies(), named, self._is_named, report, dry_run)
 
-    def _prune(self, bounds: Bounds, report: PruneReport, progress: Progress | None = None) -> None:
-        """Remove rows in batches, so that others have their turn between them."""
+    def _prune(
+        self,
+        bounds: Bounds,
+        report: PruneReport,
+        progress: Progress | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Remove rows in batches, so that others have their turn between them; is it done?"""
         now, more = self._clock(), True
-        while more:
+        while more and not stop():
             try:
                 more = self._prune_some(bounds, now, report)
             except CacheFull:
@@ -603,6 +641,7 @@ class SQLiteCache(SeparateBodyBaseCache):
             if progress is not None:
                 removed = report.removed.total()
                 progress(removed, None if more else removed)
+        return not more
 
     def _prune_some(self, bounds: Bounds, now: float, report: PruneReport) -> bool:
         """Remove a batch, and tell whether there may be more to remove."""

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from stillfresh.caches.entry import EntryInfo
     from stillfresh.caches.leaf import Leaf
 
+    _Turn = Callable[[Leaf], AbstractContextManager[bool]]
+
 # In the root: who holds its lock is pruning, and what it says is to which bound that was done (0
 # while it is not done, or where there was none), how many entries stayed, and how many bytes.
 _PRUNED: Final = ".stillfresh-pruned"
@@ -58,13 +60,6 @@ _ABOVE: Final = 5
 _FEW: Final = 200
 # A bound of age is seen to this often, in seconds, or ten times within it.
 _AGES: Final = 3600.0
-# How long closing lets pruning come to its end, in seconds: where every process is short, nobody
-# else would do it.
-_PATIENCE: Final = 5.0
-# And where nothing more is stored until it is done.
-_LONG_PATIENCE: Final = 60.0
-# And how long it waits then for it to stop, which it does before the next entry.
-_STOPPING: Final = 1.0
 
 
 class _Notes(NamedTuple):
@@ -79,18 +74,11 @@ class _Notes(NamedTuple):
 class Upkeep:
     """Looks after one directory."""
 
-    def __init__(
-        self,
-        tree: Directory,
-        bounds: Bounds,
-        clock: Callable[[], float],
-        turn: Callable[[Leaf], AbstractContextManager[bool]],
-    ) -> None:
-        """Keep `tree` within `bounds`; `turn` keeps others out of a leaf."""
+    def __init__(self, tree: Directory, bounds: Bounds, clock: Callable[[], float]) -> None:
+        """Keep `tree` within `bounds`."""
         self._tree = tree
         self._bounds = bounds
         self._clock = clock
-        self._turn = turn
         self._began = False
         # How many entries this process has stored since somebody last pruned, and when that was.
         self._stored = 0
@@ -158,6 +146,7 @@ class Upkeep:
     def prune(
         self,
         bounds: Bounds,
+        turn: _Turn,
         *,
         dry_run: DryRun = DryRun.NO,
         progress: Callable[[int, int | None], None] | None = None,
@@ -165,11 +154,13 @@ class Upkeep:
     ) -> PruneReport | None:
         """Remove what is over `bounds`, and what killed writers have left.
 
+        `turn` keeps others out of a leaf.
+
         Returns what was done, or None where another process is at it. `progress` is told how many
         entries have been looked at, of how many. Ends early when it is `stopped`.
         """
         if dry_run is DryRun.YES:
-            return self._prune(bounds, dry_run, progress, stopped)
+            return self._prune(bounds, turn, dry_run, progress, stopped)
         try:
             fd = self._tree.open_beside(_PRUNED, os.O_RDWR)
         except FileNotFoundError:
@@ -178,7 +169,7 @@ class Upkeep:
             if not is_full(error):
                 raise
             # Room is what it is about: then it is done without any notes.
-            return self._prune(bounds, dry_run, progress, stopped)
+            return self._prune(bounds, turn, dry_run, progress, stopped)
         try:
             if not lock_at_once(fd):
                 return None
@@ -190,7 +181,7 @@ class Upkeep:
                 else:
                     self._write_notes(fd, last._replace(bound=0))
                 before = self._add(0)
-            report = self._prune(bounds, dry_run, progress, stopped)
+            report = self._prune(bounds, turn, dry_run, progress, stopped)
             if not stopped():
                 self._stored -= stored
                 done = _Notes(bounds.max_bytes or 0, report.kept, report.kept_bytes, self._clock())
@@ -205,6 +196,7 @@ class Upkeep:
     def _prune(
         self,
         bounds: Bounds,
+        turn: _Turn,
         dry_run: DryRun,
         progress: Callable[[int, int | None], None] | None,
         stopped: Callable[[], bool],
@@ -233,7 +225,7 @@ class Upkeep:
                     cause = verdicts.cause(entry)
                     if cause is None:
                         report.keep(entry)
-                    elif not doing or self._expel(leaf, entry):
+                    elif not doing or self._expel(leaf, entry, turn):
                         report.remove(entry, cause)
                     elif (present := info(leaf, entry.name)) is not None:
                         report.keep(present)
@@ -248,9 +240,9 @@ class Upkeep:
             report.directories += sum(map(self._tree.remove_if_empty, hollow))
         return report
 
-    def _expel(self, leaf: Leaf, entry: EntryInfo) -> bool:
+    def _expel(self, leaf: Leaf, entry: EntryInfo, turn: _Turn) -> bool:
         """Remove an entry that is still the one that was listed, and not used since."""
-        with self._turn(leaf) as held:
+        with turn(leaf) as held:
             if not held or info(leaf, entry.name) != entry:
                 return False
             body = body_file_of(leaf, entry.name)
@@ -353,58 +345,6 @@ class Upkeep:
             os.utime(touched)
 
 
-class Pruner:
-    """Prunes in a thread, once at a time."""
-
-    def __init__(self, prune: Callable[[Callable[[], bool]], None]) -> None:
-        """Have nothing to do; `prune` is given what says that it is to stop."""
-        self._prune = prune
-        self._stopped = threading.Event()
-        self._renew()
-        _living.add(self)
-
-    def _renew(self) -> None:
-        """Begin, in this process: threads of its parent, and what they held, are not here."""
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        stopped, self._stopped = self._stopped.is_set(), threading.Event()
-        if stopped:
-            self._stopped.set()
-
-    def start(self) -> None:
-        """Begin, unless that is under way."""
-        with self._lock:
-            if self._stopped.is_set() or (self._thread is not None and self._thread.is_alive()):
-                return
-            # A daemon: a process that ends in the middle leaves nothing undone that the next
-            # one wouldn't do.
-            self._thread = threading.Thread(
-                target=self._prune,
-                args=(self._stopped.is_set,),
-                name="stillfresh-prune",
-                daemon=True,
-            )
-            with contextlib.suppress(RuntimeError):
-                self._thread.start()
-
-    def settle(self, timeout: float | None = None) -> bool:
-        """Wait until it is done, `timeout` seconds at most; tell whether it is."""
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread() and thread.is_alive():
-            thread.join(timeout)
-            return not thread.is_alive()
-        return True
-
-    def stop(self, *, urgent: bool = False) -> None:
-        """Come to an end, sooner or later, and begin no more.
-
-        Where it is `urgent`, that is sooner: nobody else would get any further.
-        """
-        self.settle(_LONG_PATIENCE if urgent else _PATIENCE)
-        self._stopped.set()
-        self.settle(_STOPPING)
-
-
 def empty(leaf: Leaf) -> None:
     """Remove all files of the layout in one directory, but for those that are being written."""
     names = leaf.names()
@@ -447,7 +387,7 @@ def _is_ours(name: str) -> bool:
     return len(rest) == 3 and len(rest[1]) == 16 and rest[2] in {"body", "tmp"}
 
 
-_living: weakref.WeakSet[Upkeep | Pruner] = weakref.WeakSet()
+_living: weakref.WeakSet[Upkeep] = weakref.WeakSet()
 
 
 def _renew_all() -> None:
