@@ -13,8 +13,9 @@ from stillfresh.errors import CacheUnavailable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stillfresh.caches.redislinks import Command, Line
+    from stillfresh.caches.redislinks import Line
     from stillfresh.caches.redisnames import Place
+    from stillfresh.caches.rediswire import Command
     from stillfresh.caches.writing import Seal
 
 # Bodies up to this size are in the value, and come with it.

@@ -1,10 +1,10 @@
 """Connections to Redis and Valkey, and which server has which keys.
 
 The connections are redis-py's (or valkey-py's) own: TCP, TLS and Unix sockets, passwords,
-databases, Sentinel and the wire format are theirs. Their clients and pools are not used: these
-retry and wait by rules of their own, where here one limit holds for all that an operation does, and
-they take more than twice the time. So a caller's client is a recipe for connections, and its own
-are left alone.
+databases and Sentinel are theirs. Their clients and pools are not used: these retry and wait by
+rules of their own, where here one limit holds for all that an operation does, and they take more
+than twice the time. So a caller's client is a recipe for connections, and its own are left alone.
+What is said over an open connection is in `rediswire.py`.
 
 Everything that waits is a coroutine over a library's connection, blocking or not.
 """
@@ -21,22 +21,16 @@ import time
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from stillfresh.caches.breaker import Breaker
-from stillfresh.errors import (
-    CacheError,
-    CacheFull,
-    CacheUnavailable,
-    ConfigError,
-    CorruptEntry,
-    StoreError,
-)
+from stillfresh.caches.rediswire import Refusal, Replies, packed
+from stillfresh.errors import CacheError, CacheUnavailable, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from stillfresh.caches.rediswire import Command
+
 Address: TypeAlias = "tuple[str, int] | None"
 """A server of a Cluster; None is the only one there is."""
-
-Command: TypeAlias = "tuple[bytes | int, ...]"
 
 _SLOTS: Final = 16_384
 # A key that moves while it is asked for is asked for again at its new place: once when its slot
@@ -44,8 +38,8 @@ _SLOTS: Final = 16_384
 _REDIRECTIONS: Final = 3
 # What nobody's request waits for, a page of a listing say, may take so many times longer.
 PATIENCE: Final = 20
-# Commands up to this size are put together for one write; what is longer isn't worth a copy.
-_TOGETHER: Final = 1 << 16
+# Bytes that are received at once.
+_RECEIVED: Final = 1 << 16
 # What the libraries' pools tell their connections, and ours can't be told.
 _OF_POOLS: Final = ("maint_notifications_", "oss_cluster_", "orig_", "himport_registry")
 
@@ -149,7 +143,7 @@ class Servers:
             except CacheUnavailable as error:
                 failures[asked] = error
                 continue
-            if isinstance(reply, Exception):
+            if isinstance(reply, Refusal):
                 failures[asked] = CacheUnavailable(f"{asked[0]}:{asked[1]}: {reply}")
                 continue
             slots: list[tuple[int, int, Address]] = [
@@ -199,7 +193,7 @@ class Line:
     async def ask(self, name: bytes, *commands: Command) -> list[Any]:
         """Send commands about keys with the hash part of `name`, and return the replies.
 
-        One that is an error is an exception in the list.
+        One that is an error is a `Refusal` in the list.
 
         Raises:
             CacheUnavailable: the server can't be reached, or is left alone for now.
@@ -208,7 +202,7 @@ class Line:
         address = await servers.of(name, self) if servers.is_cluster else None
         replies = await self.ask_at(address, *commands)
         for at, reply in enumerate(replies):
-            if isinstance(reply, Exception) and _is_redirection(reply):
+            if isinstance(reply, Refusal) and reply.sends_elsewhere:
                 replies[at] = await self._redirected(commands[at], reply, address)
         return replies
 
@@ -256,7 +250,7 @@ class Line:
             await link.close()
 
     async def _exchange(self, address: Address, commands: Sequence[Command]) -> list[Any]:
-        data = _packed(commands)
+        servers, data = self._servers, packed(commands)
         while True:
             if self.hung_up:
                 msg = "it took too long"
@@ -266,10 +260,11 @@ class Line:
             if link is None:
                 if not self.may_connect:
                     raise NotConnected
-                link = _Link(self._servers.connection(address), waits=self._servers.waits)
-                self._links[address] = link
+                kind = _AwaitedLink if servers.waits else _Link
+                link = self._links[address] = kind(servers.connection(address))
             try:
-                return await link.exchange(data, len(commands))
+                replies: Any = link.exchange(data, len(commands))
+                taken: list[Any] = await replies if servers.waits else replies
             except BaseException as error:
                 # There may be replies on it that nobody reads.
                 self._links.pop(address, None)
@@ -281,17 +276,19 @@ class Line:
                 # A server may close what was idle, or have been started anew: that says nothing.
                 if _is_timeout(error):
                     raise
+            else:
+                return taken
 
     def _no_answer(self) -> TimeoutError:
         return TimeoutError(f"no answer from {self._servers.where} within {self._limit:g} s")
 
     async def _redirected(self, command: Command, reply: Any, asked: Address) -> Any:
         for _ in range(_REDIRECTIONS):
-            if not (isinstance(reply, Exception) and _is_redirection(reply)):
+            if not (isinstance(reply, Refusal) and reply.sends_elsewhere):
                 return reply
-            told: Any = reply
-            address = (told.host or (asked[0] if asked else ""), int(told.port))
-            if "MovedError" in _kinds(reply):
+            host, port = reply.address()
+            address = (host or (asked[0] if asked else ""), port)
+            if reply.code == "MOVED":
                 self._servers.moved()
                 (reply,) = await self.ask_at(address, command)
             else:
@@ -300,39 +297,30 @@ class Line:
 
 
 class _Link:
-    """One connection."""
+    """One connection. Reading and writing go by its socket, for which there is no public name."""
 
-    __slots__ = ("_connection", "_is_open", "_waits")
+    __slots__ = ("_connection", "_is_open")
 
-    def __init__(self, connection: Any, *, waits: bool) -> None:
+    def __init__(self, connection: Any) -> None:
         self._connection = connection
-        self._waits = waits
         self._is_open = False
 
-    async def exchange(self, data: list[bytes], count: int) -> list[Any]:
-        connection, waits = self._connection, self._waits
+    def exchange(self, data: list[bytes], count: int) -> Any:
+        connection = self._connection
         if not self._is_open:
-            connecting = connection.connect()
-            if waits:
-                await connecting
+            connection.connect()
             self._is_open = True
-        sending = connection.send_packed_command(data, False)
-        if waits:
-            await sending
-        replies: list[Any] = []
-        for _ in range(count):
-            try:
-                reply = connection.read_response()
-                replies.append(await reply if waits else reply)
-            except Exception as error:
-                if not _is_reply(error):
-                    raise
-                replies.append(error)
-        return replies
+        raw = connection._sock  # noqa: SLF001
+        for part in data:
+            raw.sendall(part)
+        replies = Replies(count)
+        while not replies.take(raw.recv(_RECEIVED)):
+            pass
+        return replies.taken
 
     def cut(self) -> None:
         """End it from another thread. Closing it is left to who uses it, who may be reading."""
-        # There is no public way to it that doesn't close it too.
+        # The public way to it closes it too.
         raw = getattr(self._connection, "_sock", None)
         if isinstance(raw, socket.socket):
             with contextlib.suppress(OSError):
@@ -340,13 +328,30 @@ class _Link:
                 socket.socket.shutdown(raw, socket.SHUT_RDWR)
 
     async def close(self) -> None:
-        try:
-            # Asynchronous ones take this as "don't wait".
-            closing = self._connection.disconnect(True)
-            if self._waits:
-                await closing
-        except Exception:  # noqa: BLE001, S110 - it is gone, whatever was wrong with it
+        with contextlib.suppress(Exception):
+            self._connection.disconnect()
+
+
+class _AwaitedLink(_Link):
+    """One connection of an event loop."""
+
+    __slots__ = ()
+
+    async def exchange(self, data: list[bytes], count: int) -> Any:
+        connection = self._connection
+        if not self._is_open:
+            await connection.connect()
+            self._is_open = True
+        await connection.send_packed_command(data, False)
+        reader, replies = connection._reader, Replies(count)  # noqa: SLF001
+        while not replies.take(await reader.read(_RECEIVED)):
             pass
+        return replies.taken
+
+    async def close(self) -> None:
+        with contextlib.suppress(Exception):
+            # Without waiting for the other side.
+            await self._connection.disconnect(True)
 
 
 def servers_of(
@@ -400,6 +405,7 @@ def _bounded(connection_class: Any, given: dict[str, Any], timeout: float | None
     options |= {
         "decode_responses": False,
         "health_check_interval": 0,
+        "protocol": 2,
         "retry": retry.Retry(backoff.NoBackoff(), 0),
         "retry_on_error": [],
         "retry_on_timeout": False,
@@ -434,66 +440,9 @@ def _where(options: dict[str, Any], known: list[tuple[str, int]]) -> str:
     return f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
 
 
-def _packed(commands: Iterable[Command]) -> list[bytes]:
-    """Write commands as the protocol has them (RESP), for one write or a few."""
-    pieces: list[bytes] = []
-    size = 0
-    for command in commands:
-        pieces.append(b"*%d\r\n" % len(command))
-        for argument in command:
-            data = b"%d" % argument if isinstance(argument, int) else argument
-            size += len(data)
-            pieces += (b"$%d\r\n" % len(data), data, b"\r\n")
-    if size <= _TOGETHER:
-        return [b"".join(pieces)]
-    batches: list[bytes] = []
-    together: list[bytes] = []
-    for piece in pieces:
-        if len(piece) > _TOGETHER:
-            batches += (b"".join(together), piece)
-            together = []
-        else:
-            together.append(piece)
-    return [*batches, b"".join(together)]
-
-
-# What an error is, by the names that both libraries have for it.
-
-
-def refusal(error: Exception) -> StoreError:
-    """Turn a reply that is an error into what a cache raises."""
-    kinds = _kinds(error)
-    # Before Redis 7, an error in a script is told as one of the script's.
-    if "OutOfMemoryError" in kinds or " -OOM " in str(error):
-        raised: StoreError = CacheFull(f"the server is full: {error}")
-    elif str(error).startswith("WRONGTYPE"):
-        raised = CorruptEntry("somebody else's: it is no string")
-    else:
-        raised = CacheUnavailable(f"the server refuses: {error}")
-    raised.__cause__ = error
-    return raised
-
-
-def lacks_script(reply: object) -> bool:
-    """Tell whether a reply says that a script has to be sent in full."""
-    return isinstance(reply, Exception) and "NoScriptError" in _kinds(reply)
-
-
-def _kinds(error: BaseException) -> set[str]:
-    return {kind.__name__ for kind in type(error).__mro__}
-
-
-def _is_reply(error: Exception) -> bool:
-    """Tell whether it is what the server has answered, and the connection is good."""
-    return "ResponseError" in _kinds(error)
-
-
-def _is_redirection(error: Exception) -> bool:
-    return "AskError" in _kinds(error)
-
-
 def _is_timeout(error: Exception) -> bool:
-    return "TimeoutError" in _kinds(error)
+    # While connecting, it is the library's.
+    return any(kind.__name__ == "TimeoutError" for kind in type(error).__mro__)
 
 
 def _told(error: Exception) -> str:

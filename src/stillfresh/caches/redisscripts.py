@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 from stillfresh.caches.frames import BODY_ELSEWHERE, HEAD_SIZE
-from stillfresh.caches.redislinks import lacks_script, refusal
+from stillfresh.caches.rediswire import Refusal
 
 if TYPE_CHECKING:
     from stillfresh.caches.redislinks import Line
@@ -40,7 +40,7 @@ class Script:
             StoreError: the server refuses.
         """
         (reply,) = await line.ask(name, (b"EVALSHA", self._digest, 1, name, *arguments))
-        if lacks_script(reply):
+        if isinstance(reply, Refusal) and reply.code == "NOSCRIPT":
             (reply,) = await line.ask(name, (b"EVAL", self.source, 1, name, *arguments))
         return accepted(reply)
 
@@ -166,8 +166,8 @@ return 1
 
 def accepted(reply: Any) -> Any:
     """Return a reply, unless it is a refusal: that is raised, as a `StoreError`."""
-    if isinstance(reply, Exception):
-        raise refusal(reply)
+    if isinstance(reply, Refusal):
+        raise reply.as_error()
     return reply
 
 

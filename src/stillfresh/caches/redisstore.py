@@ -42,8 +42,9 @@ from stillfresh.errors import CacheUnavailable, CorruptEntry
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from stillfresh.caches.redislinks import Address, Command, Line
+    from stillfresh.caches.redislinks import Address, Line
     from stillfresh.caches.redisnames import Place
+    from stillfresh.caches.rediswire import Command
     from stillfresh.caches.writing import Seal
 
 T = TypeVar("T")
