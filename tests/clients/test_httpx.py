@@ -295,6 +295,17 @@ def test_a_hit_has_all_that_a_miss_has(origin: Origin, client: Any) -> None:
     assert seen[0][1:3] == ("Quite So", "HTTP/1.1")
 
 
+def test_a_caller_may_change_the_headers_that_it_gets(origin: Origin, client: Any) -> None:
+    url = origin.on("/", Reply(headers=FRESH | {"X-Site": "caf\xe9"}, body=b"hello"))
+    client.get(url)
+    given = client.get(url).headers
+    before = given.multi_items(), given.encoding
+    given["X-Site"] = given["X-Mine"] = "changed"
+    del given["Content-Length"]
+    after = client.get(url).headers
+    assert (after.multi_items(), after.encoding) == before
+
+
 def test_a_response_survives_pickling(origin: Origin, client: Any) -> None:
     """Without its extensions, which the libraries leave out."""
     url = origin.on("/", Reply(headers=FRESH, body=b"body"))

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from stillfresh.clients._base import Line
     from stillfresh.engine.answers import Answer
     from stillfresh.engine.body import Chunks
+    from stillfresh.rfc9111.fields import Fields
     from stillfresh.rfc9111.policy import Policy
 
 # The extension of a request by which a client says that the body is wanted as a whole.
@@ -103,6 +104,17 @@ class Library(Generic[Q, A]):
     replayable: type[Any]
     unreachable: tuple[type[Exception], ...]
     lost: type[BodyLost]
+
+    def headers_of_stored(self, fields: Fields) -> Any:
+        """Return the library's mapping of a stored response's lines; callers get copies of it.
+
+        A client takes cookies from what it sees in the head. What is stored has been heard once,
+        and setting it again could undo what came after.
+        """
+        lines = encoded_lines(fields)
+        if "set-cookie" in fields:
+            lines = [line for line in lines if line[0].lower() != b"set-cookie"]
+        return self.headers(lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,24 +386,29 @@ class Transport(Generic[Q, A]):
     ) -> A:
         """Add what the cache has to say to a response of the origin's, and record its body."""
         message, recorder = upstream.message, answer.recorder
-        name, member = answer.response.fields.lines[-1]
-        lines = [*message.headers.raw, (encoded(name), encoded(member))]
+        headers = self._told(message, answer.response)
         extensions = {**message.extensions, "cache": answer.info}
         if recorder is not None and not self._is_there(message):
             # Somebody in between has read it, and decoded it: the bytes that came are gone.
             await recorder.abort()
             recorder = None
         if recorder is None:
-            message.headers = self.library.headers(lines)
+            message.headers = headers
             message.extensions = extensions
             return message
-        made: A = self.library.response(
-            message.status_code,
-            headers=lines,
-            stream=self.stream_of(Delivery(ports, answer, upstream.chunks)),
-            extensions=extensions,
-        )
-        return made
+        stream = self.stream_of(Delivery(ports, answer, upstream.chunks))
+        return self._made(message.status_code, headers, stream, extensions)
+
+    def _told(self, message: A, head: Response) -> Any:
+        """Return the headers of a response of the origin's, and what the cache has to say."""
+        name, member = head.fields.lines[-1]
+        headers = message.headers
+        if name in headers:
+            # Caches nearer to the origin have spoken before.
+            return self.library.headers([*headers.raw, (encoded(name), encoded(member))])
+        told = headers.copy()
+        told[name] = member
+        return told
 
     async def _stored(
         self,
@@ -401,14 +418,10 @@ class Transport(Generic[Q, A]):
     ) -> A:
         """Make a response of a stored one."""
         head, upstream = answer.response, answer.upstream
-        # The client takes cookies from what it sees in the head. What is stored has been heard
-        # once, and setting it again could undo what came after.
-        lines = encoded_lines(head.fields)
-        if "set-cookie" in head.fields:
-            lines = [line for line in lines if line[0].lower() != b"set-cookie"]
-        if upstream is not None:
-            heard = upstream.response.fields.get_all("set-cookie")
-            lines += [(b"Set-Cookie", encoded(value)) for value in heard]
+        headers = head.fields.known(self.library.headers_of_stored)
+        if upstream is not None and (heard := upstream.response.fields.get_all("set-cookie")):
+            lines = [(b"Set-Cookie", encoded(value)) for value in heard]
+            headers = self.library.headers([*headers.raw, *lines])
         extensions: dict[str, Any] = {"cache": answer.info}
         if head.version in _VERSIONS:
             extensions["http_version"] = _VERSIONS[head.version]
@@ -424,7 +437,15 @@ class Transport(Generic[Q, A]):
             except BodyLost as lost:
                 raise library.lost(str(lost)) from lost
             stream = self.stream_of(delivery) if short is None else library.replayable(short)
-        made: A = library.response(head.status, headers=lines, stream=stream, extensions=extensions)
+        return self._made(head.status, headers, stream, extensions)
+
+    def _made(self, status: int, headers: Any, stream: Any, extensions: dict[str, Any]) -> A:
+        """Make a response with a copy of the library's own mapping of headers."""
+        made: A = self.library.response(
+            status, headers=headers, stream=stream, extensions=extensions
+        )
+        # Or it would look through all of them to find that out.
+        made.headers.encoding = headers.encoding
         return made
 
     def _is_there(self, message: A) -> bool:
