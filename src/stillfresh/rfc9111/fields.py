@@ -87,8 +87,18 @@ class Fields:
 
         Lines called as one of `but` are left out too.
         """
-        names = {name.lower() for name, _ in lines}
-        return Fields((*self.without(names.union(but)).lines, *lines))
+        return self.updated(Fields(lines), but=but)
+
+    def updated(self, new: Fields, *, but: Collection[str] = ()) -> Fields:
+        """Return these lines with those of `new` in the place of all that have their names.
+
+        Lines called as one of `but` are left out too.
+        """
+        left: Fields = self.without(new.names | frozenset(but))
+        both = Fields(left._lines + new._lines)
+        if not left._repeated and not new._repeated:
+            both._index = left._by_name() | new._by_name()
+        return both
 
     def adding(self, name: str, value: str) -> Fields:
         """Return these lines and one more."""

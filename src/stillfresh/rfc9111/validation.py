@@ -163,9 +163,9 @@ def updated(stored: Fields, new: Fields, unstorable: frozenset[str]) -> Fields:
 
     That is §3.2. `unstorable` names those of the new ones that are not to be stored.
     """
-    brought = new.without(_NOT_UPDATED | unstorable).lines
+    brought = new.without(_NOT_UPDATED | unstorable)
     # A response that was validated is of the age that the validating one states, or of none.
-    return stored.replacing(*brought, but=_AGE)
+    return stored.updated(brought, but=_AGE)
 
 
 def _opaque(etag: str) -> str:
