@@ -18,6 +18,7 @@ import errno
 import os
 import re
 import stat
+from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 from stillfresh.caches.files import (
@@ -398,7 +399,7 @@ class Directory:
         """
         if self._dirmode & 0o022:
             return None
-        paths = ["/".join(parts[: level + 1]) for level in range(len(parts))]
+        paths = list(accumulate(parts, "{}/{}".format))
         try:
             for path in paths:
                 os.mkdir(path, self._dirmode, dir_fd=parent)

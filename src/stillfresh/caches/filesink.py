@@ -176,13 +176,15 @@ class FileSink:
     def _again_if_swept(self, use: Callable[[Leaf], _T]) -> _T:
         """Give the leaf to `use`; again, if somebody clears the cache meanwhile."""
         for _ in range(_TRIES):
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 leaf = self._tree.leaf(self._name, create=True)
                 try:
                     return use(leaf)
                 except BaseException:
                     leaf.close()
                     raise
+            except FileNotFoundError:
+                continue
         msg = f"the directory of {self._name} is removed faster than it is made"
         raise CacheUnavailable(msg)
 
