@@ -20,7 +20,9 @@ import pytest
 import redis
 import requests
 
+from stillfresh import Policy
 from stillfresh.caches import frames, redisbodies, redisscripts
+from stillfresh.caches.base import Entry
 from stillfresh.caches.claims import Claim
 from stillfresh.caches.pruning import Repair
 from stillfresh.caches.redis import RedisCache
@@ -551,7 +553,12 @@ def test_one_of_all_claims_a_key(redis_server: RedisServer) -> None:
         assert claim is not None
         assert claim.others
         assert other.claim("key", 60) is None
-        assert cache.claim("key", 60) is None
+        # Nobody waits for itself, and what it is given isn't its to end.
+        mine = cache.claim("key", 60)
+        assert mine is not None
+        assert mine.others
+        mine.release()
+        assert other.claim("key", 60) is None
         another = other.claim("another", 60)
         assert another is not None
         # It is no entry, and in nobody's way.
@@ -673,11 +680,12 @@ def test_what_was_damaged_since_one_looked_is_not_made_good_again(
 
 
 def test_a_child_ends_no_claim_of_its_parent(redis_server: RedisServer) -> None:
-    with redis_server.client() as client, made(client) as cache:
+    with redis_server.client() as client, made(client) as cache, made(client) as other:
         claim = cache.claim("key", 60)
         assert claim is not None
 
         def child() -> bytes:
+            assert cache.claim("key", 60) is None
             claim.ending()
             store(cache, "key", b"metadata", b"body")
             claim.release()
@@ -687,7 +695,7 @@ def test_a_child_ends_no_claim_of_its_parent(redis_server: RedisServer) -> None:
             return b""
 
         in_child(child)
-        assert cache.claim("key", 60) is None
+        assert other.claim("key", 60) is None
         another = cache.claim("of the child", 60)
         assert another is not None
         another.release()
@@ -697,7 +705,7 @@ def test_a_child_ends_no_claim_of_its_parent(redis_server: RedisServer) -> None:
         again.release()
 
 
-def test_a_miss_takes_three_round_trips_and_so_does_a_304(
+def test_a_miss_takes_two_round_trips_or_three_and_so_does_a_304(
     client: Any, clock: ManualClock, origin: Origin
 ) -> None:
     def round_trips(expected: str) -> Any:
@@ -714,10 +722,139 @@ def test_a_miss_takes_three_round_trips_and_so_does_a_304(
         session.get(origin.on("/other", Document(b"other")))
         clock.advance(100)
         session.get(origin.on("/other", Document(b"other")))
+        # One doesn't expect it yet.
         assert round_trips("fwd=uri-miss") == 3
+        for name in ("/one", "/two"):
+            url = origin.on(name, Document(b"page"))
+            assert round_trips("fwd=uri-miss") == 2
         assert round_trips("hit") == 1
         clock.advance(100)
         assert round_trips("fwd=stale; fwd-status=304") == 3
+
+
+def test_what_is_missing_again_is_claimed_with_the_look(redis_server: RedisServer) -> None:
+    with redis_server.client() as client, made(client) as cache, made(client) as other:
+        cache.clear()
+        assert cache.open("missing") is None
+        claim = cache.open_or_claim("key", lambda: 60)
+        assert isinstance(claim, Claim)
+        assert other.claim("key", 60) is None
+        assert cache.open_or_claim("key", lambda: 60) is None
+        mine = cache.claim("key", 60)
+        assert mine is not None
+        assert not mine.others
+        # It has been taken up.
+        claim.forgo()
+        assert other.claim("key", 60) is None
+        mine.ending()
+        store(cache, "key", b"metadata", b"body")
+        again = other.claim("key", 60)
+        assert again is not None
+        again.release()
+        # And it ends with nobody else's version.
+        assert load(cache, "key") == (b"metadata", b"body")
+        assert cache.open("missing") is None
+        entry = cache.open_or_claim("key", lambda: 60)
+        assert isinstance(entry, Entry)
+        assert entry.metadata == b"metadata"
+        again = other.claim("key", 60)
+        assert again is not None
+        again.release()
+
+
+def test_what_nobody_takes_up_is_given_back(redis_server: RedisServer) -> None:
+    with redis_server.client() as client, made(client) as cache, made(client) as other:
+        cache.clear()
+        for let_go in (Claim.forgo, Claim.release, lambda _: None):
+            assert cache.open("missing") is None
+            claim = cache.open_or_claim("key", lambda: 60)
+            assert isinstance(claim, Claim)
+            let_go(claim)
+            del claim
+            again = other.claim("key", 60)
+            assert again is not None
+            again.release()
+
+
+def test_what_another_thread_has_claimed_with_a_look_may_be_news(redis_server: RedisServer) -> None:
+    with redis_server.client() as client, made(client) as cache:
+        cache.clear()
+        assert cache.open("missing") is None
+        found: list[Any] = []
+        look = threading.Thread(target=lambda: found.append(cache.open_or_claim("key", lambda: 60)))
+        look.start()
+        look.join()
+        claim = cache.claim("key", 60)
+        assert claim is found[0]
+        assert claim is not None
+        assert claim.others
+        claim.release()
+
+
+def test_nothing_is_claimed_where_that_is_not_wanted_or_the_value_is_strange(
+    redis_server: RedisServer,
+) -> None:
+    with redis_server.client() as client, made(client) as cache, made(client) as other:
+        cache.clear()
+        client.lpush("claims:list", "somebody else's")
+        assert cache.open("missing") is None
+        assert cache.open_or_claim("key", lambda: 0) is None
+        with pytest.raises(CorruptEntry):
+            cache.open_or_claim("list", lambda: 60)
+        for key in ("key", "list"):
+            claim = other.claim(key, 60)
+            assert claim is not None
+            claim.release()
+        client.delete("claims:list")
+
+
+def test_what_came_between_is_replaced_as_a_whole(redis_server: RedisServer) -> None:
+    with redis_server.client() as client, made(client) as cache, made(client) as other:
+        cache.clear()
+        assert cache.open("key") is None
+        long = os.urandom(600_000)
+        store(other, "key", b"long", long)
+        with opened(other, "key") as reading:
+            beginning = reading.read(1000)
+            # Stored as if there was nothing, which is not so any more.
+            store(cache, "key", b"short", b"body")
+            assert load(other, "key") == (b"short", b"body")
+            assert beginning + reading.read() == long
+        pieces = [name for name in client.keys("claims:*") if b":sf:" in name]
+        assert pieces
+        assert all(0 < client.ttl(name) <= 60 for name in pieces)
+        cache.clear()
+
+
+def test_a_claim_that_may_have_ended_ends_no_others(redis_server: RedisServer) -> None:
+    with redis_server.client() as client, made(client) as cache, made(client) as other:
+        cache.clear()
+        assert cache.open("key") is None
+        claim = cache.claim("key", 0.01)
+        assert claim is not None
+        granted: list[Claim] = []
+
+        def claimed() -> bool:
+            found = other.claim("key", 60)
+            granted.extend([found] if found is not None else [])
+            return bool(granted)
+
+        wait_until(claimed, "the end of a claim")
+        claim.ending()
+        store(cache, "key", b"metadata", b"body")
+        assert cache.claim("key", 60) is None
+        granted[0].release()
+
+
+def test_who_reads_on_while_it_asks_again_does_not_wait_for_itself(
+    client: Any, origin: Origin
+) -> None:
+    url = origin.on("/page", Document(b"page"))
+    with RedisCache(client, timeout=PATIENT) as cache:
+        session = CachedSession(cache, policy=Policy(collapse_wait=600))
+        first = session.get(url, stream=True)
+        assert session.get(url).content == b"page"
+        assert first.content == b"page"
 
 
 def test_a_claim_ends_by_itself(redis_server: RedisServer) -> None:

@@ -13,6 +13,8 @@ import pytest
 import redis.asyncio
 
 from stillfresh import MemoryCache
+from stillfresh.caches.asynchronous import AsyncEntry
+from stillfresh.caches.claims import Claim
 from stillfresh.caches.redis import AsyncRedisCache, RedisCache
 from stillfresh.caches.urls import async_cache_of
 from stillfresh.engine.ports import AsyncCachePorts
@@ -375,11 +377,44 @@ def test_a_url_of_redis_is_for_an_event_loop_awaited(redis_server: RedisServer) 
     assert isinstance(async_cache_of("memory:"), MemoryCache)
 
 
+def test_what_is_missing_again_is_claimed_with_the_look(run: Run, url: str, prefix: str) -> None:
+    async def use(cache: AsyncRedisCache) -> None:
+        assert await cache.open("missing") is None
+        claim = await cache.open_or_claim("key", lambda: 60)
+        assert isinstance(claim, Claim)
+        with RedisCache.from_url(url, prefix=prefix, timeout=PATIENT) as blocking:
+            assert blocking.claim("key", 60) is None
+            assert await cache.claim("key", 60) is claim
+            claim.ending()
+            async with cache.writer("key") as writer:
+                await writer.commit(b"metadata")
+            again = blocking.claim("key", 60)
+            assert again is not None
+            again.release()
+        assert await cache.open("missing") is None
+        entry = await cache.open_or_claim("key", lambda: 60)
+        assert isinstance(entry, AsyncEntry)
+        assert entry.metadata == b"metadata"
+        assert await cache.open("missing") is None
+        claim = await cache.open_or_claim("another", lambda: 60)
+        assert isinstance(claim, Claim)
+        # It is taken back by a task, before the cache is closed.
+        claim.forgo()
+
+    run(use)
+    with RedisCache.from_url(url, prefix=prefix, timeout=PATIENT) as blocking:
+        for key in ("key", "another"):
+            claim = blocking.claim(key, 60)
+            assert claim is not None
+            claim.release()
+
+
 def test_one_of_all_claims_a_key(run: Run, url: str, prefix: str) -> None:
     async def use(cache: AsyncRedisCache) -> None:
         claim = await cache.claim("key", 60)
         assert claim is not None
-        assert await cache.claim("key", 60) is None
+        # Nobody waits for itself.
+        assert await cache.claim("key", 60) is not None
         with RedisCache.from_url(url, prefix=prefix, timeout=PATIENT) as blocking:
             assert blocking.place == cache.place
             assert blocking.claim("key", 60) is None

@@ -51,6 +51,9 @@ class DiskWorld(World):
     async def open(self, key: str) -> Any:
         return await self.at.open(key)
 
+    async def open_or_claim(self, key: str, seconds: Callable[[], float]) -> Any:
+        return await self.at.open_or_claim(key, seconds)
+
     def describe(self, entry: Any) -> tuple[bytes, str, int, bool]:
         return self.at.describe(entry)
 
@@ -110,6 +113,18 @@ class InMemory:
             assert part is None or part.length == len(body or b"")
 
 
+class Claiming(InMemory):
+    """A cache that claims what isn't there as soon as one looks."""
+
+    def __init__(self, place: Path) -> None:
+        super().__init__(place)
+        self.world.spare = set()
+
+    def end(self) -> None:
+        super().end()
+        assert self.world.spare == set()
+
+
 class OnDisk:
     """A directory, called inline."""
 
@@ -152,7 +167,7 @@ class InThreads(OnDisk):
         super().end()
 
 
-KINDS = [InMemory, OnDisk, InThreads]
+KINDS = [InMemory, Claiming, OnDisk, InThreads]
 
 
 def open_below(root: Path) -> set[str]:

@@ -18,8 +18,9 @@ from stillfresh.caches.base import Claim
 from stillfresh.engine.flights import Fate, Flight, Flights, Lead, flights_for
 from stillfresh.engine.waiting import ThreadSignal, task_signal
 from stillfresh.events import StoreFailed
+from stillfresh.rfc9111.messages import Request
 from stillfresh.testing.conformance.tools import in_child
-from tests.engine.world import URL, World, document, give_way, told
+from tests.engine.world import URL, Reply, Told, World, document, give_way, told
 
 MANY = 50
 PATIENT = Policy(collapse_wait=600)
@@ -266,6 +267,97 @@ class TestProcesses:
         body, info = here.get()
         assert (body, info.why.reason, info.stored) == (b"hello", Reason.NO_STORED, True)
         assert [event.operation for event in here.of(StoreFailed)] == ["claim"]
+
+
+class TestClaimedWithTheLook:
+    """Where a look claims what isn't there, nobody has to ask for it a second time."""
+
+    @staticmethod
+    def here(*replies: Reply) -> World:
+        here = World(*(replies or (DOCUMENT,)))
+        here.claims, here.spare = set(), set()
+        return here
+
+    def test_who_leads_has_the_claim_already(self) -> None:
+        here = self.here()
+        answer = here.ask()
+        assert (here.claims, here.spare) == ({URL}, set())
+        here.consume(answer)
+        assert here.calls.count("open") == 1
+        assert "claim" not in here.calls
+        assert here.claims == set()
+
+    def test_who_follows_leaves_it_to_who_leads(self) -> None:
+        here = self.here()
+        here.suspends, here.signal = True, task_signal
+        got = with_asyncio([lambda: fetched(here)] * 5)
+        assert [body for body, _ in got] == [b"hello"] * 5
+        assert len(here.sent) == 1
+        assert (here.claims, here.spare) == (set(), set())
+
+    def test_others_wait_for_it(self) -> None:
+        one, other = self.here(), self.here()
+        other.claims, other.kept = one.claims, one.kept
+        for each in (one, other):
+            each.suspends, each.signal = True, task_signal
+        one.holding = lambda: other.calls.count("claim") < 3
+        got = with_asyncio([lambda: fetched(one), lambda: fetched(other)])
+        assert [info.collapsed for _, info in got] == [None, True]
+        assert len(one.sent) + len(other.sent) == 1
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"Authorization": "Bearer s3cret"},
+            {"Cache-Control": "no-store"},
+            {"Cache-Control": "no-cache"},
+            {"Range": "bytes=0-1"},
+            {"If-None-Match": '"1"'},
+        ],
+    )
+    def test_what_would_not_be_claimed_as_it_is_is_not(self, headers: dict[str, str]) -> None:
+        claimed = set[str]()
+
+        def origin(_: Request) -> Told:
+            claimed.update(here.claims or ())
+            return told()
+
+        here = self.here(origin)
+        here.get(headers)
+        assert URL not in claimed
+        assert (here.claims, here.spare) == (set(), set())
+
+    def test_what_can_not_be_shared_is_not_claimed_again(self) -> None:
+        claimed: list[set[str]] = []
+
+        def origin(_: Request) -> Told:
+            claimed.append(set(here.claims or ()))
+            return told(cache_control="no-store")
+
+        here = self.here(origin)
+        here.get()
+        here.get()
+        assert claimed == [{URL}, set()]
+
+    def test_what_only_the_cache_may_answer_is_given_back(self) -> None:
+        here = self.here()
+        answer = here.ask(headers={"Cache-Control": "only-if-cached"})
+        assert answer.info.outcome is Outcome.UNSATISFIABLE
+        assert (here.claims, here.spare) == (set(), set())
+
+    def test_what_another_url_stands_for_is_given_back(self) -> None:
+        here = self.here(told(no_vary_search='params=("a")', etag='"1"'))
+        here.get(url=f"{URL}?a=1")
+        answer = here.ask(url=f"{URL}?a=2")
+        assert answer.info.from_cache
+        assert (here.claims, here.spare) == (set(), set())
+        here.consume(answer)
+
+    def test_where_the_cache_fails_meanwhile_it_is_given_back(self) -> None:
+        here = self.here()
+        here.faults["writer"] = CacheUnavailable("down")
+        here.get()
+        assert (here.claims, here.spare) == (set(), set())
 
 
 class TestFlights:

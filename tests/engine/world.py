@@ -126,6 +126,7 @@ class World:
         refreshing: the keys that were to be refreshed behind.
         signal: what is waited for where others fetch the same.
         claims: the keys that some process fetches, if there are several; they share this.
+        spare: those that this one has claimed with a look and nobody has taken up, if it does so.
         forgetful: whether nothing is known of a record from when it was read before.
         step: how many bytes of a body are read at once.
         holding: whether the next request is still held back on its way to the origin.
@@ -150,6 +151,7 @@ class World:
         self.step = 3
         self.signal: Callable[[], Signal] = ThreadSignal
         self.claims: set[str] | None = None
+        self.spare: set[str] | None = None
         self.holding: Callable[[], bool] | None = None
         self.under_way = Flights()
         self._versions = 0
@@ -309,6 +311,23 @@ class World:
         metadata, body, version = self.kept[key]
         return self._opened(FakeEntry(key, metadata, version, body or b"", body is not None))
 
+    async def open_or_claim(
+        self, key: str, seconds: Callable[[], float]
+    ) -> FakeEntry | Claim | None:
+        entry = await self.open(key)
+        claims, spare = self.claims, self.spare
+        if entry is not None or claims is None or spare is None or key in claims or not seconds():
+            return entry
+
+        def give_up() -> None:
+            if key in spare:
+                spare.remove(key)
+                claims.remove(key)
+
+        claims.add(key)
+        spare.add(key)
+        return Claim(give_up)
+
     def describe(self, entry: FakeEntry) -> tuple[bytes, str, int, bool]:
         metadata = Unheard(entry.metadata) if self.forgetful else entry.metadata
         return metadata, entry.version, len(entry.body), entry.has_body
@@ -381,6 +400,9 @@ class World:
         claims = self.claims
         if claims is None:
             return Claim()
+        if self.spare and key in self.spare:
+            self.spare.remove(key)
+            return Claim(lambda: claims.discard(key))
         await self._step("claim")
         if key in claims:
             return None

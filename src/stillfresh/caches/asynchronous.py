@@ -161,6 +161,13 @@ class AsyncBaseCache(ABC):
     async def open(self, key: str) -> AsyncEntry | None:
         """Return the committed version under `key`, or None where there is none."""
 
+    async def open_or_claim(
+        self, key: str, seconds: Callable[[], float]
+    ) -> AsyncEntry | Claim | None:
+        """Open what is under `key`, or claim it, as `BaseCache.open_or_claim`."""
+        del seconds
+        return await self.open(key)
+
     @abstractmethod
     def writer(self, key: str) -> AsyncEntryWriter:
         """Start a new version under `key`, invisible until its commit."""

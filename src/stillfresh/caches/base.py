@@ -91,6 +91,19 @@ class BaseCache(ABC):
             StoreError: what is there is damaged, or the backend failed.
         """
 
+    def open_or_claim(self, key: str, seconds: Callable[[], float]) -> Entry | Claim | None:
+        """Open what is under `key`; where there is nothing, `claim` it if that costs no more.
+
+        For how long it is to be claimed is asked of `seconds`, and 0 is not at all. What is
+        claimed by this is there for the next one in this process who claims it; if that is nobody,
+        forgo it.
+
+        Raises:
+            StoreError: as `open`.
+        """
+        del seconds
+        return self.open(key)
+
     @abstractmethod
     def writer(self, key: str) -> EntryWriter:
         """Start a new version under `key`, invisible until its commit.

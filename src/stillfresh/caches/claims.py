@@ -73,6 +73,10 @@ class Claim:
         if release is not None:
             release()
 
+    def forgo(self) -> None:
+        """Give it back, unless another one has taken it up since (`BaseCache.open_or_claim`)."""
+        self.release()
+
     def ending(self) -> None:
         """Hear that what is stored next under the key is what it is for; it may end with that."""
         if self._ending is not None:

@@ -10,7 +10,6 @@ import asyncio
 import threading
 import time
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from stillfresh.caches.asynchronous import AsyncBaseCache, AsyncEntry, AsyncEntryWriter
@@ -31,6 +30,7 @@ from stillfresh.caches.deadlines import Crew, Lines
 from stillfresh.caches.expiry import is_past
 from stillfresh.caches.frames import new_version
 from stillfresh.caches.pruning import Bounds, DryRun, Progress, PruneReport, plan
+from stillfresh.caches.redisclaims import RedisClaim
 from stillfresh.caches.redislinks import PATIENCE, Servers, servers_of
 from stillfresh.caches.redisstore import Store, Walk
 from stillfresh.caches.redisurls import TIMEOUT, read_url
@@ -42,7 +42,9 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from stillfresh.caches.redisbodies import Draft, Pieces
+    from stillfresh.caches.redisclaims import Hold
     from stillfresh.caches.redislinks import Line
+    from stillfresh.caches.redisstore import Found
 
 T = TypeVar("T")
 
@@ -117,8 +119,25 @@ class RedisCache(BaseCache):
         self._check_open()
         who = threading.get_ident()
         found = self._do(lambda line: self._store.open(line, key, who))
-        if found is None:
+        return None if found is None else self._entry(found)
+
+    def open_or_claim(self, key: str, seconds: Callable[[], float]) -> Entry | Claim | None:
+        # So that a hit stays one GET.
+        store = self._store
+        if not store.may_be_missing(key) or (wanted := seconds()) <= 0 or store.claims.holds(key):
+            return self.open(key)
+        self._check_open()
+        hold, who = store.hold(key, wanted), threading.get_ident()
+        found = self._do(lambda line: store.open_or_claim(line, key, hold, who))
+        if found is False:
             return None
+        if found is not True:
+            return self._entry(found)
+        claim = RedisClaim(store.claims, key, hold, who, self._take_back)
+        store.claims.keep_spare(key, claim)
+        return claim
+
+    def _entry(self, found: Found) -> Entry:
         body = found.body
         source = InMemory(body) if isinstance(body, bytes) else _Source(self, body)
         return Entry(
@@ -193,18 +212,25 @@ class RedisCache(BaseCache):
 
     def claim(self, key: str, seconds: float) -> Claim | None:
         self._check_open()
-        holder, who = new_version().encode(), threading.get_ident()
-        changed = self._do(lambda line: self._store.claim(line, key, holder, seconds, who))
-        if changed is None:
+        store, who = self._store, threading.get_ident()
+        spare = store.claims.take_up(key)
+        if spare is not None:
+            return spare.taken_up(who)
+        if store.claims.holds(key):
+            # Who has gone on without waiting for one of its own.
+            return Claim(others=True)
+        hold = store.hold(key, seconds)
+        others = self._do(lambda line: store.claim(line, key, hold, who))
+        if others is None:
             return None
-        ending = partial(self._store.about_to_end, key, holder)
-        return Claim(partial(self._release, key, holder), others=changed, ending=ending)
+        claim = RedisClaim(store.claims, key, hold, who, self._take_back)
+        claim.others = others
+        return claim
 
-    def _release(self, key: str, holder: bytes) -> None:
-        if self._store.end_claim(key, holder):
-            # What can't be taken back ends by itself.
-            with suppress(Exception):
-                self._do(lambda line: self._store.release(line, key, holder))
+    def _take_back(self, hold: Hold) -> None:
+        # What can't be taken back ends by itself.
+        with suppress(Exception):
+            self._do(lambda line: self._store.release(line, hold))
 
     def clear(self) -> None:
         """Remove every key that begins with the prefix; with the empty one, **all there are**.
@@ -284,8 +310,26 @@ class AsyncRedisCache(AsyncBaseCache):
         self._check_open()
         who = id(asyncio.current_task())
         found = await self._do(lambda line: self._store.open(line, key, who))
-        if found is None:
+        return None if found is None else self._entry(found)
+
+    async def open_or_claim(
+        self, key: str, seconds: Callable[[], float]
+    ) -> AsyncEntry | Claim | None:
+        store = self._store
+        if not store.may_be_missing(key) or (wanted := seconds()) <= 0 or store.claims.holds(key):
+            return await self.open(key)
+        self._check_open()
+        hold, who = store.hold(key, wanted), id(asyncio.current_task())
+        found = await self._do(lambda line: store.open_or_claim(line, key, hold, who))
+        if found is False:
             return None
+        if found is not True:
+            return self._entry(found)
+        claim = RedisClaim(store.claims, key, hold, who, self._take_back)
+        store.claims.keep_spare(key, claim)
+        return claim
+
+    def _entry(self, found: Found) -> AsyncEntry:
         body = found.body
         source = InMemory(body) if isinstance(body, bytes) else _AsyncSource(self, body)
         return AsyncEntry(
@@ -335,20 +379,26 @@ class AsyncRedisCache(AsyncBaseCache):
 
     async def claim(self, key: str, seconds: float) -> Claim | None:
         self._check_open()
-        holder, who = new_version().encode(), id(asyncio.current_task())
-        changed = await self._do(lambda line: self._store.claim(line, key, holder, seconds, who))
-        if changed is None:
+        store, who = self._store, id(asyncio.current_task())
+        spare = store.claims.take_up(key)
+        if spare is not None:
+            return spare.taken_up(who)
+        if store.claims.holds(key):
+            # Who has gone on without waiting for one of its own.
+            return Claim(others=True)
+        hold = store.hold(key, seconds)
+        others = await self._do(lambda line: store.claim(line, key, hold, who))
+        if others is None:
             return None
-        ending = partial(self._store.about_to_end, key, holder)
-        return Claim(partial(self._release, key, holder), others=changed, ending=ending)
+        claim = RedisClaim(store.claims, key, hold, who, self._take_back)
+        claim.others = others
+        return claim
 
-    def _release(self, key: str, holder: bytes) -> None:
+    def _take_back(self, hold: Hold) -> None:
         async def release() -> None:
             with suppress(Exception):
-                await self._do(lambda line: self._store.release(line, key, holder))
+                await self._do(lambda line: self._store.release(line, hold))
 
-        if not self._store.end_claim(key, holder):
-            return
         # Without a loop it can't be taken back, and ends by itself.
         with suppress(RuntimeError):
             task = asyncio.get_running_loop().create_task(release())

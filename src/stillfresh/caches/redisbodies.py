@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 from stillfresh.caches import frames
 from stillfresh.caches.frames import BODY_ELSEWHERE, HAS_BODY, Frame
+from stillfresh.caches.redisclaims import NO_HOLD
 from stillfresh.caches.redisscripts import GRACE, HOLD, PIECE, PUBLISH, accepted, time_to_live
 from stillfresh.errors import CacheUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from stillfresh.caches.redisclaims import Hold
     from stillfresh.caches.redislinks import Line
     from stillfresh.caches.redisnames import Place
     from stillfresh.caches.rediswire import Command
@@ -62,8 +64,11 @@ class Draft:
         """Send the pieces that are whole."""
         await self._send(line, len(self._held) // PIECE)
 
-    async def publish(self, line: Line, seal: Seal, claim: bytes, holder: bytes) -> None:
-        """Make the version visible, and end a claim of `holder`, if it has the name of one."""
+    async def publish(self, line: Line, seal: Seal, hold: Hold | None, *, is_first: bool) -> bytes:
+        """Make the version visible, and end a claim with it; return how its value begins.
+
+        That it `is_first`, with nothing before it, need not be so; it costs less if it is.
+        """
         place, flags, body = self.place, HAS_BODY if seal.has_body else 0, b""
         if self._count or len(self._held) > INLINE_LIMIT:
             if self._held:
@@ -84,9 +89,29 @@ class Draft:
         head, tail = frames.encode(frame)
         value = b"".join((head, body, tail))
         ttl = time_to_live(seal.expires_at, seal.stored_at)
+        if is_first and not flags & BODY_ELSEWHERE and await self._add(line, value, ttl, hold):
+            return head
+        claim, holder, _ = hold or NO_HOLD
         if await PUBLISH.run(line, place.name, place.stem, value, ttl, claim, holder) == 0:
             msg = "the server has lost a part of the body while it was written"
             raise CacheUnavailable(msg)
+        return head
+
+    async def _add(self, line: Line, value: bytes, ttl: bytes, hold: Hold | None) -> bool:
+        """Set a value that has no pieces where there is none, and tell whether that was so.
+
+        It takes the server a fifth of the time that a script does.
+        """
+        name, lifetime = self.place.name, (b"PX", ttl) if ttl else ()
+        add: Command = (b"SET", name, value, b"NX", *lifetime)
+        if hold is None:
+            (added,) = await line.ask(name, add)
+        elif hold.lasts(line.limit):
+            # Nobody else can have it by then, so nobody needs to look whose it is.
+            added, _ = await line.ask(name, add, (b"UNLINK", hold.name))
+        else:
+            return False
+        return accepted(added) is not None
 
     async def discard(self, line: Line) -> None:
         """Remove what has been sent."""

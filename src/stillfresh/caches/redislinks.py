@@ -168,6 +168,7 @@ class Line:
     Attributes:
         may_connect: whether the operation under way may open a connection.
         hung_up: whether nobody waits for it any more.
+        limit: how many seconds it has.
     """
 
     def __init__(self, servers: Servers) -> None:
@@ -178,7 +179,7 @@ class Line:
         self._links: dict[Address, _Link] = {}
         self._asking: Address = None
         self._deadline = math.inf
-        self._limit = math.inf
+        self.limit = math.inf
 
     @property
     def is_open(self) -> bool:
@@ -188,7 +189,7 @@ class Line:
     def begin(self, deadline: float, limit: float) -> None:
         """Begin an operation: it has `limit` seconds, which end at `deadline` (monotonic)."""
         self._deadline = deadline
-        self._limit = limit
+        self.limit = limit
 
     async def ask(self, name: bytes, *commands: Command) -> list[Any]:
         """Send commands about keys with the hash part of `name`, and return the replies.
@@ -280,7 +281,7 @@ class Line:
                 return taken
 
     def _no_answer(self) -> TimeoutError:
-        return TimeoutError(f"no answer from {self._servers.where} within {self._limit:g} s")
+        return TimeoutError(f"no answer from {self._servers.where} within {self.limit:g} s")
 
     async def _redirected(self, command: Command, reply: Any, asked: Address) -> Any:
         for _ in range(_REDIRECTIONS):

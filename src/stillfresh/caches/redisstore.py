@@ -19,7 +19,6 @@ off their end. Redis runs a script in one go, which is also what makes `update` 
 from __future__ import annotations
 
 import math
-import os
 import time
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
@@ -28,6 +27,7 @@ from stillfresh.caches.entry import EntryInfo
 from stillfresh.caches.expiry import is_past
 from stillfresh.caches.frames import BODY_ELSEWHERE, HAS_BODY, HEAD_SIZE, Frame, Head
 from stillfresh.caches.redisbodies import Draft, Pieces
+from stillfresh.caches.redisclaims import NO_HOLD, Claims
 from stillfresh.caches.redisnames import IS_CLAIM, IS_PIECE, Names
 from stillfresh.caches.redisscripts import (
     GRACE,
@@ -42,6 +42,7 @@ from stillfresh.errors import CacheUnavailable, CorruptEntry
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
+    from stillfresh.caches.redisclaims import Hold
     from stillfresh.caches.redislinks import Address, Line
     from stillfresh.caches.redisnames import Place
     from stillfresh.caches.rediswire import Command
@@ -51,6 +52,8 @@ T = TypeVar("T")
 
 # How often an `update` begins again when another one has come between.
 _TRIES: Final = 5
+# Whom no thread and no task is.
+_NOBODY: Final = -1
 # How many entries are remembered as they were when last looked at.
 _REMEMBERED: Final = 256
 # Keys in one step of a listing, or of clearing: some hundred microseconds of the server's.
@@ -58,7 +61,11 @@ _PAGE: Final = 500
 
 
 class Store:
-    """The entries below one prefix. Its coroutines are given the line to ask on."""
+    """The entries below one prefix. Its coroutines are given the line to ask on.
+
+    Attributes:
+        claims: what has been claimed here.
+    """
 
     def __init__(self, prefix: str, clock: Callable[[], float]) -> None:
         """Know names only; nothing is asked."""
@@ -67,19 +74,46 @@ class Store:
         # How values began when they were last looked at here, by key; as nothing, if none was. And
         # by whom.
         self._seen: dict[str, tuple[bytes, int]] = {}
-        # Who has claimed what, of those that use this, and what it was for if that is about to be
-        # stored; a child has none of its parent's.
-        self._held: dict[str, bytes] = {}
-        self._ending: dict[str, bytes] = {}
-        self._pid = os.getpid()
+        # Whether there was nothing when one last looked for anything.
+        self._has_missed = False
+        self.claims = Claims()
 
     async def open(self, line: Line, key: str, who: int) -> Found | None:
         """Return the present version to some one. A value that is no frame is another program's."""
         place = self._names.place(key)
-        value = await self._value(line, place)
+        (reply,) = await line.ask(place.name, (b"GET", place.name))
+        value = accepted(reply)
+        self._has_missed = value is None
         if value is None:
             self._see(key, b"", who)
             return None
+        return await self._found(line, place, value, who)
+
+    def may_be_missing(self, key: str) -> bool:
+        """Tell whether a look for it is likely to find nothing.
+
+        Who has missed will miss again, in a crawl or an empty cache; but not what it has stored.
+        """
+        return self._has_missed and not self._seen.get(key, (b"", 0))[0]
+
+    async def open_or_claim(self, line: Line, key: str, hold: Hold, who: int) -> Found | bool:
+        """Return the present version to some one; where there is none, tell whether it is held."""
+        place = self._names.place(key)
+        # In this order: who has claimed it then sees what others have stored before.
+        set_, value = await line.ask(place.name, hold.command(), (b"GET", place.name))
+        is_held = isinstance(set_, bytes)
+        self._has_missed = value is None
+        if value is None:
+            self._see(key, b"", who)
+            if is_held:
+                self.claims.granted(key, hold)
+            return is_held
+        if is_held:
+            await line.ask(place.name, (b"UNLINK", hold.name))
+        return await self._found(line, place, accepted(value), who) or False
+
+    async def _found(self, line: Line, place: Place, value: bytes, who: int) -> Found | None:
+        key = place.key
         # What is damaged is not what has been seen.
         self._seen.pop(key, None)
         if not value.startswith(frames.MAGIC):
@@ -113,7 +147,8 @@ class Store:
     ) -> bool:
         """Swap the metadata of `version`, and end the claim that it is for."""
         place = self._names.place(key)
-        claim, holder = self._ended_by(place)
+        hold = self.claims.that_ends(key)
+        claim, holder, _ = hold or NO_HOLD
         # It has been looked at just now by who has validated it, most of the time.
         old, _ = self._seen.get(key, (b"", 0))
         for _ in range(_TRIES):
@@ -138,8 +173,8 @@ class Store:
                 ttl = time_to_live(expires_at, now)
                 changed = (old, new, tail, ttl, claim, holder)
                 done = await UPDATE.run(line, place.name, place.stem, *changed) == 1
-                if done:
-                    self.end_claim(key, holder)
+                if done and hold is not None:
+                    self.claims.ended(key, hold)
             if done:
                 return True
             old = b""
@@ -176,59 +211,34 @@ class Store:
 
     async def publish(self, line: Line, draft: Draft, seal: Seal) -> None:
         """Make a version visible, and end the claim that it is for."""
-        claim, holder = self._ended_by(draft.place)
-        await draft.publish(line, seal, claim, holder)
-        self.end_claim(draft.place.key, holder)
+        key = draft.place.key
+        hold = self.claims.that_ends(key)
+        nothing, _ = self._seen.get(key, (None, 0))
+        head = await draft.publish(line, seal, hold, is_first=nothing == b"")
+        self._see(key, head, _NOBODY)
+        if hold is not None:
+            self.claims.ended(key, hold)
 
-    async def claim(
-        self, line: Line, key: str, holder: bytes, seconds: float, who: int
-    ) -> bool | None:
-        """Note that `holder` is fetching a key, for so many seconds; None if another one is.
+    def hold(self, key: str, seconds: float) -> Hold:
+        """Return what may be granted by `claim`."""
+        return self.claims.new_hold(self._names.place(key).claim(), seconds)
+
+    async def claim(self, line: Line, key: str, hold: Hold, who: int) -> bool | None:
+        """Note that a key is being fetched; None if another one does that.
 
         Tells whether there may be another version already than there was `who` last looked here.
         """
         place = self._names.place(key)
-        name, ttl = place.claim(), max(1, int(seconds * 1000))
-        reply, head = await line.ask(
-            name,
-            (b"SET", name, holder, b"NX", b"PX", ttl),
-            (b"GETRANGE", place.name, 0, HEAD_SIZE - 1),
-        )
-        if accepted(reply) is None:
+        begin: Command = (b"GETRANGE", place.name, 0, HEAD_SIZE - 1)
+        set_, head = await line.ask(place.name, hold.command(), begin)
+        if accepted(set_) is None:
             return None
-        self._begin_in_a_child()
-        self._held[key] = holder
+        self.claims.granted(key, hold)
         return self._seen.get(key) != (head, who)
 
-    def about_to_end(self, key: str, holder: bytes) -> None:
-        """Have a claim end with the next version that is stored, or refreshed, under its key."""
-        if self._held.get(key) == holder:
-            self._ending[key] = holder
-
-    def end_claim(self, key: str, holder: bytes) -> bool:
-        """Take note that a claim ends, and tell whether it hadn't yet, as far as is known here."""
-        self._begin_in_a_child()
-        held = holder != b"" and self._held.get(key) == holder
-        if held:
-            self._held.pop(key, None)
-            self._ending.pop(key, None)
-        return held
-
-    async def release(self, line: Line, key: str, holder: bytes) -> None:
+    async def release(self, line: Line, hold: Hold) -> None:
         """Take a claim back, if it is still this holder's."""
-        await RELEASE.run(line, self._names.place(key).claim(), holder)
-
-    def _ended_by(self, place: Place) -> tuple[bytes, bytes]:
-        """Return the name of the claim that ends with what is stored now, and its holder."""
-        self._begin_in_a_child()
-        holder = self._ending.pop(place.key, b"")
-        return place.claim() if holder else b"", holder
-
-    def _begin_in_a_child(self) -> None:
-        if self._pid != os.getpid():
-            self._pid = os.getpid()
-            self._held.clear()
-            self._ending.clear()
+        await RELEASE.run(line, hold.name, hold.holder)
 
     def _see(self, key: str, value: bytes, who: int) -> None:
         if len(self._seen) >= _REMEMBERED:

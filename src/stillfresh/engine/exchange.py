@@ -109,7 +109,7 @@ class _Exchange(Generic[E, W, U]):
             lookup, looked = self._lookup, time.monotonic()
             missed = Forwarded.URI_MISS
             if policy.looks_up(request):
-                missed = await lookup.find()
+                missed = await lookup.find(self._seconds)
             found = lookup.found
             now = self._ports.now()
             if found is None:
@@ -131,6 +131,7 @@ class _Exchange(Generic[E, W, U]):
                 return await self._refuse(decision)
             assert not isinstance(decision, Serve)  # noqa: S101 - there is nothing to serve
             if not await self._look_again(decision, looked):
+                lookup.give_up()
                 break
         if found is None or isinstance(decision, Forward):
             assert isinstance(decision, Forward)  # noqa: S101 - the others need a stored one
@@ -247,6 +248,15 @@ class _Exchange(Generic[E, W, U]):
         return Answer(Response(504, fields, "Gateway Timeout"), info)
 
     # Asking the origin.
+
+    def _seconds(self) -> float:
+        """Return for how long to claim what isn't there, if `Turn` will claim it as it is."""
+        policy, request, ports = self._policy, self._request, self._ports
+        if self._turn is not None or ports.signal is None or self._lookup.has_secrets:
+            return 0
+        if not policy.collapses(request) or ports.flights().is_apart(self._lookup.primary_key):
+            return 0
+        return policy.collapse_wait
 
     async def _look_again(self, decision: Complete | Revalidate | Forward, looked: float) -> bool:
         """Wait for others that ask for the same; tell whether to look again, with a new lookup."""

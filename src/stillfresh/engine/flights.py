@@ -154,17 +154,21 @@ class Flights:
 
         Nobody waits for a flight of its own: it is what would have to go on first.
         """
-        last = -math.inf
-        past = self._past.get(primary)
-        if past is not None:
-            fate, last = past
-            if fate is not Fate.STORED and time.monotonic() - last < _APART:
-                return None
+        if self.is_apart(primary):
+            return None
+        _, last = self._past.get(primary, (None, -math.inf))
         flight = Flight(primary, key)
         present = self._open.setdefault(key, flight)
         if present is not flight and present not in _led.get():
             return present
         return self._lead(flight, last)
+
+    def is_apart(self, primary: str) -> bool:
+        """Tell whether nobody is to wait for anybody about `primary` (`keep_apart`)."""
+        past = self._past.get(primary)
+        if past is None or past[0] is Fate.STORED:
+            return False
+        return time.monotonic() - past[1] < _APART
 
     def lead_anew(self, flight: Flight) -> Lead:
         """Lead another flight in the place of one that can't be waited for."""

@@ -41,6 +41,14 @@ class Guard(Generic[E, W]):
             self._swallow("open", key, error)
             return None
 
+    async def open_or_claim(self, key: str, seconds: Callable[[], float]) -> E | Claim | None:
+        """Open an entry, or find nothing, which may be claimed then."""
+        try:
+            return await self._ports.open_or_claim(key, seconds)
+        except Exception as error:  # noqa: BLE001 - `_swallow` sorts them
+            self._swallow("open", key, error)
+            return None
+
     async def metadata(self, key: str) -> bytes | None:
         """Return the metadata under `key`, or nothing."""
         entry = await self.open(key)

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic
 
+from stillfresh.caches.base import Claim
 from stillfresh.engine import legacy, records
 from stillfresh.engine.credentials import concealer
 from stillfresh.engine.ports import E, W
@@ -55,6 +56,7 @@ class Lookup(Generic[E, W]):
         found: what the request selects.
         recall: what was decided about the same request and what it selects.
         invalidated: what it selects had been invalidated with its group.
+        claim: what keeps others from fetching what isn't there, until one here claims it or not.
         conceal: makes of a selecting value what is kept of it.
     """
 
@@ -65,6 +67,7 @@ class Lookup(Generic[E, W]):
         "_ports",
         "_request",
         "_vault",
+        "claim",
         "conceal",
         "found",
         "invalidated",
@@ -98,6 +101,7 @@ class Lookup(Generic[E, W]):
         self.found: Found[E] | None = None
         self.recall: Recall | None = None
         self.invalidated = False
+        self.claim: Claim | None = None
 
     @property
     def has_secrets(self) -> bool:
@@ -113,9 +117,15 @@ class Lookup(Generic[E, W]):
         secret = policy.secret or await self._vault.secret(self._guard)
         self.conceal = concealer(secret, policy.concealed)
 
-    async def find(self) -> Forwarded:
-        """Look, and say what kind of miss it is if nothing is found."""
-        primary = self.primary = await self.load(self.primary_key)
+    async def find(self, seconds: Callable[[], float]) -> Forwarded:
+        """Look, and say what kind of miss it is if nothing is found.
+
+        What isn't there may be claimed for so many `seconds`, as `CachePorts.open_or_claim` does.
+        """
+        entry = await self._guard.open_or_claim(self.primary_key, seconds)
+        if isinstance(entry, Claim):
+            entry, self.claim = None, entry
+        primary = self.primary = await self._read(self.primary_key, entry)
         if primary is not None:
             self.recall = recalled(primary.stored, self._policy, self._request)
             if self.recall is not None:
@@ -128,6 +138,7 @@ class Lookup(Generic[E, W]):
             if primary is None:
                 return Forwarded.URI_MISS
             self.primary = primary
+            self.give_up()
         await self._choose(primary)
         found = self.found
         if found is not None and "cache-groups" in found.stored.response.fields:
@@ -154,7 +165,9 @@ class Lookup(Generic[E, W]):
 
     async def load(self, key: str) -> Found[E] | None:
         """Open an entry and read its record; damage is a miss."""
-        entry = await self._guard.open(key)
+        return await self._read(key, await self._guard.open(key))
+
+    async def _read(self, key: str, entry: E | None) -> Found[E] | None:
         if entry is None:
             return None
         metadata, version, size, has_body = self._ports.describe(entry)
@@ -241,8 +254,15 @@ class Lookup(Generic[E, W]):
         await self.close()
         self.primary = self.found = None
 
+    def give_up(self) -> None:
+        """Release what was claimed with the look, unless somebody has claimed it since."""
+        claim, self.claim = self.claim, None
+        if claim is not None:
+            claim.forgo()
+
     async def close(self) -> None:
         """Close what was opened."""
+        self.give_up()
         try:
             if self.primary is not None:
                 await self._ports.close(self.primary.entry)

@@ -46,6 +46,11 @@ class OffloadedCachePorts(LocalCachePorts):
         """Open the present version under `key`."""
         return await self._call(partial(self._cache.open, key), _close)
 
+    async def open_or_claim(self, key: str, seconds: Callable[[], float]) -> Entry | Claim | None:
+        """Open the present version, or claim it."""
+        found = await self._call(partial(self._cache.open_or_claim, key, seconds), _let_go)
+        return Claim(lambda: self._release(found)) if isinstance(found, Claim) else found
+
     async def prime(self, entry: Entry) -> None:
         """Check a body that is checked as a whole."""
         await self._call(entry.verify if self.whole else entry.check)
@@ -149,6 +154,13 @@ def _undone(undo: Callable[[T], object], future: Future[T]) -> None:
 def _close(entry: Entry | None) -> None:
     if entry is not None:
         entry.close()
+
+
+def _let_go(found: Entry | Claim | None) -> None:
+    if isinstance(found, Claim):
+        found.release()
+    else:
+        _close(found)
 
 
 def _abort(writer: EntryWriter) -> None:

@@ -66,6 +66,12 @@ class CachePorts(Protocol[E, W]):
     async def open(self, key: str) -> E | None:
         """Open the present version under `key`."""
 
+    async def open_or_claim(self, key: str, seconds: Callable[[], float]) -> E | Claim | None:
+        """Open the present version; where there is none, it may come claimed.
+
+        For so many `seconds`, if any, and for who calls `claim` next: else one has to forgo it.
+        """
+
     def describe(self, entry: E) -> tuple[bytes, str, int, bool]:
         """Return metadata, version, size of the body, and whether there is one."""
 
@@ -182,6 +188,10 @@ class LocalCachePorts:
         """Open the present version under `key`."""
         return self._cache.open(key)
 
+    async def open_or_claim(self, key: str, seconds: Callable[[], float]) -> Entry | Claim | None:
+        """Open the present version, or claim it."""
+        return self._cache.open_or_claim(key, seconds)
+
     def describe(self, entry: Entry) -> tuple[bytes, str, int, bool]:
         """Return metadata, version, size of the body, and whether there is one."""
         return entry.metadata, entry.version, entry.size, entry.has_body
@@ -273,6 +283,12 @@ class AsyncCachePorts:
     async def open(self, key: str) -> AsyncEntry | None:
         """Open the present version under `key`."""
         return await self._cache.open(key)
+
+    async def open_or_claim(
+        self, key: str, seconds: Callable[[], float]
+    ) -> AsyncEntry | Claim | None:
+        """Open the present version, or claim it."""
+        return await self._cache.open_or_claim(key, seconds)
 
     def describe(self, entry: AsyncEntry) -> tuple[bytes, str, int, bool]:
         """Return metadata, version, size of the body, and whether there is one."""
