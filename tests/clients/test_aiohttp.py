@@ -20,6 +20,7 @@ from aiohttp import ClientResponse, hdrs
 
 from stillfresh import (
     BaseCache,
+    BodyLost,
     CacheClosed,
     ConfigError,
     MemoryCache,
@@ -33,7 +34,7 @@ from stillfresh import (
 from stillfresh.clients._base import AsyncCacheSide
 from stillfresh.clients.aiohttp import CachedResponse, CacheMiddleware, StoredBodyLost
 from stillfresh.events import Event, Hook, NotStored, RefreshFailed, Stored
-from stillfresh.testing import ManualClock
+from stillfresh.testing import Fault, FaultyCache, ManualClock, Operation
 from tests.clients.aiohttp_driver import AiohttpDriver
 from tests.clients.behaviours import ClientBehaviours, FlowBehaviours
 from tests.clients.behaviours.stale import Held
@@ -1012,6 +1013,27 @@ def test_a_long_stored_body_that_is_damaged(
                         await response.read()
                 async with session.get(url) as response:
                     assert await response.read() == LONG
+                    assert hdrs.AGE not in response.headers
+
+    run(main)
+
+
+def test_a_short_stored_body_that_cannot_be_read(origin: Origin, clock: ManualClock) -> None:
+    url = origin.on("/", Reply(headers=FRESH, body=b"hello"))
+    lost = Fault(Operation.READ, BodyLost, nth=1)
+
+    async def main() -> None:
+        with FaultyCache(MemoryCache(clock=clock), [lost]) as cache:
+            async with session_with(cache, clock=clock) as session:
+                async with session.get(url) as response:
+                    await response.read()
+                async with session.get(url) as response:
+                    assert response.status == 200
+                    with pytest.raises(StoredBodyLost) as caught:
+                        await response.read()
+                assert isinstance(caught.value.__cause__, BodyLost)
+                async with session.get(url) as response:
+                    assert await response.read() == b"hello"
                     assert hdrs.AGE not in response.headers
 
     run(main)

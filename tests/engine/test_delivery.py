@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stillfresh import BodyLost, Outcome
-from stillfresh.engine.body import Delivery
+from stillfresh.engine.body import Delivery, short_body
 from stillfresh.engine.ports import run
 from stillfresh.events import NotStored, Stored
 from tests.engine.world import FakeUpstream, Got, World, cancel, document, steps, told
@@ -172,11 +172,11 @@ def test_a_rest_that_is_too_long_is_cut() -> None:
     assert world.get()[0] == BODY
 
 
-def test_at_once_is_for_what_is_short_and_stored() -> None:
+def test_a_short_body_that_is_stored_needs_no_delivery() -> None:
     world = World(document(BODY))
     world.get()
-    assert run(delivery_of(world, world.ask()).at_once()) == BODY
-    part = delivery_of(world, world.ask(headers={"Range": "bytes=1-2"}))
-    assert run(part.at_once()) is None
-    run(part.close())
+    assert run(short_body(world, world.ask())) == BODY
+    answer = world.ask(headers={"Range": "bytes=1-2"})
+    assert run(short_body(world, answer)) is None
+    run(delivery_of(world, answer).close())
     assert world.left_open() == []

@@ -125,6 +125,18 @@ class CachedResponse(ClientResponse):
         # As `start` has it: at the end the connection is let go of.
         self.content.on_eof(self._response_eof)
 
+    def hand_out(self, body: bytes, lost: BodyLost | None = None) -> None:
+        """Give all of a body at once, which has no coding; or tell its reader that it is lost."""
+        self.content = content = StreamReader(_Unpaused(self._loop), STEP, loop=self._loop)
+        if lost is None:
+            content.feed_data(body)
+            content.feed_eof()
+            self._response_eof()
+        else:
+            told = StoredBodyLost(str(lost))
+            told.__cause__ = lost
+            content.set_exception(told)
+
     def close(self) -> None:
         self._let_go()
         super().close()
@@ -254,8 +266,8 @@ def fabricated(
         "session": request.session,
         "stream_writer": _NOTHING_WRITTEN,
     }
-    for name in given.keys() - _parameters(kind.__init__):
-        del given[name]
+    if not given.keys() <= _parameters(kind.__init__):
+        given = {name: given[name] for name in given.keys() & _parameters(kind.__init__)}
     response = kind(request.method, request.original_url, **given)
     response.version = _version(head.version)
     response.status = head.status

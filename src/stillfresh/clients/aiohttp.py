@@ -48,12 +48,12 @@ from stillfresh.clients._base import (
     unverified,
 )
 from stillfresh.clients._tasks import TasksBehind
-from stillfresh.engine.body import Delivery
+from stillfresh.engine.body import Delivery, short_body
 from stillfresh.engine.exchange import exchange
 from stillfresh.engine.offload import OffloadedCachePorts
 from stillfresh.engine.ports import AsyncCachePorts, LocalCachePorts
 from stillfresh.engine.waiting import task_signal
-from stillfresh.errors import ConfigError
+from stillfresh.errors import BodyLost, ConfigError
 from stillfresh.rfc9111.decisions import Reason, why
 from stillfresh.rfc9111.fields import Fields
 from stillfresh.rfc9111.messages import Request, Response
@@ -369,15 +369,13 @@ async def _response(
         heard = None if upstream is None else upstream.message
         rest = None if upstream is None or info.from_cache else upstream.chunks
         response = fabricated(request, head, info, heard)
-        delivery = None if answer.entry is None else Delivery(ports, answer, rest)
-        response.deliver(delivery, coding_of(request, response), suspends=ports.suspends)
-        if rest is None and isinstance(response.content, Content):
-            # A short body is there at once, as it is where it has come with its head. What is
-            # wrong with it is told to whoever reads it.
-            with suppress(ClientPayloadError):
-                await response.content.fill(1)
-            if head.status in _BODILESS or request.method == hdrs.METH_HEAD:
-                response.content = EMPTY_PAYLOAD
+        coding = coding_of(request, response)
+        if rest is not None:
+            response.deliver(Delivery(ports, answer, rest), coding, suspends=ports.suspends)
+            return response
+        await _hand_out(ports, answer, response, coding)
+        if head.status in _BODILESS or request.method == hdrs.METH_HEAD:
+            response.content = EMPTY_PAYLOAD
         return response
     message = upstream.message
     if message.status == 101:
@@ -406,6 +404,30 @@ async def _response(
                 async with asyncio.timeout(_PATIENCE):
                     await message.content.fill(_MOST_OF_A_REDIRECT)
     return message
+
+
+async def _hand_out(
+    ports: Any, answer: Answer[Any, Any, _Upstream], response: CachedResponse, coding: str | None
+) -> None:
+    """Give a response its stored body.
+
+    A short one is there at once, as it is where it has come with its head. What is wrong with it is
+    told to whoever reads it.
+    """
+    if coding is None:
+        try:
+            body = await short_body(ports, answer)
+        except BodyLost as lost:
+            response.hand_out(b"", lost)
+            return
+        if body is not None:
+            response.hand_out(body)
+            return
+    delivery = None if answer.entry is None else Delivery(ports, answer)
+    response.deliver(delivery, coding, suspends=ports.suspends)
+    if isinstance(response.content, Content):
+        with suppress(ClientPayloadError):
+            await response.content.fill(1)
 
 
 def _fields(lines: list[Line]) -> Fields:

@@ -430,6 +430,35 @@ class Following:
         return chunk
 
 
+async def short_body(ports: CachePorts[E, W], answer: Answer[E, W, Any]) -> bytes | None:
+    """Return all of a short body, and close its entry; None where it isn't short, or but a part.
+
+    All of it is in the cache. Most are short, and need no delivery.
+
+    Raises:
+        BodyLost: it turned out to be damaged.
+    """
+    entry = answer.entry
+    if entry is None or answer.pieces is not None:
+        return None
+    size = ports.describe(entry)[2]
+    if size > _STEP:
+        return None
+    try:
+        body = await ports.read(entry, size)
+        if len(body) != size:
+            msg = f"the body ended {size - len(body)} bytes before its end"
+            raise BodyLost(msg)
+    except Exception as error:
+        lost = error if answer.lost is None else await answer.lost(error)
+        if lost is error:
+            raise
+        raise lost from error
+    finally:
+        await ports.close(entry)
+    return body
+
+
 class Chunks(Protocol):
     """The body of a response from the origin, as a client hands it out.
 
@@ -520,18 +549,6 @@ class Delivery(Generic[E, W]):
                 await self.close()
             raise
         return chunk
-
-    async def at_once(self) -> bytes | None:
-        """Return all of a short stored body; None where it isn't short, or not all stored.
-
-        Raises:
-            BodyLost: as `next`.
-        """
-        if self._origin is not None or self._pieces is not None or self._left > _STEP:
-            return None
-        body = await self.next()
-        await self.close()
-        return body
 
     async def close(self) -> None:
         """Stop; a body that has not come to its end is not stored."""

@@ -20,7 +20,7 @@ from stillfresh.clients._base import (
     unverified,
 )
 from stillfresh.engine.behind import LEFT_OUT
-from stillfresh.engine.body import Delivery
+from stillfresh.engine.body import Delivery, short_body
 from stillfresh.engine.exchange import exchange
 from stillfresh.engine.offload import OffloadedCachePorts
 from stillfresh.engine.ports import AsyncCachePorts, LocalCachePorts
@@ -428,15 +428,16 @@ class Transport(Generic[Q, A]):
         if head.reason or head.version < 20:
             extensions["reason_phrase"] = encoded(head.reason)
         library = self.library
-        if answer.entry is None:
-            stream = library.replayable(b"")
+        try:
+            short = b"" if answer.entry is None else None
+            if short is None and rest is None:
+                short = await short_body(ports, answer)
+        except BodyLost as lost:
+            raise library.lost(str(lost)) from lost
+        if short is None:
+            stream = self.stream_of(Delivery(ports, answer, rest))
         else:
-            delivery = Delivery(ports, answer, rest)
-            try:
-                short = await delivery.at_once()
-            except BodyLost as lost:
-                raise library.lost(str(lost)) from lost
-            stream = self.stream_of(delivery) if short is None else library.replayable(short)
+            stream = library.replayable(short)
         return self._made(head.status, headers, stream, extensions)
 
     def _made(self, status: int, headers: Any, stream: Any, extensions: dict[str, Any]) -> A:
