@@ -65,11 +65,19 @@ class Crew:
         except IndexError:
             line = Line(self._servers)
         line.begin(deadline, limit)
-        if line.is_open:
-            try:
-                return self._do_here(line, operation, deadline)
-            except NotConnected:
-                pass
+        if not line.is_open:
+            return self._do_apart(line, operation, deadline)
+        line.may_connect = False
+        self._watch.begin(line, deadline)
+        connects = False
+        try:
+            return run(operation(line))
+        except NotConnected:
+            connects = True
+        finally:
+            self._watch.end(line)
+            if not connects:
+                self._keep(line)
         return self._do_apart(line, operation, deadline)
 
     def close(self) -> None:
@@ -83,22 +91,6 @@ class Crew:
         """Leave no connection and no thread behind."""
         with contextlib.suppress(Exception):
             self.close()
-
-    def _do_here(
-        self, line: Line, operation: Callable[[Line], Coroutine[Any, Any, T]], deadline: float
-    ) -> T:
-        line.may_connect = False
-        self._watch.begin(line, deadline)
-        keep = True
-        try:
-            return run(operation(line))
-        except NotConnected:
-            keep = False
-            raise
-        finally:
-            self._watch.end(line)
-            if keep:
-                self._keep(line)
 
     def _do_apart(
         self, line: Line, operation: Callable[[Line], Coroutine[Any, Any, T]], deadline: float
