@@ -291,9 +291,12 @@ def describe(response: ClientResponse, fields: Fields, info: CacheInfo) -> None:
         raw = tuple(encoded_lines(fields))
         response._raw_headers = raw  # noqa: SLF001 - as `ClientResponse.start` does
     response._headers = fields.known(_headers)  # noqa: SLF001
-    # What has been looked at is remembered.
-    response._cache.clear()  # noqa: SLF001
-    vars(response).update(from_cache=info.from_cache, cache=info)
+    if response._cache:  # noqa: SLF001
+        # What has been looked at is remembered.
+        response._cache.clear()  # noqa: SLF001
+    shown: Any = response
+    shown.from_cache = info.from_cache
+    shown.cache = info
 
 
 def _headers(fields: Fields) -> CIMultiDictProxy[str]:

@@ -52,6 +52,7 @@ class _Side:
         clock: the time, in seconds since the epoch.
         vault: where the key of credentials' digests is.
         closings: how often the client has been closed.
+        is_own: whether the cache was made here, and so is closed here.
     """
 
     def __init__(
@@ -75,16 +76,12 @@ class _Side:
         self.closings = 0
         self._opening = threading.Lock()
         self._given: Any = cache
+        self.is_own = _is_made_of(cache)
         self._cache: Any = self._made()
 
     def _made(self) -> Any:
         """Make a cache of what was given."""
         return cache_of(self._given)
-
-    @property
-    def is_own(self) -> bool:
-        """Whether the cache was made here, and so is closed here."""
-        return self._given is None or isinstance(self._given, str | os.PathLike)
 
     def _opened(self) -> Any:
         cache = self._cache
@@ -121,6 +118,11 @@ class _Side:
         return bool(self.policy.rules) and self.policy.wants_content(method, url)
 
 
+def _is_made_of(given: object) -> bool:
+    """Tell whether a cache is made of what a user has given, and isn't that itself."""
+    return given is None or isinstance(given, str | os.PathLike)
+
+
 class CacheSide(_Side):
     """That of a blocking client; it can be pickled."""
 
@@ -139,6 +141,7 @@ class CacheSide(_Side):
         self.closings = 0
         self._opening = threading.Lock()
         self._given = state["cache"]
+        self.is_own = _is_made_of(self._given)
         self._cache = None
 
     @property
@@ -216,9 +219,9 @@ class ClientPorts:
         self.request = _as_targeted(request)
         self.vault = side.vault
         self.now = side.clock
+        self.listening = events.is_listening(side.hook)
         self.is_own = side.is_own
         self._hook = side.hook
-        self.listening = events.is_listening(side.hook)
 
     @property
     def patience(self) -> float | None:
