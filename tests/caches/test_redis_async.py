@@ -7,6 +7,7 @@ import itertools
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,7 +23,8 @@ from stillfresh.errors import BodyLost, CacheClosed, ConfigError
 from stillfresh.testing import ManualClock
 from stillfresh.testing.conformance.tools import SIZES, content
 from stillfresh.testing.conformance.tools import load as load_blocking
-from tests.redis_servers import ClusterSetup, RedisServer, SentinelSetup, needs_redis
+from tests.redis_proxy import Mood, Proxy
+from tests.redis_servers import ClusterSetup, RedisServer, SentinelSetup, needs_redis, wait_until
 
 pytestmark = needs_redis
 
@@ -407,6 +409,31 @@ def test_what_is_missing_again_is_claimed_with_the_look(run: Run, url: str, pref
             claim = blocking.claim(key, 60)
             assert claim is not None
             claim.release()
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_what_is_claimed_for_one_that_is_cancelled_is_given_back(
+    redis_server: RedisServer, prefix: str, at_once: bool
+) -> None:
+    async def claim(cache: AsyncRedisCache) -> None:
+        await (cache.open_or_claim("key", lambda: 60) if at_once else cache.claim("key", 60))
+
+    async def main(proxy: Proxy, client: Any) -> None:
+        url = f"redis://127.0.0.1:{proxy.port}"
+        async with AsyncRedisCache.from_url(url, prefix=prefix, timeout=PATIENT) as cache:
+            assert await cache.open("missing") is None
+            proxy.mood = Mood.DRIPPING
+            claiming = asyncio.create_task(claim(cache))
+            granted = partial(client.keys, f"{prefix}*")
+            await asyncio.to_thread(wait_until, granted, "the server to grant it")
+            claiming.cancel()
+            proxy.mood = Mood.PASSING
+            with pytest.raises(asyncio.CancelledError):
+                await claiming
+
+    with Proxy(redis_server.port) as proxy, redis_server.client() as client:
+        asyncio.run(main(proxy, client))
+        assert not client.keys(f"{prefix}*")
 
 
 def test_one_of_all_claims_a_key(run: Run, url: str, prefix: str) -> None:

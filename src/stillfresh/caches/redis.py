@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from stillfresh.caches.asynchronous import AsyncBaseCache, AsyncEntry, AsyncEntryWriter
@@ -320,7 +320,8 @@ class AsyncRedisCache(AsyncBaseCache):
             return await self.open(key)
         self._check_open()
         hold, who = store.hold(key, wanted), id(asyncio.current_task())
-        found = await self._do(lambda line: store.open_or_claim(line, key, hold, who))
+        with self._unless_cancelled(hold):
+            found = await self._do(lambda line: store.open_or_claim(line, key, hold, who))
         if found is False:
             return None
         if found is not True:
@@ -387,12 +388,22 @@ class AsyncRedisCache(AsyncBaseCache):
             # Who has gone on without waiting for one of its own.
             return Claim(others=True)
         hold = store.hold(key, seconds)
-        others = await self._do(lambda line: store.claim(line, key, hold, who))
+        with self._unless_cancelled(hold):
+            others = await self._do(lambda line: store.claim(line, key, hold, who))
         if others is None:
             return None
         claim = RedisClaim(store.claims, key, hold, who, self._take_back)
         claim.others = others
         return claim
+
+    @contextmanager
+    def _unless_cancelled(self, hold: Hold) -> Iterator[None]:
+        """Take back what may be granted while nobody waits for it any more."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            self._take_back(hold)
+            raise
 
     def _take_back(self, hold: Hold) -> None:
         async def release() -> None:
