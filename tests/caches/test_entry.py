@@ -109,3 +109,29 @@ def test_a_read_that_has_failed_may_be_made_again(fails_at: int) -> None:
         with pytest.raises(CacheUnavailable, match="not just now"):
             entry.read()
         assert entry.read() == body
+
+
+def test_a_body_that_is_given_as_bytes_is_read_like_any_other() -> None:
+    body = content("body", 100)
+    entry = Entry(b"metadata", version="1", size=100, source=body, digest=frames.digest(body))
+    assert entry.read(10) == body[:10]
+    entry.check()
+    entry.verify()
+    buffer = bytearray(20)
+    assert entry.readinto(buffer) == 20
+    assert bytes(buffer) == body[10:30]
+    assert entry.read() == body[30:]
+    assert entry.read() == entry.read(5) == b""
+    entry.seek(95)
+    assert entry.read(10) == body[95:]
+    for outside in (-1, 101):
+        with pytest.raises(ValueError, match=f"byte {outside} of 100"):
+            entry.seek(outside)
+    entry.seek(0)
+    assert entry.read(0) == b""
+    assert entry.read(100) == body
+    entry.close()
+    entry.close()
+    for use in (entry.read, entry.check, entry.verify, lambda: entry.seek(0)):
+        with pytest.raises(ValueError, match="closed"):
+            use()

@@ -161,7 +161,8 @@ class Database:
             return self._one(mine, query, values)
         except _ERRORS as error:
             self._may_go_on(error, doing, mine)
-            return self._persistently(mine, doing, lambda: self._one(mine, query, values))
+            again = functools.partial(self._one, mine, query, values)
+            return self._persistently(mine, doing, again)
         finally:
             mine.busy = False
             if self._closed:
@@ -198,30 +199,41 @@ class Database:
         """
         mine = self._begin()
         try:
-            write = functools.partial(self._write, mine, statement, values, into)
             try:
-                return self._persistently(mine, doing, write)
-            except CacheFull:
-                if not self.reuse_log():
-                    raise
-                return self._persistently(mine, doing, write)
+                return self._write(mine, statement, values, into)
+            except _ERRORS as error:
+                again = functools.partial(self._write, mine, statement, values, into)
+                return self._write_after(error, mine, doing, again)
         finally:
             self._end(mine)
+
+    def _write_after(
+        self, error: Exception, mine: _Mine, doing: str, again: Callable[[], int]
+    ) -> int:
+        """Write what has failed: into the next database, or where there is room again."""
+        try:
+            self._may_go_on(error, doing, mine)
+            return self._persistently(mine, doing, again)
+        except CacheFull:
+            if not self.reuse_log():
+                raise
+            return self._persistently(mine, doing, again)
 
     def _write(
         self, mine: _Mine, statement: str, values: Sequence[object], into: int | None
     ) -> int:
-        waited = self._wait_for_turn(mine)
+        waited = 0.0 if self._turn.acquire(blocking=False) else self._wait_for_turn(mine)
         try:
             connection = self._ready(mine)
             if into is not None and mine.bodies != into:
                 return 0
             before = connection.total_changes
+            assert mine.cursor is not None  # noqa: S101 - as there is a connection
             if waited:
                 with self._patient(connection, waited):
-                    connection.execute(statement, values)
+                    mine.cursor.execute(statement, values)
             else:
-                connection.execute(statement, values)
+                mine.cursor.execute(statement, values)
             return connection.total_changes - before
         finally:
             self._turn.release()
@@ -231,7 +243,7 @@ class Database:
         """Change the database, all of the block or nothing of it."""
         mine = self._begin()
         try:
-            waited = self._wait_for_turn(mine)
+            waited = 0.0 if self._turn.acquire(blocking=False) else self._wait_for_turn(mine)
             try:
                 connection = self._alone(mine, waited)
                 try:
@@ -419,8 +431,6 @@ class Database:
 
     def _wait_for_turn(self, mine: _Mine) -> float:
         """Wait for the other threads, which is fairer than SQLite's trying again; how long?"""
-        if self._turn.acquire(blocking=False):
-            return 0.0
         before = time.monotonic()
         # Where none is at work, a signal has kept one from giving it back.
         if not self._turn.acquire(timeout=self._timeout) and any(

@@ -48,6 +48,8 @@ class Entry:
 
     __slots__ = (
         "__weakref__",
+        "_at",
+        "_body",
         "_reading",
         "expires_at",
         "has_body",
@@ -62,18 +64,28 @@ class Entry:
         *,
         version: str,
         size: int,
-        source: BodySource,
+        source: BodySource | bytes,
         digest: bytes | None,
         has_body: bool = True,
         expires_at: float | None = None,
     ) -> None:
-        """Describe a version; without a `digest` (another program's entry) nothing is checked."""
+        """Describe a version; without a `digest` (another program's entry) nothing is checked.
+
+        A source of bytes is the whole body, which has been checked already.
+        """
         self.metadata = metadata
         self.version = version
         self.size = size
         self.has_body = has_body
         self.expires_at = expires_at
-        self._reading = Reading(source, size, digest, at_once)
+        # One of the two: a body that is here, and how far it was read; or how it comes here.
+        self._at = 0
+        if isinstance(source, bytes):
+            self._body: bytes | None = source
+            self._reading: Reading | None = None
+        else:
+            self._body = None
+            self._reading = Reading(source, size, digest, at_once)
 
     def check(self) -> None:
         """Check as much of the body as can be known to be right before it is read.
@@ -84,8 +96,10 @@ class Entry:
             BodyLost: it is not what was written.
             ValueError: the entry is closed.
         """
-        if not self._reading.is_here():
-            run(self._reading.check())
+        if self._body is None:
+            reading = self._open_reading()
+            if not reading.is_here():
+                run(reading.check())
 
     def verify(self) -> None:
         """Check the whole body, whatever its size, in constant memory. It can be read after that.
@@ -95,7 +109,7 @@ class Entry:
             ValueError: the entry is closed, or reading has begun.
         """
         self.check()
-        if not self._reading.is_here():
+        if self._reading is not None and not self._reading.is_here():
             run(self._reading.verify())
 
     def read(self, size: int = -1, /) -> bytes:
@@ -107,8 +121,16 @@ class Entry:
             BodyLost: the body is not what was written, or can't be read to its end.
             ValueError: the entry is closed.
         """
-        reading = self._reading
-        return reading.take(size) if reading.is_here() else run(reading.read(size))
+        body = self._body
+        if body is None:
+            reading = self._open_reading()
+            return reading.take(size) if reading.is_here() else run(reading.read(size))
+        start, end = self._at, len(body)
+        if not start and (size < 0 or size >= end):
+            self._at = end
+            return body
+        self._at = end if size < 0 else min(start + size, end)
+        return body[start : self._at]
 
     def seek(self, offset: int, /) -> None:
         """Go on reading at `offset`, counted from the first byte.
@@ -119,7 +141,13 @@ class Entry:
             BodyLost: the body is not what was written.
             ValueError: the entry is closed, or there is no such byte.
         """
-        run(self._reading.seek(offset))
+        if self._body is None:
+            run(self._open_reading().seek(offset))
+            return
+        if not 0 <= offset <= self.size:
+            msg = f"byte {offset} of {self.size}"
+            raise ValueError(msg)
+        self._at = offset
 
     def readinto(self, buffer: Buffer, /) -> int:
         """Fill `buffer` from the body and return how many bytes were written.
@@ -134,7 +162,15 @@ class Entry:
 
     def close(self) -> None:
         """Let go of files and memory. May be called twice."""
-        self._reading.close()
+        self._body = None
+        if self._reading is not None:
+            self._reading.close()
+
+    def _open_reading(self) -> Reading:
+        if self._reading is None:
+            msg = "read of a closed entry"
+            raise ValueError(msg)
+        return self._reading
 
     def __enter__(self) -> Self:
         """Close the entry at the end of the block."""

@@ -38,7 +38,8 @@ _ENOUGH_OF_MAGIC: Final = 5
 
 _HEAD: Final = struct.Struct("<8s H H I Q Q 16s 8s d d Q")
 #              magic, format, flags, key, metadata, body, digest, version, stored, expires, checksum
-_CHECKSUM_AT: Final = _HEAD.size - 8
+_CHECKED_HEAD: Final = struct.Struct("<8s H H I Q Q 16s 8s d d")
+_CHECKSUM_AT: Final = _CHECKED_HEAD.size
 HEAD_SIZE: Final = _HEAD.size
 
 _AMENDMENT_MAGIC: Final = b"+sf\n"
@@ -115,21 +116,33 @@ def digest(body: Buffer) -> bytes:
 
 def encode(frame: Frame) -> tuple[bytes, bytes]:
     """Return head and tail; the body, if it rides along, goes between them."""
-    key = encode_key(frame.key)
-    head = _HEAD.pack(
+    return encode_under(encode_key(frame.key), *frame[1:])
+
+
+def encode_under(
+    key: bytes,
+    metadata: bytes,
+    flags: int,
+    body_size: int,
+    body_digest: bytes,
+    version: str,
+    stored_at: float,
+    expires_at: float | None,
+) -> tuple[bytes, bytes]:
+    """Do `encode`, for who has the bytes of the key and makes no frame of the rest."""
+    head = _CHECKED_HEAD.pack(
         MAGIC,
         FORMAT,
-        frame.flags,
+        flags,
         len(key),
-        len(frame.metadata),
-        frame.body_size,
-        frame.digest,
-        bytes.fromhex(frame.version),
-        frame.stored_at,
-        math.inf if frame.expires_at is None else frame.expires_at,
-        0,
-    )[:_CHECKSUM_AT]
-    tail = key + frame.metadata
+        len(metadata),
+        body_size,
+        body_digest,
+        bytes.fromhex(version),
+        stored_at,
+        math.inf if expires_at is None else expires_at,
+    )
+    tail = key + metadata
     return head + _checksum(head, tail).to_bytes(8, "little"), tail
 
 
@@ -314,15 +327,15 @@ def unwrap(data: bytes, key: bytes) -> tuple[bytes, bytes, int, int, bytes, str,
     if len(data) != tail_at + key_size + metadata_size:
         msg = f"{len(data)} bytes where the frame has {tail_at + key_size + metadata_size}"
         raise CorruptEntry(msg)
-    if _checksum(data[:_CHECKSUM_AT], data[tail_at:]) != checksum:
+    if xxhash.xxh3_64_intdigest(data[:_CHECKSUM_AT] + data[tail_at:]) != checksum:
         msg = "the checksum of head, key and metadata does not match"
         raise CorruptEntry(msg)
     metadata_at = tail_at + key_size
-    if data[tail_at:metadata_at] != key:
+    if key_size != len(key) or not data.startswith(key, tail_at):
         msg = "the entry of another key"
         raise StrayError(msg)
     body = data[HEAD_SIZE:tail_at]
-    if not flags & BODY_ELSEWHERE and digest(body) != body_digest:
+    if not flags & BODY_ELSEWHERE and xxhash.xxh3_128_digest(body) != body_digest:
         msg = "the body does not match its digest"
         raise CorruptEntry(msg)
     return (

@@ -157,15 +157,25 @@ def remove_some(
     return False
 
 
-def row_id(key: bytes) -> int:
-    """Return the number of a key: 64 bits of its digest, as SQLite's integers have them."""
-    return xxhash.xxh3_64_intdigest(key) - _SIGN
+def numbered(key: str) -> tuple[int, bytes]:
+    """Return the number of a key, and the key as its row has it.
+
+    The number is 64 bits of its digest, as SQLite's integers have them.
+    """
+    encoded = frames.encode_key(key)
+    return xxhash.xxh3_64_intdigest(encoded) - _SIGN, encoded
 
 
-def written(frame: Frame, body: bytes) -> bytes:
+def written(frame: Frame, body: bytes) -> bytearray:
     """Write a row's content."""
     head, tail = frames.encode(frame)
-    return b"".join((head, body, tail))
+    return joined(head, body, tail)
+
+
+def joined(head: bytes, body: bytes, tail: bytes) -> bytearray:
+    """Put together a row's content."""
+    # No bytes: for those the module sqlite3 looks every time whether they are to be adapted.
+    return bytearray().join((head, body, tail))
 
 
 def read(data: Any) -> tuple[Frame, bytes]:
@@ -208,8 +218,7 @@ def checked(row: Any) -> tuple[Frame, bytes]:
     data, name, key, size, body_size, stored_at, used_at, expires_at, file = row
     frame, body = read(data)
     elsewhere = frame.flags & BODY_ELSEWHERE
-    encoded = frames.encode_key(frame.key)
-    if row_id(encoded) != name or encoded != key:
+    if (name, key) != numbered(frame.key):
         msg = "the row holds the entry of another key"
         raise CorruptEntry(msg)
     whole = len(data) + (frame.body_size if elsewhere else 0)

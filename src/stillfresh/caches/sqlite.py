@@ -217,8 +217,8 @@ class SQLiteCache(SeparateBodyBaseCache):
     def open(self, key: str) -> Entry | None:
         """Follow the row to the version it names."""
         self._check_open()
-        encoded = frames.encode_key(key)
-        name, missing = rows.row_id(encoded), ""
+        name, encoded = rows.numbered(key)
+        missing = ""
         for _ in range(_TRIES):
             row = self._database.one("reading", rows.FIND, (name,))
             if row is None:
@@ -233,9 +233,8 @@ class SQLiteCache(SeparateBodyBaseCache):
                 break
             if self._dead and self._dead.get(name) == version:
                 break
-            source: Any = InMemory(body)
-            checked = not flags & BODY_ELSEWHERE
-            if not checked:
+            source: Any = body
+            if flags & BODY_ELSEWHERE:
                 source = self._bodies.open(self._database.bodies(), version, size)
                 if source is None:
                     # Its row has just been replaced, and there is another by now; or it is gone.
@@ -250,7 +249,7 @@ class SQLiteCache(SeparateBodyBaseCache):
                 version=version,
                 size=size,
                 source=source,
-                digest=None if checked else digest,
+                digest=digest,
                 has_body=bool(flags & HAS_BODY),
                 expires_at=expires_at,
             )
@@ -302,7 +301,7 @@ class SQLiteCache(SeparateBodyBaseCache):
         now = self._clock()
         expires_at = moment(expires, now)
         metadata = as_bytes(metadata)
-        name = rows.row_id(frames.encode_key(key))
+        name, _ = rows.numbered(key)
         for _ in range(_TRIES):
             row = self._database.one("updating", rows.FIND, (name,))
             if row is None:
@@ -329,7 +328,7 @@ class SQLiteCache(SeparateBodyBaseCache):
     def remove(self, key: str) -> bool:
         """Remove the row, then its body file."""
         self._check_open()
-        name = rows.row_id(frames.encode_key(key))
+        name, _ = rows.numbered(key)
         row = self._database.one("removing", rows.EXPIRY, (name,))
         if row is None:
             return False
@@ -508,8 +507,9 @@ class SQLiteCache(SeparateBodyBaseCache):
             self._check_open()
         flags = HAS_BODY if seal.has_body else 0
         size = seal.size if number else 0
-        frame = Frame(
-            key,
+        name, encoded = rows.numbered(key)
+        head, tail = frames.encode_under(
+            encoded,
             seal.metadata,
             flags | BODY_ELSEWHERE if number else flags,
             seal.size,
@@ -518,7 +518,7 @@ class SQLiteCache(SeparateBodyBaseCache):
             seal.stored_at,
             seal.expires_at,
         )
-        data, encoded = rows.written(frame, body), frames.encode_key(key)
+        data = rows.joined(head, body, tail)
         size += len(data)
         if self.max_bytes is not None and size > self.max_bytes:
             msg = f"an entry of {size} bytes in a cache of at most {self.max_bytes}"
@@ -528,8 +528,8 @@ class SQLiteCache(SeparateBodyBaseCache):
             if self._is_over(room):
                 self._prune(Bounds(max_bytes=room), PruneReport())
         values = (
-            rows.row_id(encoded),
-            encoded,
+            name,
+            bytearray(encoded),
             host_of(key),
             size,
             seal.size,
@@ -543,7 +543,7 @@ class SQLiteCache(SeparateBodyBaseCache):
         if changed > rows.CHANGED_BY_STORING:
             self._remove_gone()
         if self._dead:
-            self._dead.pop(values[0], None)
+            self._dead.pop(name, None)
         self._unseen += size
         if self._bounds and self._is_time(seal.stored_at):
             # What can't be removed now is when the next one is stored.

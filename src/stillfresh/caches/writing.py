@@ -22,6 +22,19 @@ if TYPE_CHECKING:
     from stillfresh.caches.coroutines import Settle
 
 
+# How many forks lie between this process and the first: asking the system who one is takes longer.
+_forks = 0
+
+
+def _count_fork() -> None:
+    global _forks  # noqa: PLW0603 - there is one for the process
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_fork)
+
+
 def as_bytes(data: Buffer) -> bytes:
     """Copy any bytes-like object; what is none raises `TypeError`.
 
@@ -79,8 +92,8 @@ class Writing:
 
     __slots__ = (
         "_clock",
+        "_forks",
         "_hasher",
-        "_pid",
         "_remove",
         "_settle",
         "_sink",
@@ -105,7 +118,7 @@ class Writing:
         self._settle = settle
         self._hasher = xxhash.xxh3_128()
         self._wrote = False
-        self._pid = os.getpid()
+        self._forks = _forks
         self.size = 0
 
     @property
@@ -163,7 +176,7 @@ class Writing:
         sink, self._sink = self._sink, None
         if sink is None:
             return
-        if os.getpid() == self._pid:
+        if self._forks == _forks:
             answer = sink.discard()
             if self._settle is not None:
                 await self._settle(answer)
@@ -180,7 +193,7 @@ class Writing:
         if self._sink is None:
             msg = "the writer has ended"
             raise ValueError(msg)
-        if os.getpid() != self._pid:
+        if self._forks != _forks:
             self.detach()
             msg = "the writer belongs to the process that made it"
             raise StoreError(msg)
