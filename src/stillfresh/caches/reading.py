@@ -130,9 +130,13 @@ class Reading:
 
     async def read(self, size: int) -> bytes:
         """Return the next `size` bytes of the body, all that are left if it is negative."""
-        await self.check()
-        if self._body is not None:
-            return self.take(size)
+        if self._hasher is not None:
+            # It is being checked on the way.
+            self._require_open()
+        else:
+            await self.check()
+            if self._body is not None:
+                return self.take(size)
         left = self._size - self._offset
         wanted = left if size < 0 else min(size, left)
         if wanted == 0:
