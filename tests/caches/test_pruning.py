@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from random import Random
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -401,3 +402,11 @@ def test_what_was_found_is_sound_unless_something_is_damaged() -> None:
     assert report.is_sound
     report.damaged["name"] = "what is wrong"
     assert not report.is_sound
+
+
+def test_a_bound_is_a_number() -> None:
+    wrong = cast("int", "1G")
+    with pytest.raises(ConfigError, match="max_bytes is a number of bytes or None, not '1G'"):
+        Bounds(max_bytes=wrong)
+    with pytest.raises(ConfigError, match="max_age is a number of seconds"):
+        Bounds(max_age=wrong)

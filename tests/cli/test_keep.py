@@ -362,6 +362,7 @@ def test_each_explains_itself(run: Run, command: str) -> None:
     done = run(command, "--help")
     assert (done.status, done.err) == (0, "")
     assert b"--cache URL" in done.out
+    assert b"74 if the cache cannot be read or changed" in b" ".join(done.out.split())
     assert command in run("--help").out.decode()
 
 
@@ -372,7 +373,7 @@ def test_two_never_prune_at_once(run: Run, cache: SeparateBodyFileCache, folder:
         done = run("prune", "--max-bytes", "0")
     finally:
         os.close(fd)
-    assert (done.status, done.out) == (23, b"")
+    assert (done.status, done.out) == (74, b"")
     assert done.err == f"stillfresh: another process is pruning {folder}\n"
     assert count(cache) == 10
     assert run("prune", "--max-bytes", "0").status == 0
@@ -393,8 +394,34 @@ def test_a_cache_that_fails_is_said_so(run: Run, folder: Path) -> None:
     folder.mkdir(mode=0o700)
     (folder / ".stillfresh-pruned").mkdir()
     done = run("prune")
-    assert (done.status, done.out) == (23, b"")
+    assert (done.status, done.out) == (74, b"")
     assert done.err == f"stillfresh: pruning {folder}: Is a directory\n"
+
+
+@pytest.mark.parametrize("scheme", ["file", "sqlite"])
+@pytest.mark.parametrize("command", [*COMMANDS, "ls"])
+def test_a_folder_that_can_not_be_looked_at_is_no_fault_of_the_output(
+    run: Run, tmp_path: Path, command: str, scheme: str
+) -> None:
+    folder = tmp_path / ("long" * 100)
+    done = run(command, "--cache", folder.as_uri().replace("file", scheme, 1))
+    assert (done.status, done.out) == (74, b"")
+    assert done.err == f"stillfresh: the cache in {folder} can't be read: File name too long\n"
+
+
+@pytest.mark.parametrize("host", ["one.example", "ONE.example:8080"])
+def test_a_host_is_named_with_its_port_or_without(run: Run, folder: Path, host: str) -> None:
+    with SeparateBodyFileCache(folder) as cache:
+        store(cache, "http://one.example:8080/", b"", b"")
+        store(cache, "http://two.example:8080/", b"", b"")
+        store(cache, "http://one.example.org/", b"", b"")
+    for url in (folder.as_uri(), f"sqlite://{folder}-2"):
+        with cache_from_url(url) as cache:
+            store(cache, "http://one.example:8080/", b"", b"")
+            store(cache, "http://one.example.org/", b"", b"")
+        done = run("ls", "--cache", url, "--host", host)
+        assert done.out.decode().split()[-1] == "http://one.example:8080/"
+        assert done.out.count(b"http") == 1
 
 
 # What is in a cache is anybody's.

@@ -1484,3 +1484,20 @@ def test_why_says_it_with_its_section(origin: Origin, session: CachedSession) ->
     assert response.cache.storing is not None
     assert response.cache.storing.reason is Reason.RESPONSE_NO_STORE
     assert response.cache.storing.section == "RFC 9111 §5.2.2.5"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "because"),
+    [
+        ({"policy": {"shared": True}}, "policy is a Policy"),
+        ({"policy": Policy}, "policy is a Policy"),
+        ({"hook": 5}, "hook is called with each event"),
+        ({"cache": SQLiteCache}, "is a class, not a cache"),
+        ({"cache": MemoryCache}, "is a class, not a cache"),
+    ],
+)
+def test_what_no_request_could_go_by_is_refused_at_once(
+    wrong: dict[str, Any], because: str
+) -> None:
+    with pytest.raises(ConfigError, match=because):
+        CachedSession(**wrong)

@@ -242,13 +242,16 @@ A = "https://example.org/a"
     table(
         {
             "the first": ([Rule(fresh_for=5), Rule(fresh_for=6)], 5),
-            "the first that matches": ([Rule(url="x", fresh_for=5), Rule(fresh_for=6)], 6),
+            "the first that matches": (
+                [Rule(url="https://other.example/*", fresh_for=5), Rule(fresh_for=6)],
+                6,
+            ),
             "the first that speaks of it": ([Rule(always_revalidate=True), Rule(fresh_for=6)], 6),
             "the first, though it says nothing is fresh": (
                 [Rule(fresh_for=0), Rule(fresh_for=6)],
                 0,
             ),
-            "none": ([Rule(url="x", fresh_for=5)], 60),
+            "none": ([Rule(url="https://other.example/*", fresh_for=5)], 60),
         }
     ),
 )
@@ -750,3 +753,20 @@ def test_a_named_rule_is_a_value() -> None:
     assert pickle.loads(pickle.dumps(LastModified())) == LastModified()  # noqa: S301 - our own
     with pytest.raises(ConfigError):
         ExpiresAfter(days=-1)
+
+
+def test_case_of_scheme_and_host_does_not_matter_to_a_pattern() -> None:
+    rule = Rule(url="HTTPS://Example.ORG/Path*", fresh_for=5)
+    assert rule.is_for("https://example.org/Path/a", "GET")
+    assert not rule.is_for("https://example.org/path/a", "GET")
+
+
+@pytest.mark.parametrize("url", ["example.org/*", "/path", "localhost:80/*", ""])
+def test_a_pattern_that_no_url_can_match_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="is no URL"):
+        Rule(url=url, fresh_for=5)
+
+
+@pytest.mark.parametrize("url", ["*", "*/graphql", "*.example.org/*", "http*://a.example/*"])
+def test_a_pattern_may_leave_the_beginning_open(url: str) -> None:
+    assert Rule(url=url, fresh_for=5).url == url

@@ -58,12 +58,15 @@ def adapt(cache: object, *, clock: Callable[[], float] = time.time) -> BaseCache
     no one step for it.
 
     Raises:
-        ConfigError: it lacks one of the three methods.
+        ConfigError: it lacks one of the three methods, or is a class.
     """
     if isinstance(cache, BaseCache):
         return cache
-    if not isinstance(cache, ClassicCache):
-        msg = f"{cache!r} has no get, set and delete"
+    if isinstance(cache, type) or not isinstance(cache, ClassicCache):
+        what = (
+            "is a class, not a cache" if isinstance(cache, type) else "has no get, set and delete"
+        )
+        msg = f"{cache!r} {what}"
         raise ConfigError(msg)
     return AdaptedCache(cache, clock=clock)
 

@@ -45,7 +45,7 @@ class Bounds:
         max_age: entries not used for longer than this many seconds go; None is no bound.
 
     Raises:
-        ConfigError: a bound is negative.
+        ConfigError: a bound is negative, or no number.
     """
 
     max_bytes: int | None = None
@@ -53,16 +53,20 @@ class Bounds:
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
-        if self.max_bytes is not None and not self.max_bytes >= 0:
+        if self.max_bytes is not None and not _is_amount(self.max_bytes):
             msg = f"max_bytes is a number of bytes or None, not {self.max_bytes!r}"
             raise ConfigError(msg)
-        if self.max_age is not None and not self.max_age >= 0:
+        if self.max_age is not None and not _is_amount(self.max_age):
             msg = f"max_age is a number of seconds or None, not {self.max_age!r}"
             raise ConfigError(msg)
 
     def __bool__(self) -> bool:
         """Tell whether there is any bound."""
         return self.max_bytes is not None or self.max_age is not None
+
+
+def _is_amount(value: object) -> bool:
+    return isinstance(value, int | float) and value >= 0
 
 
 class Plan(NamedTuple):

@@ -24,6 +24,7 @@ class Exit(IntEnum):
     TLS = 35
     REDIRECT = 47
     NETWORK = 56
+    CACHE = 74
     INTERRUPTED = 130
     READER_GONE = 141
     TERMINATED = 143

@@ -311,14 +311,23 @@ def _progress_bar(total: int | None) -> Iterator[Callable[[int], None]]:
         BarColumn,
         DownloadColumn,
         Progress,
+        ProgressColumn,
+        Task,
         TimeRemainingColumn,
-        TransferSpeedColumn,
     )
+    from rich.text import Text
+
+    class SpeedColumn(ProgressColumn):
+        """The speed in the units of the size; rich's own has others."""
+
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("?" if speed is None else f"{size_text(int(speed))}/s")
 
     columns = (
         BarColumn(),
         DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
+        SpeedColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
@@ -352,6 +361,8 @@ def _told(info: CacheInfo) -> str:
         what += ", not stored"
         if new and info.storing is not None:
             why += f"; {info.storing}"
+    if info.collapsed:
+        what += ", waited for while another fetched it"
     return f"{what}: {why}"
 
 

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stillfresh import ConfigError, DryRun, Order, Repair, SQLiteCache, StoreError, describe
+from stillfresh import (
+    CacheUnavailable,
+    ConfigError,
+    DryRun,
+    Order,
+    Repair,
+    SQLiteCache,
+    StoreError,
+    describe,
+)
 from stillfresh.caches.urls import cache_of
 from stillfresh.cli.exits import Exit
 from stillfresh.cli.options import Days, Size, cache_option
@@ -25,9 +34,13 @@ if TYPE_CHECKING:
 
 _DAY = 86_400.0
 _HOSTS_SHOWN = 10
+_STATUSES = (
+    "Exit status: 0; 1 if what is damaged is still there; 2 for wrong usage; 23 if the output"
+    " cannot be written; 74 if the cache cannot be read or changed."
+)
 
 
-@click.command()
+@click.command(epilog=_STATUSES)
 @cache_option
 def stats(cache: str | None) -> int:
     """Say how much is stored, since when, and of which hosts."""
@@ -36,7 +49,7 @@ def stats(cache: str | None) -> int:
     return _print(_lines(counted), Exit.OK)
 
 
-@click.command()
+@click.command(epilog=_STATUSES)
 @cache_option
 @click.option(
     "--max-bytes",
@@ -72,7 +85,7 @@ def prune(cache: str | None, max_bytes: int | None, max_age: float | None, dry_r
     return _print(lines, Exit.OK)
 
 
-@click.command()
+@click.command(epilog=_STATUSES)
 @cache_option
 @click.option("--repair", is_flag=True, help="Remove what is damaged.")
 def verify(cache: str | None, repair: bool) -> int:
@@ -90,16 +103,16 @@ def verify(cache: str | None, repair: bool) -> int:
     return _print(lines, Exit.OK if len(report.damaged) == report.repaired else Exit.DAMAGED)
 
 
-@click.command()
+@click.command(epilog=_STATUSES)
 @cache_option
 @click.option("-l", "--long", is_flag=True, help="Show status and media type too.")
 @click.option(
     "-s",
     "--sort",
     type=click.Choice([order.name.lower() for order in Order]),
-    help="By URL, last use, size, or age; without it, as they come.",
+    help="By URL, last use, size, or age, the largest number last; without it, as they come.",
 )
-@click.option("--host", help="Only what is stored of this host (with its port).")
+@click.option("--host", help="Only what is stored of this host, or of one of its ports.")
 def ls(cache: str | None, long: bool, sort: str | None, host: str | None) -> int:
     """List what is stored: size, age, and the URL or what else can be told."""
     with _opened(cache) as opened:
@@ -122,13 +135,21 @@ def _listing(cache: BaseCache, listing: Iterable[EntryInfo], *, long: bool) -> I
 def _listed(cache: BaseCache, order: Order | None, host: str | None) -> Iterable[EntryInfo]:
     """List entries in an order; a database has them in it, of others all have to be read first."""
     if isinstance(cache, SQLiteCache):
-        return cache.entries(order, host=host)
-    found = (entry for entry in cache.entries() if host is None or entry.host == host)
+        # Its index is of hosts with their ports.
+        exact = host is not None and ":" in host
+        found = cache.entries(order, host=host if exact else None)
+        return (entry for entry in found if _is_on(entry, host))
+    found = (entry for entry in cache.entries() if _is_on(entry, host))
     if order is None:
         return found
     if order is Order.KEY:
         return sorted(found, key=lambda entry: entry.key or "")
     return sorted(found, key=attrgetter(order.value))
+
+
+def _is_on(entry: EntryInfo, host: str | None) -> bool:
+    """Tell whether an entry is of a host; one without a port is any of its ports."""
+    return host is None or host in {entry.host, entry.host.rpartition(":")[0]}
 
 
 @contextmanager
@@ -140,14 +161,28 @@ def _opened(cache: str | None) -> Iterator[BaseCache]:
     try:
         with made as opened:
             folder = getattr(opened, "directory", None)
-            if folder is not None and not Path(folder).is_dir():
-                say(f"there is no cache in {folder} yet")
+            if folder is not None:
+                _look_at(Path(folder))
             yield opened
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
     except StoreError as error:
         say(str(error))
-        raise click.exceptions.Exit(Exit.OUTPUT) from error
+        raise click.exceptions.Exit(Exit.CACHE) from error
+
+
+def _look_at(folder: Path) -> None:
+    """Say so where there is no cache yet.
+
+    Raises:
+        CacheUnavailable: nobody may look.
+    """
+    try:
+        if not folder.is_dir():
+            say(f"there is no cache in {folder} yet")
+    except OSError as error:
+        msg = f"the cache in {folder} can't be read: {error.strerror}"
+        raise CacheUnavailable(msg) from error
 
 
 @contextmanager

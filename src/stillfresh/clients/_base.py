@@ -16,6 +16,7 @@ from stillfresh.caches.asynchronous import AsyncBaseCache
 from stillfresh.caches.urls import async_cache_of, cache_of
 from stillfresh.engine.behind import LEFT_OUT
 from stillfresh.engine.credentials import Vault
+from stillfresh.errors import ConfigError
 from stillfresh.rfc9111.decisions import Reason, why
 from stillfresh.rfc9111.fields import Fields
 from stillfresh.rfc9111.policy import Policy
@@ -66,8 +67,9 @@ class _Side:
         """Take a cache, a URL or path of one, or an object to adapt; None is the default cache.
 
         Raises:
-            ConfigError: `cache` can't be made sense of.
+            ConfigError: `cache` can't be made sense of, or `policy` or `hook` is none.
         """
+        _check(policy, hook)
         self.policy = policy or Policy()
         self.hook = hook or events.log_event
         self.clock = clock
@@ -209,6 +211,16 @@ class AsyncCacheSide(_Side):
             await cache.close()
         elif cache is not None:
             cache.close()
+
+
+def _check(policy: object, hook: object) -> None:
+    """Refuse now what no request could go by."""
+    if not isinstance(policy, Policy | None):
+        msg = f"policy is a Policy, not {policy!r}"
+        raise ConfigError(msg)
+    if hook is not None and not callable(hook):
+        msg = f"hook is called with each event, and can't be {hook!r}"
+        raise ConfigError(msg)
 
 
 class ClientPorts:

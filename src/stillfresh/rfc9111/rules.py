@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from functools import lru_cache
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from stillfresh.rfc9111.messages import Response
 
 _DEFAULTS: Final = ResponseDirectives()
+# Of a pattern of URIs: scheme and authority.
+_BEGINNING: Final = re.compile(r"[A-Za-z*][A-Za-z0-9+.*-]*://[^/?#\[\]]*")
 _WITH_CONTENT: Final = frozenset({"POST", "QUERY"})
 # The directives that a rule may ignore, and the attributes that keep them.
 _IGNORABLE: Final = {
@@ -36,7 +39,8 @@ class Rule:
 
     Attributes:
         url: matches the normalised URI: a pattern as of a shell (`https://api.example/*`), or a
-            regular expression for all of it. Default: any.
+            regular expression for all of it. A pattern is of the whole URI, so it begins with the
+            scheme, whose case and the host's don't matter, or with `*`. Default: any.
         methods: the request methods it is for. Default: any.
         statuses: the status codes it is for. Default: any.
         content_types: patterns of media types without parameters (`image/*`). Default: any.
@@ -59,17 +63,17 @@ class Rule:
     """
 
     url: str | re.Pattern[str] | None = None
-    methods: frozenset[str] | None = None
-    statuses: frozenset[int] | None = None
-    content_types: frozenset[str] | None = None
+    methods: AbstractSet[str] | None = None
+    statuses: AbstractSet[int] | None = None
+    content_types: AbstractSet[str] | None = None
     fresh_for: float | None = None
     fresh_by_default: float | None = None
     heuristic_fraction: float | None = None
     heuristic_cap: float | None = None
     never_store: bool = False
     always_revalidate: bool = False
-    ignore: frozenset[str] = frozenset()
-    key_without: frozenset[str] = frozenset()
+    ignore: AbstractSet[str] = frozenset()
+    key_without: AbstractSet[str] = frozenset()
     key_with_content: bool = False
 
     def __post_init__(self) -> None:
@@ -89,6 +93,8 @@ class Rule:
         if self.heuristic_fraction is not None and not 0 <= self.heuristic_fraction <= 1:
             msg = f"heuristic_fraction is between 0 and 1, not {self.heuristic_fraction!r}"
             raise ConfigError(msg)
+        if isinstance(self.url, str):
+            object.__setattr__(self, "url", _as_normalised(self.url))
         unknown = self.ignore - _IGNORABLE.keys()
         if unknown:
             msg = f"no response directive is called {', '.join(sorted(unknown))}"
@@ -200,7 +206,7 @@ def terms(rules: tuple[Rule, ...], url: str, method: str, response: Response | N
         _first(rule.heuristic_cap for rule in of_response),
         any(rule.never_store for rule in of_request),
         any(rule.always_revalidate for rule in of_response),
-        next((rule.ignore for rule in of_response if rule.ignore), frozenset()),
+        next((frozenset(rule.ignore) for rule in of_response if rule.ignore), frozenset()),
     )
 
 
@@ -208,7 +214,7 @@ def ignored_parameters(rules: tuple[Rule, ...], url: str, method: str) -> frozen
     """Return the query parameters that the key of a request leaves out."""
     for rule in rules:
         if rule.key_without and rule.is_for(url, method):
-            return rule.key_without
+            return frozenset(rule.key_without)
     return frozenset()
 
 
@@ -237,6 +243,21 @@ def without(said: ResponseDirectives, ignored: frozenset[str]) -> ResponseDirect
     names |= {f"{name}_fields" for name in names & {"no_cache", "private"}}
     changes = {name: getattr(_DEFAULTS, name) for name in names}
     return replace(said, **changes)
+
+
+def _as_normalised(pattern: str) -> str:
+    """Return a pattern as URIs are normalised: scheme and host in lower case (RFC 3986 §6.2.2.1).
+
+    Raises:
+        ConfigError: no URI can match it.
+    """
+    found = _BEGINNING.match(pattern)
+    if found is not None:
+        return found[0].lower() + pattern[found.end() :]
+    if not pattern.startswith(("*", "?", "[")):
+        msg = f"{pattern!r} is no URL: begin with the scheme ('https://{pattern}') or with '*'"
+        raise ConfigError(msg)
+    return pattern
 
 
 @lru_cache(maxsize=256)
