@@ -89,6 +89,56 @@ class TestSearch:
         assert world.bodies() == [b"other"]
         assert world.left_open() == []
 
+    def test_what_says_no_more_that_others_are_the_same_is_for_its_own_url(self) -> None:
+        world = World(told(b"for all", no_vary_search="params"))
+        world.get(url=URL + "?a=1")
+        world.clock.advance(61)
+        world.replies = [told(b"second"), told(b"plain")]
+        assert world.get(url=URL + "?a=2")[0] == b"second"
+        assert world.get(url=URL)[0] == b"plain"
+        assert world.get(url=URL + "?a=2")[0] == b"second"
+        assert world.left_open() == []
+
+    def test_nor_is_a_variant_that_says_nothing_of_others(self) -> None:
+        def answer(request: Request) -> Told:
+            name = request.fields.get("x") or ""
+            body = f"{name} {request.url}".encode()
+            if name == "a":
+                return told(body, vary="X", no_vary_search="params")
+            return told(body, vary="X")
+
+        world = World(answer)
+        world.get({"X": "a"}, URL + "?a=1")
+        for search in ("?a=1", "?a=2", ""):
+            for _ in range(2):
+                assert world.get({"X": "b"}, URL + search)[0] == f"b {URL}{search}".encode()
+        assert world.left_open() == []
+
+    def test_nor_is_a_variant_for_which_more_matters(self) -> None:
+        def answer(request: Request) -> Told:
+            name = request.fields.get("x") or ""
+            value = "params" if name == "a" else 'params=("a")'
+            return told(f"{name} {request.url}".encode(), vary="X", no_vary_search=value)
+
+        world = World(answer)
+        world.get({"X": "a"}, URL + "?a=1")
+        assert world.get({"X": "b"}, URL + "?a=1")[0] == f"b {URL}?a=1".encode()
+        assert world.get({"X": "b"}, URL + "?a=2")[0] == f"b {URL}?a=1".encode()
+        assert world.get({"X": "b"}, URL + "?z=1")[0] == f"b {URL}?z=1".encode()
+        assert world.left_open() == []
+
+    def test_what_a_304_says_of_others_counts(self) -> None:
+        world = World(document(b"for all", no_vary_search="params"))
+        world.get(url=URL + "?a=1")
+        world.clock.advance(61)
+        world.replies = [
+            Told(304, (("ETag", '"1"'), ("No-Vary-Search", 'params=("zz")'))),
+            document(b"plain", '"2"'),
+        ]
+        assert world.get(url=URL + "?a=1")[0] == b"for all"
+        assert world.get(url=URL)[0] == b"plain"
+        assert world.left_open() == []
+
     def test_variants_of_one_search(self) -> None:
         def answer(request: Request) -> Told:
             reply = by_language(request)

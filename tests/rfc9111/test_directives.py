@@ -313,3 +313,10 @@ def test_pragma_stands_in_for_cache_control_in_a_request(
 
 def test_pragma_in_a_response_means_nothing() -> None:
     assert response_directives(fields("Pragma: no-cache")) == ResponseDirectives()
+
+
+@pytest.mark.parametrize("name", ["Content-Encoding", "content-type", "Content-Range"])
+def test_what_the_body_can_not_be_read_without_qualifies_nothing(name: str) -> None:
+    said = response_directives(fields(f'Cache-Control: no-cache="{name}", private="{name}"'))
+    assert said.no_cache
+    assert said.private

@@ -480,3 +480,22 @@ def test_a_request_that_says_no_store_leaves_what_is_stored() -> None:
     decision = received(response(FRESH), get("Cache-Control: no-store"), before)
     assert isinstance(decision, Pass)
     assert not decision.drop
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Content-Encoding: gzip",
+        "Content-Type: text/plain",
+        "Content-Language: de",
+        'Cache-Groups: "g"',
+        "No-Vary-Search: params",
+    ],
+)
+def test_what_everybody_has_to_know_is_kept_though_connection_lists_it(
+    line: str, policy: Policy
+) -> None:
+    name = line.partition(":")[0]
+    kept = stored(response(FRESH, f"Connection: close, {name}", line), policy=policy)
+    assert kept.response.fields.get(name.lower()) == line.partition(": ")[2]

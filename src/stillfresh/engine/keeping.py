@@ -129,8 +129,9 @@ class Keeper(Generic[E, W]):
         selection = selection_of(self.request.fields, names, lookup.conceal)
         if self._policy.match_language:
             selection = _with_language_of(found.stored, selection)
-        if found is not lookup.primary and selection != found.stored.selection:
-            # It is selected by more than the fields that lead to its key.
+        selected = found is lookup.primary or selection == found.stored.selection
+        if not selected or not lookup.is_in_place(stored):
+            # It is selected by more, or for other URLs, than what leads to its key.
             await self._guard.remove(found.key)
             return False
         if selection != stored.selection:
@@ -176,9 +177,15 @@ class Keeper(Generic[E, W]):
             return
         plain = self.request._replace(fields=self.request.fields.without({"range"}))
         decision = self._policy.on_response(plain, response, other.stored, at, at)
-        if isinstance(decision, Refresh) and not other.stored.legacy:
-            await self._update(other, decision.stored)
-            other.stored = decision.stored
+        if not isinstance(decision, Refresh) or other.stored.legacy:
+            return
+        before, after = other.stored.response.fields, decision.stored.response.fields
+        if before.get("no-vary-search") != after.get("no-vary-search"):
+            # Whether that leads to its key nobody knows who asks for another URL.
+            await self._guard.remove(other.key)
+            return
+        await self._update(other, decision.stored)
+        other.stored = decision.stored
 
     async def copy_variant(self, found: Found[E], stored: StoredResponse) -> bool | None:
         """Store a variant for what this request selects by too; None if the body got lost."""
@@ -263,9 +270,7 @@ class Keeper(Generic[E, W]):
             await lookup.learn_to_conceal()
         names = self._policy.selecting_names(self.request, stored.response)
         selection = selection_of(self.request.fields, names, lookup.conceal)
-        if moving and "no-vary-search" in stored.response.fields:
-            await self._stand_for_all(stored)
-        primary = lookup.primary
+        primary = await self._move(stored, moving=moving)
         known = None if primary is None or primary.stored.legacy else primary.stored
         if known is None:
             return lookup.primary_key, _described(
@@ -305,25 +310,36 @@ class Keeper(Generic[E, W]):
         known = known._replace(others=others, variants=variants)
         return await self._update(primary, known, variant)
 
-    async def _stand_for_all(self, stored: StoredResponse) -> None:
-        """Store a response under the key that all URLs have which No-Vary-Search makes one."""
-        lookup = self.lookup
-        value = stored.response.fields.get("no-vary-search") or ""
-        variance = search_variance(value)
-        if variance is None:
+    async def _move(self, stored: StoredResponse, *, moving: bool) -> Found[E] | None:
+        """Go to the key under which a response is for no URL that it is not for (No-Vary-Search).
+
+        Returns the primary that is there, as far as it is known.
+        """
+        lookup, own = self.lookup, self.lookup.own_key
+        if moving:
+            await self._announce(stored.response)
+        key = lookup.key_for(stored)
+        if key == lookup.primary_key or (not moving and lookup.is_in_place(stored)):
+            return lookup.primary
+        if moving:
+            if lookup.primary_key == own:
+                # What is stored for this one URL would be found before.
+                await self._guard.remove(own)
+            await lookup.close()
+            lookup.primary = lookup.found = None
+        lookup.primary_key = key
+        return None
+
+    async def _announce(self, response: Response) -> None:
+        """Have what is equivalent by No-Vary-Search be found by the other URLs of its path."""
+        value = response.fields.get("no-vary-search")
+        if value is None or search_variance(value) is None:
             return
-        known = await lookup.search_values(lookup.primary_key)
+        own = self.lookup.own_key
+        known = await self.lookup.search_values(own)
         if value not in known:
             index = "\n".join([*known, value][-_MOST_SEARCHES:])
-            await self._put(search_key(lookup.primary_key), index.encode("utf-8", "surrogatepass"))
-        key = reduced(lookup.primary_key, variance)
-        if key == lookup.primary_key:
-            return
-        # What is stored for this one URL would be found before.
-        await self._guard.remove(lookup.primary_key)
-        await lookup.close()
-        lookup.primary = lookup.found = None
-        lookup.primary_key = key
+            await self._put(search_key(own), index.encode("utf-8", "surrogatepass"))
 
     async def _put(self, key: str, metadata: bytes) -> bool:
         """Store metadata without a body."""

@@ -51,7 +51,9 @@ class Lookup(Generic[E, W]):
     """One request's look into the cache.
 
     Attributes:
-        primary_key: under which the first variant is, or would be.
+        own_key: the primary key of the request itself.
+        primary_key: under which the first variant is, or would be: `own_key`, or one that stands
+            for several URLs.
         primary: what is there, selected or not.
         found: what the request selects.
         recall: what was decided about the same request and what it selects.
@@ -71,6 +73,7 @@ class Lookup(Generic[E, W]):
         "conceal",
         "found",
         "invalidated",
+        "own_key",
         "primary",
         "primary_key",
         "recall",
@@ -95,7 +98,7 @@ class Lookup(Generic[E, W]):
         self._guard = guard
         self._vault = vault
         self._knows_secrets = False
-        self.primary_key = policy.primary_key(request)
+        self.own_key = self.primary_key = policy.primary_key(request)
         self.conceal: Callable[[str, str], str] = _no_credentials
         self.primary: Found[E] | None = None
         self.found: Found[E] | None = None
@@ -272,7 +275,7 @@ class Lookup(Generic[E, W]):
 
     async def _load_equivalent(self) -> Found[E] | None:
         """Open what is stored under another URL that stands for this one (No-Vary-Search)."""
-        own = self.primary_key
+        own = self.own_key
         for value in await self.search_values(own):
             variance = search_variance(value)
             if variance is None or (key := reduced(own, variance)) == own:
@@ -309,13 +312,29 @@ class Lookup(Generic[E, W]):
             other = await self.load(key)
             if other is None:
                 continue
-            matching = other.stored.selection == selection and self._is_isolated(other.stored)
+            matching = (
+                other.stored.selection == selection
+                and self._is_isolated(other.stored)
+                and self.is_in_place(other.stored)
+            )
             if matching and (found is None or _is_newer(other.stored, found.stored)):
                 outdone, found, self.found = found, other, other
                 if outdone is not None and outdone is not primary:
                     await self._ports.close(outdone.entry)
             else:
                 await self._ports.close(other.entry)
+
+    def key_for(self, stored: StoredResponse) -> str:
+        """Return the key under which a response to this request stands for all that it is for.
+
+        That is the request's own, unless No-Vary-Search makes other URLs equivalent to it.
+        """
+        variance = search_variance(stored.response.fields.get("no-vary-search"))
+        return self.own_key if variance is None else reduced(self.own_key, variance)
+
+    def is_in_place(self, stored: StoredResponse) -> bool:
+        """Tell whether a response is for this request, if it lies under the primary key."""
+        return self.primary_key == self.own_key or self.key_for(stored) == self.primary_key
 
     def is_selected(self, stored: StoredResponse) -> bool:
         """Tell whether the request selects `stored` (§4.1)."""

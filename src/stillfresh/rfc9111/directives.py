@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
-from stillfresh.rfc9111.fields import TOKEN, Fields, field_names, split_list, unquote
+from stillfresh.rfc9111.fields import DESCRIBING, TOKEN, Fields, field_names, split_list, unquote
 from stillfresh.rfc9111.structured import Item, parse_dictionary
 
 if TYPE_CHECKING:
@@ -220,7 +220,8 @@ def _valid_seconds(found: Mapping[str, list[str | None]], name: str) -> int | No
 def _qualified(found: Mapping[str, list[str | None]], name: str) -> tuple[bool, frozenset[str]]:
     """Tell whether a directive stands unqualified, and the field names where it doesn't.
 
-    An argument without any field name in it, or with what can't be one, qualifies nothing.
+    An argument without any field name in it, or with what can't be one, qualifies nothing; nor
+    does one that names a field without which the body can't be read.
     """
     names: frozenset[str] = frozenset()
     arguments = found.get(name, [])
@@ -228,5 +229,6 @@ def _qualified(found: Mapping[str, list[str | None]], name: str) -> tuple[bool, 
     for argument in arguments:
         listed = field_names(argument)
         unqualified |= not listed or not all(map(TOKEN.fullmatch, listed))
+        unqualified |= not DESCRIBING.isdisjoint(listed)
         names |= listed
     return unqualified, names

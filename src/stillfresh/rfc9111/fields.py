@@ -24,6 +24,10 @@ _QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 _NO_NAMES: Final[frozenset[str]] = frozenset()
 _NO_VALUES: Final[Mapping[str, tuple[str, ...]]] = {}
 _WHITESPACE: Final = " \t\r\n"
+# Without these nobody knows what the bytes of a body are (RFC 9110 §8.3 to §8.5, §14.4).
+DESCRIBING: Final = frozenset(
+    {"content-encoding", "content-language", "content-range", "content-type"}
+)
 
 
 class Fields:

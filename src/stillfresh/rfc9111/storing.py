@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from stillfresh.rfc9111.dates import format_date
 from stillfresh.rfc9111.decisions import Reason, Why, why
-from stillfresh.rfc9111.fields import Fields, field_names
+from stillfresh.rfc9111.fields import DESCRIBING, Fields, field_names
 from stillfresh.rfc9111.keys import vary_names
 
 if TYPE_CHECKING:
@@ -43,9 +43,12 @@ _NOT_STORED: Final = frozenset(
     }
 )
 
-# What caches go by is for every recipient, so no sender may list it in Connection (RFC 9110
-# §7.6.1). A response that lost it would be reused as it must not be, so it is kept in any case.
-_FOR_CACHES: Final = frozenset({"age", "cache-control", "date", "expires", "vary"})
+# What caches go by is for every recipient, and so is what says how to read the body: no sender may
+# list it in Connection (RFC 9110 §7.6.1). A response that lost it would be reused as it must not
+# be, or be other bytes to whoever reads it, so it is kept in any case.
+_FOR_EVERYBODY: Final = DESCRIBING | {
+    *("age", "cache-control", "cache-groups", "date", "expires", "no-vary-search", "vary"),
+}
 
 
 def refusal(
@@ -143,12 +146,12 @@ def unstorable(fields: Fields, said: ResponseDirectives, *, shared: bool) -> fro
         named |= said.private_fields
     if not named:
         return _NOT_STORED
-    return _NOT_STORED | {name for name in named if not _is_for_caches(name)}
+    return _NOT_STORED | {name for name in named if not _is_for_everybody(name)}
 
 
-def _is_for_caches(name: str) -> bool:
+def _is_for_everybody(name: str) -> bool:
     # Targeted fields (RFC 9213) have names like these.
-    return name in _FOR_CACHES or name.endswith("-cache-control")
+    return name in _FOR_EVERYBODY or name.endswith("-cache-control")
 
 
 def _allowed(response: Response, said: ResponseDirectives, *, shared: bool) -> bool:
