@@ -68,6 +68,7 @@ from tests.clients.behaviours import (
 )
 from tests.clients.behaviours.stale import Held
 from tests.clients.requests_driver import RequestsDriver
+from tests.faults.children import in_child, needs_fork
 from tests.origin import Document, Framing, Origin, Received, Reply
 
 FRESH = {"Cache-Control": "max-age=60"}
@@ -1501,3 +1502,41 @@ def test_what_no_request_could_go_by_is_refused_at_once(
 ) -> None:
     with pytest.raises(ConfigError, match=because):
         CachedSession(**wrong)
+
+
+class SlowPath(os.PathLike[str]):
+    """A path that says which it is only when it may."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.asked, self.may = threading.Event(), threading.Event()
+        self.may.set()
+
+    def __fspath__(self) -> str:
+        self.asked.set()
+        assert self.may.wait(30)
+        return str(self.path)
+
+
+@needs_fork
+def test_a_child_does_not_wait_for_a_thread_of_its_parent(tmp_path: Path) -> None:
+    place = SlowPath(tmp_path / "cache")
+    session = CachedSession(place)
+    session.close()
+    place.may.clear()
+    place.asked.clear()
+    opening = threading.Thread(target=lambda: session.cache)
+    opening.start()
+    assert place.asked.wait(30)
+
+    def job() -> bool:
+        place.may = threading.Event()
+        place.may.set()
+        return session.cache is not None
+
+    try:
+        assert in_child(job)
+    finally:
+        place.may.set()
+        opening.join()
+        session.close()

@@ -7,7 +7,7 @@ import pytest
 from stillfresh import CacheFull, CacheUnavailable, Outcome, Policy, Reason, Rule
 from stillfresh.events import Hit, Invalidated, Miss, NotStored, Stored, StoreFailed
 from stillfresh.rfc9111.groups import group_key
-from stillfresh.rfc9111.keys import search_key
+from stillfresh.rfc9111.keys import changed_key, search_key
 from stillfresh.rfc9111.messages import Request
 from tests.engine.test_exchange import NOT_MODIFIED, by_language, tongue
 from tests.engine.world import URL, Told, World, document, told
@@ -269,7 +269,8 @@ class TestContent:
             answer = world.ask("POST")
             assert answer.info.why.reason is Reason.METHOD
             world.consume(answer)
-        assert not world.kept
+        # It may have changed something, as any POST may.
+        assert [*world.kept] == [changed_key(URL)]
         assert len(world.sent) == 2
 
     def test_such_a_request_throws_nothing_out(self) -> None:
@@ -278,6 +279,54 @@ class TestContent:
         world.consume(world.ask("POST", content=b"one"))
         assert not world.of(Invalidated)
         assert len(world.kept) == 2
+
+    @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH"])
+    @pytest.mark.parametrize("keyed", ["GET", "POST", "QUERY"])
+    def test_an_unsafe_request_throws_out_all_contents(self, keyed: str, method: str) -> None:
+        rule = Rule(key_with_content=True, methods=frozenset({keyed}))
+        world = World(echo, policy=Policy(rules=(rule,)))
+        for outcome in (Outcome.MISS, Outcome.HIT):
+            for content in (b"one", b"two"):
+                answer = world.ask(keyed, content=content)
+                assert answer.info.outcome is outcome
+                world.consume(answer)
+        world.clock.advance(1)
+        world.consume(world.ask(method, content=b"new"))
+        assert world.of(Invalidated)
+        world.clock.advance(1)
+        for outcome in (Outcome.MISS, Outcome.HIT):
+            for content in (b"one", b"two"):
+                answer = world.ask(keyed, content=content)
+                assert answer.info.outcome is outcome
+                world.consume(answer)
+        assert world.left_open() == []
+
+    def test_what_was_dropped_says_why(self) -> None:
+        world = World(echo, policy=self.POLICY)
+        world.consume(world.ask("POST", content=b"one"))
+        world.clock.advance(1)
+        world.consume(world.ask("DELETE"))
+        answer = world.ask("POST", content=b"one")
+        assert answer.info.why.reason is Reason.INVALIDATED
+        assert "; fwd=stale" in (answer.response.fields.get("cache-status") or "")
+        world.consume(answer)
+
+    def test_a_post_that_has_made_something_throws_out_what_it_is_about(self) -> None:
+        world = World(echo, policy=self.POLICY)
+        for url in (URL, OTHER):
+            world.get(url=url)
+        world.replies = [Told(201, (("Location", OTHER), ("Cache-Control", "max-age=60")))]
+        world.consume(world.ask("POST", content=b"one"))
+        assert not world.kept.keys() & {URL, OTHER}
+        assert world.left_open() == []
+
+    def test_its_groups_are_thrown_out_whatever_the_rule_says(self) -> None:
+        world = World(told(cache_groups='"g"'), policy=self.POLICY)
+        world.get()
+        world.clock.advance(1)
+        world.replies = [told(b"done", cache_group_invalidation='"g"')]
+        world.consume(world.ask("POST", OTHER, content=b"one"))
+        assert world.ask("HEAD").info.outcome is not Outcome.HIT
 
     def test_it_is_never_asked_about_with_a_condition(self) -> None:
         """The answer to a POST whose condition fails is a 412 (RFC 9110 §13.1.2)."""

@@ -273,3 +273,10 @@ def test_extension_types_are_damage() -> None:
     timestamp = msgpack.packb(msgpack.Timestamp(1, 2))
     with pytest.raises(CorruptEntry):
         records.decode(records.PREFIX + b"\x9a" + timestamp * 10)
+
+
+def test_a_clock_may_count_whole_seconds() -> None:
+    stored = StoredResponse(
+        "http://a.example/", Response(200, Fields()), 1_700_000_000, 1_700_000_001
+    )
+    assert records.decode(records.encode(stored)) == stored

@@ -6,6 +6,7 @@ import os
 import re
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -76,10 +77,15 @@ class _Side:
         self.vault = Vault()
         self._last: tuple[list[Any], Fields] = _NO_LINES
         self.closings = 0
-        self._opening = threading.Lock()
+        self._renew()
         self._given: Any = cache
         self.is_own = _is_made_of(cache)
         self._cache: Any = self._made()
+
+    def _renew(self) -> None:
+        """Begin, in this process: a thread of its parent may have held the lock."""
+        self._opening = threading.Lock()
+        _every.add(self)
 
     def _made(self) -> Any:
         """Make a cache of what was given."""
@@ -125,6 +131,18 @@ def _is_made_of(given: object) -> bool:
     return given is None or isinstance(given, str | os.PathLike)
 
 
+_every: Final[weakref.WeakSet[_Side]] = weakref.WeakSet()
+
+
+def _renew_all() -> None:
+    for side in list(_every):
+        side._renew()  # noqa: SLF001 - this module's own
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_all)
+
+
 class CacheSide(_Side):
     """That of a blocking client; it can be pickled."""
 
@@ -141,7 +159,7 @@ class CacheSide(_Side):
         self.vault = Vault()
         self._last = _NO_LINES
         self.closings = 0
-        self._opening = threading.Lock()
+        self._renew()
         self._given = state["cache"]
         self.is_own = _is_made_of(self._given)
         self._cache = None

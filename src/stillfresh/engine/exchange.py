@@ -322,8 +322,8 @@ class _Exchange(Generic[E, W, U]):
             await lookup.set_aside()
         elif reason.reason is Reason.NO_STORED and self._guard.failed:
             return await self._forward(why(Reason.CACHE_FAILED), Forwarded.MISS)
-        elif lookup.invalidated:
-            return await self._forward(why(Reason.GROUP_INVALIDATED), Forwarded.STALE)
+        elif lookup.invalidated is not None:
+            return await self._forward(why(lookup.invalidated), Forwarded.STALE)
         elif reason.reason is Reason.NOT_SELECTED and self._may_ask_about_variants():
             return await self._select(decision)
         return await self._forward(reason, decision.forwarded)

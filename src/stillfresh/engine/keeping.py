@@ -19,7 +19,7 @@ from stillfresh.rfc9111 import invalidation, reception
 from stillfresh.rfc9111.decisions import Reason, Refresh, Why, why
 from stillfresh.rfc9111.fields import content_length
 from stillfresh.rfc9111.groups import group_key, invalidated_groups
-from stillfresh.rfc9111.keys import primary_key, search_key, selection_of, variant_key
+from stillfresh.rfc9111.keys import changed_key, primary_key, search_key, selection_of, variant_key
 from stillfresh.rfc9111.messages import StoredResponse
 from stillfresh.rfc9111.ranges import is_strong
 from stillfresh.rfc9111.reuse import LONGEST_USE
@@ -194,19 +194,24 @@ class Keeper(Generic[E, W]):
 
     async def invalidate(self, response: Response, now: float) -> None:
         """Throw out what an unsafe request has made doubtful (§4.4, RFC 9875 §2.2.1)."""
-        request = self.request
-        if self._policy.stores(request):
-            return
+        request, policy = self.request, self._policy
         reason = why(Reason.INVALIDATED, f"{request.method} {response.status}")
-        for url in invalidation.invalidated_keys(request, response):
-            key = self._policy.primary_key(request._replace(method="GET", url=url, content=None))
+        urls = invalidation.invalidated_keys(request, response)
+        if policy.stores(request) and response.status == 200:
+            # By a rule, that is what its content is answered by: it has changed nothing.
+            urls = ()
+        for url in urls:
+            key = policy.primary_key(request._replace(method="GET", url=url, content=None))
             keys = [key]
             if "?" in key:
                 variances = map(search_variance, await self.lookup.search_values(key))
                 keys += [reduced(key, variance) for variance in variances if variance is not None]
             for doubtful in dict.fromkeys(keys):
                 self._ports.flights().invalidated(doubtful)
-                if await self._guard.remove(doubtful):
+                known = await self._guard.remove(doubtful)
+                if policy.may_key_content(url):
+                    known |= await self._put(changed_key(doubtful), repr(now).encode())
+                if known:
                     self.tell(events.Invalidated, doubtful, reason)
         for group in sorted(invalidated_groups(request, response)):
             key = group_key(primary_key(request.url), group)

@@ -17,11 +17,11 @@ from stillfresh.engine.credentials import concealer
 from stillfresh.engine.ports import E, W
 from stillfresh.engine.recall import recalled
 from stillfresh.errors import CorruptEntry
-from stillfresh.rfc9111.decisions import Forwarded
+from stillfresh.rfc9111.decisions import Forwarded, Reason
 from stillfresh.rfc9111.fields import content_length
 from stillfresh.rfc9111.freshness import date_of
 from stillfresh.rfc9111.groups import cache_groups, group_key
-from stillfresh.rfc9111.keys import is_selected, search_key, selection_of, variant_key
+from stillfresh.rfc9111.keys import changed_key, is_selected, search_key, selection_of, variant_key
 from stillfresh.rfc9111.search import reduced, search_variance
 from stillfresh.rfc9111.validation import is_entity_tag
 
@@ -57,7 +57,7 @@ class Lookup(Generic[E, W]):
         primary: what is there, selected or not.
         found: what the request selects.
         recall: what was decided about the same request and what it selects.
-        invalidated: what it selects had been invalidated with its group.
+        invalidated: why what it selects counts as invalidated, though it was still there.
         claim: what keeps others from fetching what isn't there, until one here claims it or not.
         conceal: makes of a selecting value what is kept of it.
     """
@@ -103,7 +103,7 @@ class Lookup(Generic[E, W]):
         self.primary: Found[E] | None = None
         self.found: Found[E] | None = None
         self.recall: Recall | None = None
-        self.invalidated = False
+        self.invalidated: Reason | None = None
         self.claim: Claim | None = None
 
     @property
@@ -144,6 +144,9 @@ class Lookup(Generic[E, W]):
             self.give_up()
         await self._choose(primary)
         found = self.found
+        if found is not None and "#" in self.own_key:
+            await self._mind_changes(found)
+            found = self.found
         if found is not None and "cache-groups" in found.stored.response.fields:
             await self._mind_groups(found)
         return Forwarded.VARY_MISS
@@ -158,6 +161,7 @@ class Lookup(Generic[E, W]):
             and not found.stored.others
             and not found.stored.legacy
             and "cache-groups" not in found.stored.response.fields
+            and "#" not in self.own_key
         )
 
     async def think_again(self) -> None:
@@ -350,16 +354,31 @@ class Lookup(Generic[E, W]):
     async def _mind_groups(self, found: Found[E]) -> None:
         """Drop what was stored before one of its groups was invalidated (RFC 9875 §2.2.1)."""
         for group in sorted(cache_groups(found.stored.response.fields)):
-            moment = await self._guard.metadata(group_key(self.primary_key, group))
-            with suppress(TypeError, ValueError):
-                if moment is not None and float(moment) >= found.stored.request_time:
-                    self.invalidated = True
-                    await self._guard.remove(found.key)
-                    await self.close()
-                    if self.primary is found:
-                        self.primary = None
-                    self.found = None
-                    return
+            if await self._is_since(group_key(self.primary_key, group), found):
+                await self._drop(found, Reason.GROUP_INVALIDATED)
+                return
+
+    async def _mind_changes(self, found: Found[E]) -> None:
+        """Drop what a content was answered by before its URI was invalidated (§4.4)."""
+        for key in {changed_key(self.own_key), changed_key(self.primary_key)}:
+            if await self._is_since(key, found):
+                await self._drop(found, Reason.INVALIDATED)
+                return
+
+    async def _is_since(self, key: str, found: Found[E]) -> bool:
+        """Tell whether the moment that is kept under a key is one since which nobody has asked."""
+        moment = await self._guard.metadata(key)
+        with suppress(TypeError, ValueError):
+            return moment is not None and float(moment) >= found.stored.request_time
+        return False
+
+    async def _drop(self, found: Found[E], reason: Reason) -> None:
+        self.invalidated = reason
+        await self._guard.remove(found.key)
+        await self.close()
+        if self.primary is found:
+            self.primary = None
+        self.found = None
 
 
 def _no_credentials(_name: str, value: str) -> str:

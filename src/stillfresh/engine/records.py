@@ -39,8 +39,9 @@ def encode(stored: StoredResponse) -> bytes:
             response.reason,
             response.version,
             tuple(chain.from_iterable(response.fields)),
-            stored.request_time,
-            stored.response_time,
+            # Clocks may count whole seconds.
+            float(stored.request_time),
+            float(stored.response_time),
             stored.selection,
             stored.generation,
             stored.others,

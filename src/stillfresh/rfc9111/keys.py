@@ -109,6 +109,14 @@ def primary_of(key: str) -> str:
     return key.partition("#")[0]
 
 
+def changed_key(key: str) -> str:
+    """Return the key of when a URI was last invalidated, for responses to contents (§4.4).
+
+    Their own keys have the digests of contents in them, which nobody else knows.
+    """
+    return f"{primary_of(key)}#changed"
+
+
 def vary_names(fields: Fields) -> frozenset[str]:
     """Return the field names of Vary in lower case; `*` among them fails to match (§4.1)."""
     return field_names(fields.get("vary"))

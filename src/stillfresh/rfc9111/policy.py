@@ -328,6 +328,10 @@ class Policy:
         """
         return reuse.useful_for(self, request, stored)
 
+    def may_key_content(self, url: str) -> bool:
+        """Tell whether responses to contents may be stored for a URI, whatever the method."""
+        return bool(self.rules) and rules.may_key_content(self.rules, keys.primary_key(url))
+
     def keys_content(self, request: Request) -> bool:
         """Tell whether the key of this request is made of its content too."""
         return bool(self.rules) and self._keys_content(keys.primary_key(request.url), request)

@@ -84,9 +84,11 @@ def decide(
     if obstacle is None:
         served = _as_wanted(request, stored, size, age, ttl, _why_usable(asked, limit, age))
         return served or _only(asked, _missing(request, stored, asked))
-    if obstacle.reason is Reason.STALE and _may_be_late(policy, asked, said, -ttl):
-        late = why(Reason.STALE_WHILE_REVALIDATE, f"{limit.source}, age {int(age)}")
-        served = _as_wanted(request, stored, size, age, ttl, late)
+    # A part isn't refreshed behind: to ask about it without its caller is to ask for all of it.
+    late = obstacle.reason is Reason.STALE and stored.part is None
+    if late and _may_be_late(policy, asked, said, -ttl):
+        usable = why(Reason.STALE_WHILE_REVALIDATE, f"{limit.source}, age {int(age)}")
+        served = _as_wanted(request, stored, size, age, ttl, usable)
         if served is not None:
             return served._replace(refresh=True)
     kind = Forwarded.REQUEST if ttl > 0 and obstacle.reason in _OF_REQUEST else Forwarded.STALE

@@ -108,6 +108,10 @@ class Rule:
         """Tell whether it matches a request."""
         if self.methods is not None and method not in self.methods:
             return False
+        return self.is_for_url(url)
+
+    def is_for_url(self, url: str) -> bool:
+        """Tell whether it matches requests for a normalised URI, by some method."""
         return self.url is None or _pattern(self.url).fullmatch(url) is not None
 
     def is_for_response(self, response: Response) -> bool:
@@ -230,6 +234,11 @@ def keys_content(rules: tuple[Rule, ...], url: str, method: str) -> bool:
         and rule.is_for(url, method)
         for rule in rules
     )
+
+
+def may_key_content(rules: tuple[Rule, ...], url: str) -> bool:
+    """Tell whether there may be responses to requests with content for a URI."""
+    return any(rule.key_with_content and rule.is_for_url(url) for rule in rules)
 
 
 def _first(said: Iterable[float | None]) -> float | None:
