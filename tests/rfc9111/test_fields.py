@@ -197,6 +197,13 @@ def test_content_length_is_one_number_or_nothing(
     assert content_length(fields(*lines)) == length
 
 
+def test_lines_that_were_apart_stay_apart_when_others_are_replaced() -> None:
+    given = Fields([("Link", "<a>"), ("Link", "<b>"), ("Age", "1")])
+    changed = given.replacing(("Age", "2"))
+    assert changed.get("age") == "2"
+    assert changed.get_all("link") == ("<a>", "<b>")
+
+
 def test_fields_without_lines_are_empty() -> None:
     assert len(Fields()) == 0
     assert list(Fields()) == []

@@ -100,8 +100,10 @@ class Fields:
         """
         left: Fields = self.without(new.names | frozenset(but))
         both = Fields(left._lines + new._lines)
+        # Only who has an index knows whether names are repeated.
+        index = left._by_name() | new._by_name()
         if not left._repeated and not new._repeated:
-            both._index = left._by_name() | new._by_name()
+            both._index = index
         return both
 
     def adding(self, name: str, value: str) -> Fields:
