@@ -832,18 +832,11 @@ def test_a_claim_that_may_have_ended_ends_no_others(redis_server: RedisServer) -
         assert cache.open("key") is None
         claim = cache.claim("key", 0.01)
         assert claim is not None
-        granted: list[Claim] = []
-
-        def claimed() -> bool:
-            found = other.claim("key", 60)
-            granted.extend([found] if found is not None else [])
-            return bool(granted)
-
-        wait_until(claimed, "the end of a claim")
+        granted = claimed_by(other)
         claim.ending()
         store(cache, "key", b"metadata", b"body")
         assert cache.claim("key", 60) is None
-        granted[0].release()
+        granted.release()
 
 
 def test_who_reads_on_while_it_asks_again_does_not_wait_for_itself(
@@ -861,17 +854,23 @@ def test_a_claim_ends_by_itself(redis_server: RedisServer) -> None:
     with redis_server.client() as client, made(client) as cache, made(client) as other:
         claim = cache.claim("key", 0.01)
         assert claim is not None
-        granted: list[Claim] = []
-
-        def claimed() -> bool:
-            found = other.claim("key", 60)
-            granted.extend([found] if found is not None else [])
-            return bool(granted)
-
-        wait_until(claimed, "the end of a claim")
+        granted = claimed_by(other)
         claim.release()
         assert cache.claim("key", 60) is None
-        granted[0].release()
+        granted.release()
+
+
+def claimed_by(other: RedisCache) -> Claim:
+    """Wait for the end of another's claim of "key", and claim it then."""
+    granted: list[Claim] = []
+
+    def claimed() -> bool:
+        found = other.claim("key", 60)
+        granted.extend([found] if found is not None else [])
+        return bool(granted)
+
+    wait_until(claimed, "the end of a claim")
+    return granted[0]
 
 
 def made(client: Any) -> RedisCache:

@@ -17,13 +17,13 @@ import struct
 import sys
 import threading
 import time
-import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import xxhash
 
 from stillfresh.errors import StoreError
+from stillfresh.forks import call_in_children
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,7 +96,7 @@ class DirectoryClaims:
         """Claim nothing yet."""
         self._tree = tree
         self.begin()
-        _all_claims.add(self)
+        call_in_children(self.begin)
 
     def begin(self) -> None:
         """Have claimed nothing, in this process."""
@@ -158,7 +158,8 @@ class _File:
         self.held: set[int] = set()
         self._is_there = True
         self._looked = time.monotonic()
-        _open_files.add(self)
+        # As long as parent or child has it open, the kernel takes nothing back.
+        call_in_children(self.close)
         if _OWNED:
             with contextlib.suppress(OSError):
                 _set_lock(fd, _SHARED, _PRESENCE)
@@ -233,23 +234,3 @@ if _POSIX:
         found: tuple[int, ...] = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked))
         kind, _, start, length, _ = found
         return None if kind == _UNLOCKED else (start, length)
-
-
-_open_files: Final[weakref.WeakSet[_File]] = weakref.WeakSet()
-_all_claims: Final[weakref.WeakSet[DirectoryClaims]] = weakref.WeakSet()
-
-
-def _begin_all() -> None:
-    """Close what a child made by `fork()` has of its parent's: its claims are not the child's.
-
-    As long as one of both has the file open, the kernel takes nothing back.
-    """
-    for file in list(_open_files):
-        file.close()
-    for claims in list(_all_claims):
-        # A thread of the parent may have held the lock.
-        claims.begin()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_all)

@@ -199,11 +199,10 @@ class Database:
         """
         mine = self._begin()
         try:
-            try:
-                return self._write(mine, statement, values, into)
-            except _ERRORS as error:
-                again = functools.partial(self._write, mine, statement, values, into)
-                return self._write_after(error, mine, doing, again)
+            return self._write(mine, statement, values, into)
+        except _ERRORS as error:
+            again = functools.partial(self._write, mine, statement, values, into)
+            return self._write_after(error, mine, doing, again)
         finally:
             self._end(mine)
 
@@ -222,7 +221,7 @@ class Database:
     def _write(
         self, mine: _Mine, statement: str, values: Sequence[object], into: int | None
     ) -> int:
-        waited = 0.0 if self._turn.acquire(blocking=False) else self._wait_for_turn(mine)
+        waited = self._wait_for_turn(mine)
         try:
             connection = self._ready(mine)
             if into is not None and mine.bodies != into:
@@ -243,7 +242,7 @@ class Database:
         """Change the database, all of the block or nothing of it."""
         mine = self._begin()
         try:
-            waited = 0.0 if self._turn.acquire(blocking=False) else self._wait_for_turn(mine)
+            waited = self._wait_for_turn(mine)
             try:
                 connection = self._alone(mine, waited)
                 try:
@@ -431,6 +430,8 @@ class Database:
 
     def _wait_for_turn(self, mine: _Mine) -> float:
         """Wait for the other threads, which is fairer than SQLite's trying again; how long?"""
+        if self._turn.acquire(blocking=False):
+            return 0.0
         before = time.monotonic()
         # Where none is at work, a signal has kept one from giving it back.
         if not self._turn.acquire(timeout=self._timeout) and any(

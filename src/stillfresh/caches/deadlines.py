@@ -17,15 +17,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import os
 import threading
 import time
-import weakref
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from stillfresh.caches.coroutines import run
 from stillfresh.caches.redislinks import Line, NotConnected
 from stillfresh.errors import CacheUnavailable
+from stillfresh.forks import call_in_children
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -51,7 +50,7 @@ class Crew:
         self._idle: list[Line] = []
         self._closed = False
         self._watch = _Watch(usual)
-        _crews.add(self)
+        call_in_children(self._renew)
 
     def do(self, operation: Callable[[Line], Coroutine[Any, Any, T]], limit: float) -> T:
         """Do it, and return or raise what it does. It may be begun twice.
@@ -280,15 +279,3 @@ class Lines:
         others = {loop: its for loop, its in self._loops.copy().items() if not loop.is_closed()}
         self._loops = {**others, asyncio.get_running_loop(): mine}
         return mine
-
-
-_crews: Final[weakref.WeakSet[Crew]] = weakref.WeakSet()
-
-
-def _renew_all() -> None:
-    for crew in list(_crews):
-        crew._renew()  # noqa: SLF001 - this module's own
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)

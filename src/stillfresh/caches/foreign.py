@@ -62,11 +62,11 @@ def adapt(cache: object, *, clock: Callable[[], float] = time.time) -> BaseCache
     """
     if isinstance(cache, BaseCache):
         return cache
-    if isinstance(cache, type) or not isinstance(cache, ClassicCache):
-        what = (
-            "is a class, not a cache" if isinstance(cache, type) else "has no get, set and delete"
-        )
-        msg = f"{cache!r} {what}"
+    if isinstance(cache, type):
+        msg = f"{cache!r} is a class, not a cache"
+        raise ConfigError(msg)
+    if not isinstance(cache, ClassicCache):
+        msg = f"{cache!r} has no get, set and delete"
         raise ConfigError(msg)
     return AdaptedCache(cache, clock=clock)
 

@@ -36,9 +36,9 @@ FORMAT: Final = 1
 # So many of its bytes where they belong are no chance.
 _ENOUGH_OF_MAGIC: Final = 5
 
-_HEAD: Final = struct.Struct("<8s H H I Q Q 16s 8s d d Q")
-#              magic, format, flags, key, metadata, body, digest, version, stored, expires, checksum
 _CHECKED_HEAD: Final = struct.Struct("<8s H H I Q Q 16s 8s d d")
+#                      magic, format, flags, key, metadata, body, digest, version, stored, expires
+_HEAD: Final = struct.Struct(f"{_CHECKED_HEAD.format} Q")  # and their checksum
 _CHECKSUM_AT: Final = _CHECKED_HEAD.size
 HEAD_SIZE: Final = _HEAD.size
 
@@ -327,7 +327,7 @@ def unwrap(data: bytes, key: bytes) -> tuple[bytes, bytes, int, int, bytes, str,
     if len(data) != tail_at + key_size + metadata_size:
         msg = f"{len(data)} bytes where the frame has {tail_at + key_size + metadata_size}"
         raise CorruptEntry(msg)
-    if xxhash.xxh3_64_intdigest(data[:_CHECKSUM_AT] + data[tail_at:]) != checksum:
+    if _checksum(data[:_CHECKSUM_AT], data[tail_at:]) != checksum:
         msg = "the checksum of head, key and metadata does not match"
         raise CorruptEntry(msg)
     metadata_at = tail_at + key_size
@@ -335,7 +335,7 @@ def unwrap(data: bytes, key: bytes) -> tuple[bytes, bytes, int, int, bytes, str,
         msg = "the entry of another key"
         raise StrayError(msg)
     body = data[HEAD_SIZE:tail_at]
-    if not flags & BODY_ELSEWHERE and xxhash.xxh3_128_digest(body) != body_digest:
+    if not flags & BODY_ELSEWHERE and digest(body) != body_digest:
         msg = "the body does not match its digest"
         raise CorruptEntry(msg)
     return (

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import weakref
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -25,6 +23,7 @@ from stillfresh.caches.expiry import is_past
 from stillfresh.caches.frames import new_version
 from stillfresh.caches.pruning import Bounds, DryRun, Progress, PruneReport, plan
 from stillfresh.errors import CacheFull, ConfigError
+from stillfresh.forks import call_in_children
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -74,7 +73,7 @@ class MemoryCache(BaseCache):
         self._used_at: dict[str, float] = {}
         self._size = 0
         self._lock = threading.Lock()
-        _caches.add(self)
+        call_in_children(self._renew_after_fork)
         for key, value in (init_dict or {}).items():
             self.set(key, value)
 
@@ -303,14 +302,3 @@ class _Sink:
 
 DictCache = MemoryCache
 """The classic name of `MemoryCache`."""
-
-_caches: weakref.WeakSet[MemoryCache] = weakref.WeakSet()
-
-
-def _renew_all() -> None:
-    for cache in list(_caches):
-        cache._renew_after_fork()  # noqa: SLF001 - this module's own
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import weakref
 from typing import TYPE_CHECKING, Final
+
+from stillfresh.forks import call_in_children
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +32,7 @@ class Pruner:
         self._prune = weakref.WeakMethod(prune)
         self._stopped = threading.Event()
         self._renew()
-        _living.add(self)
+        call_in_children(self._renew)
 
     def _renew(self) -> None:
         """Begin, in this process: threads of its parent, and what they held, are not here."""
@@ -78,15 +79,3 @@ class Pruner:
         self.settle(_LONG_PATIENCE if urgent else _PATIENCE)
         self._stopped.set()
         self.settle(_STOPPING)
-
-
-_living: weakref.WeakSet[Pruner] = weakref.WeakSet()
-
-
-def _renew_all() -> None:
-    for one in list(_living):
-        one._renew()  # noqa: SLF001 - this module's own
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)

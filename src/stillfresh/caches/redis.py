@@ -25,7 +25,6 @@ from stillfresh.caches.base import (
     moment,
     run,
 )
-from stillfresh.caches.claims import Claim
 from stillfresh.caches.deadlines import Crew, Lines
 from stillfresh.caches.expiry import is_past
 from stillfresh.caches.frames import new_version
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from stillfresh.caches.claims import Claim
     from stillfresh.caches.redisbodies import Draft, Pieces
     from stillfresh.caches.redisclaims import Hold
     from stillfresh.caches.redislinks import Line
@@ -122,20 +122,18 @@ class RedisCache(BaseCache):
         return None if found is None else self._entry(found)
 
     def open_or_claim(self, key: str, seconds: Callable[[], float]) -> Entry | Claim | None:
-        # So that a hit stays one GET.
         store = self._store
-        if not store.may_be_missing(key) or (wanted := seconds()) <= 0 or store.claims.holds(key):
+        hold = store.hold_of_missing(key, seconds)
+        if hold is None:
             return self.open(key)
         self._check_open()
-        hold, who = store.hold(key, wanted), threading.get_ident()
+        who = threading.get_ident()
         found = self._do(lambda line: store.open_or_claim(line, key, hold, who))
-        if found is False:
-            return None
-        if found is not True:
+        if not isinstance(found, bool):
             return self._entry(found)
-        claim = RedisClaim(store.claims, key, hold, who, self._take_back)
-        store.claims.keep_spare(key, claim)
-        return claim
+        if not found:
+            return None
+        return RedisClaim(store.claims, key, hold, who, self._take_back).kept_spare()
 
     def _entry(self, found: Found) -> Entry:
         body = found.body
@@ -213,19 +211,14 @@ class RedisCache(BaseCache):
     def claim(self, key: str, seconds: float) -> Claim | None:
         self._check_open()
         store, who = self._store, threading.get_ident()
-        spare = store.claims.take_up(key)
-        if spare is not None:
-            return spare.taken_up(who)
-        if store.claims.holds(key):
-            # Who has gone on without waiting for one of its own.
-            return Claim(others=True)
+        mine = store.claims.at_hand(key, who)
+        if mine is not None:
+            return mine
         hold = store.hold(key, seconds)
         others = self._do(lambda line: store.claim(line, key, hold, who))
         if others is None:
             return None
-        claim = RedisClaim(store.claims, key, hold, who, self._take_back)
-        claim.others = others
-        return claim
+        return RedisClaim(store.claims, key, hold, who, self._take_back, others=others)
 
     def _take_back(self, hold: Hold) -> None:
         # What can't be taken back ends by itself.
@@ -316,19 +309,18 @@ class AsyncRedisCache(AsyncBaseCache):
         self, key: str, seconds: Callable[[], float]
     ) -> AsyncEntry | Claim | None:
         store = self._store
-        if not store.may_be_missing(key) or (wanted := seconds()) <= 0 or store.claims.holds(key):
+        hold = store.hold_of_missing(key, seconds)
+        if hold is None:
             return await self.open(key)
         self._check_open()
-        hold, who = store.hold(key, wanted), id(asyncio.current_task())
+        who = id(asyncio.current_task())
         with self._unless_cancelled(hold):
             found = await self._do(lambda line: store.open_or_claim(line, key, hold, who))
-        if found is False:
-            return None
-        if found is not True:
+        if not isinstance(found, bool):
             return self._entry(found)
-        claim = RedisClaim(store.claims, key, hold, who, self._take_back)
-        store.claims.keep_spare(key, claim)
-        return claim
+        if not found:
+            return None
+        return RedisClaim(store.claims, key, hold, who, self._take_back).kept_spare()
 
     def _entry(self, found: Found) -> AsyncEntry:
         body = found.body
@@ -381,20 +373,15 @@ class AsyncRedisCache(AsyncBaseCache):
     async def claim(self, key: str, seconds: float) -> Claim | None:
         self._check_open()
         store, who = self._store, id(asyncio.current_task())
-        spare = store.claims.take_up(key)
-        if spare is not None:
-            return spare.taken_up(who)
-        if store.claims.holds(key):
-            # Who has gone on without waiting for one of its own.
-            return Claim(others=True)
+        mine = store.claims.at_hand(key, who)
+        if mine is not None:
+            return mine
         hold = store.hold(key, seconds)
         with self._unless_cancelled(hold):
             others = await self._do(lambda line: store.claim(line, key, hold, who))
         if others is None:
             return None
-        claim = RedisClaim(store.claims, key, hold, who, self._take_back)
-        claim.others = others
-        return claim
+        return RedisClaim(store.claims, key, hold, who, self._take_back, others=others)
 
     @contextmanager
     def _unless_cancelled(self, hold: Hold) -> Iterator[None]:

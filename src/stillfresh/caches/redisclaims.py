@@ -7,13 +7,13 @@ it is for.
 
 from __future__ import annotations
 
-import os
 import time
 import weakref
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from stillfresh.caches.claims import Claim
 from stillfresh.caches.frames import new_version
+from stillfresh.forks import call_in_children
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,10 +47,17 @@ class RedisClaim(Claim):
     __slots__ = ("__weakref__", "_claims", "_hold", "_key", "_take_back", "_who")
 
     def __init__(
-        self, claims: Claims, key: str, hold: Hold, who: int, take_back: Callable[[Hold], None]
+        self,
+        claims: Claims,
+        key: str,
+        hold: Hold,
+        who: int,
+        take_back: Callable[[Hold], None],
+        *,
+        others: bool = False,
     ) -> None:
         """Have what `who` holds; `take_back` ends it on the server, and never raises."""
-        super().__init__()
+        super().__init__(others=others)
         self._claims = claims
         self._key = key
         self._hold = hold
@@ -76,6 +83,11 @@ class RedisClaim(Claim):
         self.others = who != self._who
         return self
 
+    def kept_spare(self) -> RedisClaim:
+        """Have it for the next one who takes it up."""
+        self._claims.keep_spare(self._key, self)
+        return self
+
 
 class Claims:
     """All of them, by key."""
@@ -86,7 +98,7 @@ class Claims:
         self._spare: dict[str, weakref.ref[RedisClaim]] = {}
         self._ending: dict[str, Hold] = {}
         self.begin()
-        _all_claims.add(self)
+        call_in_children(self.begin)
 
     def begin(self) -> None:
         """Have none, in a child: those of its parent are the parent's."""
@@ -114,10 +126,16 @@ class Claims:
         """Have it for the next one who takes it up."""
         self._spare[key] = weakref.ref(claim)
 
-    def take_up(self, key: str) -> RedisClaim | None:
-        """Return what was spare."""
+    def at_hand(self, key: str, who: int) -> Claim | None:
+        """Return the claim of one for whom there is nothing to ask a server: what was spare, if so.
+
+        Who has gone on without waiting for one of its own process's doesn't wait for it now.
+        """
         spare = self._spare.pop(key, None) if self._spare else None
-        return None if spare is None else spare()
+        claim = None if spare is None else spare()
+        if claim is not None:
+            return claim.taken_up(who)
+        return Claim(others=True) if self.holds(key) else None
 
     def no_longer_spare(self, key: str, claim: RedisClaim) -> bool:
         """Have nobody take it up, and tell whether nobody has."""
@@ -143,15 +161,3 @@ class Claims:
         self._spare.pop(key, None)
         self._ending.pop(key, None)
         return True
-
-
-_all_claims: Final[weakref.WeakSet[Claims]] = weakref.WeakSet()
-
-
-def _begin_all() -> None:
-    for claims in list(_all_claims):
-        claims.begin()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_all)

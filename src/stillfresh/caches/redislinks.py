@@ -298,7 +298,7 @@ class Line:
 
 
 class _Link:
-    """One connection. Reading and writing go by its socket, for which there is no public name."""
+    """One connection, read and written by its socket."""
 
     __slots__ = ("_connection", "_is_open")
 
@@ -311,7 +311,7 @@ class _Link:
         if not self._is_open:
             connection.connect()
             self._is_open = True
-        raw = connection._sock  # noqa: SLF001
+        raw = connection._sock  # noqa: SLF001 - there is no public name for it
         for part in data:
             raw.sendall(part)
         replies = Replies(count)
@@ -344,7 +344,8 @@ class _AwaitedLink(_Link):
             await connection.connect()
             self._is_open = True
         await connection.send_packed_command(data, False)
-        reader, replies = connection._reader, Replies(count)  # noqa: SLF001
+        reader = connection._reader  # noqa: SLF001 - there is no public name for it
+        replies = Replies(count)
         while not replies.take(await reader.read(_RECEIVED)):
             pass
         return replies.taken

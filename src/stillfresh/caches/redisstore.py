@@ -89,12 +89,18 @@ class Store:
             return None
         return await self._found(line, place, value, who)
 
-    def may_be_missing(self, key: str) -> bool:
-        """Tell whether a look for it is likely to find nothing.
+    def hold_of_missing(self, key: str, seconds: Callable[[], float]) -> Hold | None:
+        """Return what to ask for together with a look that is likely to find nothing.
 
-        Who has missed will miss again, in a crawl or an empty cache; but not what it has stored.
+        Who has missed will miss again, in a crawl or an empty cache; but not what it has stored. A
+        hit is to stay one GET.
         """
-        return self._has_missed and not self._seen.get(key, (b"", 0))[0]
+        if not self._has_missed or self._seen.get(key, (b"", 0))[0]:
+            return None
+        wanted = seconds()
+        if wanted <= 0 or self.claims.holds(key):
+            return None
+        return self.hold(key, wanted)
 
     async def open_or_claim(self, line: Line, key: str, hold: Hold, who: int) -> Found | bool:
         """Return the present version to some one; where there is none, tell whether it is held."""

@@ -19,7 +19,6 @@ import os
 import random
 import stat
 import threading
-import weakref
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from stillfresh.caches import pruning
@@ -28,6 +27,7 @@ from stillfresh.caches.files import is_full, write_all
 from stillfresh.caches.locks import is_held, lock_at_once, unlock
 from stillfresh.caches.pruning import Bounds, DryRun, PruneReport
 from stillfresh.errors import StoreError
+from stillfresh.forks import call_in_children
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -88,7 +88,7 @@ class Upkeep:
         self._full_at = 0
         self._unit = max(1, (bounds.max_bytes or _UNITS << 20) // _UNITS)
         self._renew()
-        _living.add(self)
+        call_in_children(self._renew)
 
     def _renew(self) -> None:
         """Begin, in this process: another thread of its parent may have held the lock."""
@@ -385,15 +385,3 @@ def _is_ours(name: str) -> bool:
     """Tell whether a file is one of those that writers of ours leave when they are killed."""
     rest = name[NAME_LENGTH:].split(".")
     return len(rest) == 3 and len(rest[1]) == 16 and rest[2] in {"body", "tmp"}
-
-
-_living: weakref.WeakSet[Upkeep] = weakref.WeakSet()
-
-
-def _renew_all() -> None:
-    for one in list(_living):
-        one._renew()  # noqa: SLF001 - this module's own
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)

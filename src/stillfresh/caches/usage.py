@@ -6,12 +6,11 @@ A hit writes nothing. A row's last use is only noted when what is written there 
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
-import weakref
 from typing import TYPE_CHECKING, Final
 
 from stillfresh.errors import StoreError
+from stillfresh.forks import call_in_children
 
 if TYPE_CHECKING:
     from stillfresh.caches.database import Database
@@ -30,7 +29,7 @@ class Usage:
         """Begin; what is noted goes to `database`."""
         self._database = database
         self.begin()
-        _every.add(self)
+        call_in_children(self.begin)
 
     def begin(self) -> None:
         """Begin, in this process: what its parent has noted is for that to write down."""
@@ -103,15 +102,3 @@ class Usage:
                 self.write()
         finally:
             self._database.close_mine()
-
-
-_every: Final[weakref.WeakSet[Usage]] = weakref.WeakSet()
-
-
-def _begin_all() -> None:
-    for usage in list(_every):
-        usage.begin()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_all)

@@ -22,19 +22,6 @@ if TYPE_CHECKING:
     from stillfresh.caches.coroutines import Settle
 
 
-# How many forks lie between this process and the first: asking the system who one is takes longer.
-_forks = 0
-
-
-def _count_fork() -> None:
-    global _forks  # noqa: PLW0603 - there is one for the process
-    _forks += 1
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_count_fork)
-
-
 def as_bytes(data: Buffer) -> bytes:
     """Copy any bytes-like object; what is none raises `TypeError`.
 
@@ -92,8 +79,8 @@ class Writing:
 
     __slots__ = (
         "_clock",
-        "_forks",
         "_hasher",
+        "_pid",
         "_remove",
         "_settle",
         "_sink",
@@ -118,7 +105,7 @@ class Writing:
         self._settle = settle
         self._hasher = xxhash.xxh3_128()
         self._wrote = False
-        self._forks = _forks
+        self._pid = os.getpid()
         self.size = 0
 
     @property
@@ -176,7 +163,7 @@ class Writing:
         sink, self._sink = self._sink, None
         if sink is None:
             return
-        if self._forks == _forks:
+        if os.getpid() == self._pid:
             answer = sink.discard()
             if self._settle is not None:
                 await self._settle(answer)
@@ -193,7 +180,7 @@ class Writing:
         if self._sink is None:
             msg = "the writer has ended"
             raise ValueError(msg)
-        if self._forks != _forks:
+        if os.getpid() != self._pid:
             self.detach()
             msg = "the writer belongs to the process that made it"
             raise StoreError(msg)

@@ -291,9 +291,7 @@ def describe(response: ClientResponse, fields: Fields, info: CacheInfo) -> None:
         raw = tuple(encoded_lines(fields))
         response._raw_headers = raw  # noqa: SLF001 - as `ClientResponse.start` does
     response._headers = fields.known(_headers)  # noqa: SLF001
-    if response._cache:  # noqa: SLF001
-        # What has been looked at is remembered.
-        response._cache.clear()  # noqa: SLF001
+    response._cache.clear()  # noqa: SLF001 - what has been looked at is remembered there
     shown: Any = response
     shown.from_cache = info.from_cache
     shown.cache = info

@@ -6,7 +6,6 @@ import os
 import re
 import threading
 import time
-import weakref
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -18,6 +17,7 @@ from stillfresh.caches.urls import async_cache_of, cache_of
 from stillfresh.engine.behind import LEFT_OUT
 from stillfresh.engine.credentials import Vault
 from stillfresh.errors import ConfigError
+from stillfresh.forks import call_in_children
 from stillfresh.rfc9111.decisions import Reason, why
 from stillfresh.rfc9111.fields import Fields
 from stillfresh.rfc9111.policy import Policy
@@ -78,6 +78,7 @@ class _Side:
         self._last: tuple[list[Any], Fields] = _NO_LINES
         self.closings = 0
         self._renew()
+        call_in_children(self._renew)
         self._given: Any = cache
         self.is_own = _is_made_of(cache)
         self._cache: Any = self._made()
@@ -85,7 +86,6 @@ class _Side:
     def _renew(self) -> None:
         """Begin, in this process: a thread of its parent may have held the lock."""
         self._opening = threading.Lock()
-        _every.add(self)
 
     def _made(self) -> Any:
         """Make a cache of what was given."""
@@ -131,18 +131,6 @@ def _is_made_of(given: object) -> bool:
     return given is None or isinstance(given, str | os.PathLike)
 
 
-_every: Final[weakref.WeakSet[_Side]] = weakref.WeakSet()
-
-
-def _renew_all() -> None:
-    for side in list(_every):
-        side._renew()  # noqa: SLF001 - this module's own
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)
-
-
 class CacheSide(_Side):
     """That of a blocking client; it can be pickled."""
 
@@ -160,6 +148,7 @@ class CacheSide(_Side):
         self._last = _NO_LINES
         self.closings = 0
         self._renew()
+        call_in_children(self._renew)
         self._given = state["cache"]
         self.is_own = _is_made_of(self._given)
         self._cache = None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from functools import partial
-from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Generic, NoReturn, Protocol, TypeAlias
 
 from stillfresh.engine.ports import E, W, run
 from stillfresh.errors import BodyLost, CacheClosed
@@ -311,12 +311,9 @@ class BlockingBody:
         wanted = -1 if amt is None else amt
         try:
             chunk = self._entry.read(wanted) if self._pieces is None else self._of_pieces(wanted)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - `_tell` raises it
             self.close()
-            lost = error if self._lost is None else run(self._lost(error))
-            if lost is error:
-                raise
-            raise lost from error
+            run(_tell(self._lost, error))
         self._read += len(chunk)
         if self._pieces is None:
             self._left -= len(chunk)
@@ -430,6 +427,14 @@ class Following:
         return chunk
 
 
+async def _tell(lost: Lost | None, error: Exception) -> NoReturn:
+    """Raise what the reader of a stored body is to be told of an error; `lost` takes note of it."""
+    told = error if lost is None else await lost(error)
+    if told is error:
+        raise told
+    raise told from error
+
+
 async def short_body(ports: CachePorts[E, W], answer: Answer[E, W, Any]) -> bytes | None:
     """Return all of a short body, and close its entry; None where it isn't short, or but a part.
 
@@ -449,11 +454,8 @@ async def short_body(ports: CachePorts[E, W], answer: Answer[E, W, Any]) -> byte
         if len(body) != size:
             msg = f"the body ended {size - len(body)} bytes before its end"
             raise BodyLost(msg)
-    except Exception as error:
-        lost = error if answer.lost is None else await answer.lost(error)
-        if lost is error:
-            raise
-        raise lost from error
+    except Exception as error:  # noqa: BLE001 - `_tell` raises it
+        await _tell(answer.lost, error)
     finally:
         await ports.close(entry)
     return body
@@ -586,11 +588,8 @@ class Delivery(Generic[E, W]):
                 if not chunk:
                     msg = f"the body ended {self._left} bytes before its end"
                     raise BodyLost(msg)
-        except Exception as error:
-            lost = error if self._lost is None else await self._lost(error)
-            if lost is error:
-                raise
-            raise lost from error
+        except Exception as error:  # noqa: BLE001 - `_tell` raises it
+            await _tell(self._lost, error)
         if not self._left and not self._pieces:
             await self._close_entry()
         return chunk

@@ -356,7 +356,7 @@ class _Exchange(Generic[E, W, U]):
             if served is not None:
                 return served
         elif isinstance(outcome, Pass) and outcome.drop:
-            await self._drop(found)
+            await self._lookup.drop(found)
         # The 304 is of no use, so ask again for all of it.
         await self._lookup.set_aside()
         return await self._forward(decision.why, decision.forwarded)
@@ -450,7 +450,7 @@ class _Exchange(Generic[E, W, U]):
         """Ask for what is missing, and give the caller both (§3.4)."""
         plain = Forward(decision.why, decision.forwarded)
         if not await self._guard.prime(found.key, found.entry):
-            await self._drop(found)
+            await self._lookup.drop(found)
             return await self._miss(plain)
         upstream = await self._send(decision.request)
         if isinstance(upstream, Answer):
@@ -463,7 +463,7 @@ class _Exchange(Generic[E, W, U]):
         )
         if rest is None:
             await self._ports.discard(upstream)
-            await self._drop(found)
+            await self._lookup.drop(found)
             return await self._miss(plain)
         return await self._completed(decision, rest, found, upstream)
 
@@ -492,16 +492,6 @@ class _Exchange(Generic[E, W, U]):
         lost = partial(self._lose, found)
         response = cache_status.appended(rest.stored.response, member)
         return Answer(response, info, found.entry, upstream, recorder, lost)
-
-    async def _drop(self, found: Found[E]) -> None:
-        """Remove a stored response that nothing can be made of, and go on without."""
-        await self._guard.remove(found.key)
-        lookup = self._lookup
-        if lookup.primary is found:
-            await lookup.close()
-            lookup.primary = lookup.found = None
-        else:
-            await lookup.set_aside()
 
     async def _take(self, upstream: U, reason: Why, forwarded: Forwarded) -> Answer[E, W, U]:
         """Hand on a response of the origin's, and keep what may be kept of it."""

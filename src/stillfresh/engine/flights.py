@@ -12,7 +12,6 @@ operations is that something is fetched twice.
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 import weakref
@@ -20,6 +19,8 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
+
+from stillfresh.forks import call_in_children
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,6 +149,7 @@ class Flights:
         self._open: dict[str, Flight] = {}
         # By primary key: what came of it last, and when.
         self._past: dict[str, tuple[Fate, float]] = {}
+        call_in_children(self.begin)
 
     def join(self, primary: str, key: str) -> Lead | Flight | None:
         """Lead a flight for `key`, or find the one to wait for; None where there should be none.
@@ -255,12 +257,3 @@ def flights_for(cache: _Placed) -> Flights:
     flights = _of_caches.setdefault(id(cache), flights)
     weakref.finalize(cache, _of_caches.pop, id(cache), None).atexit = False
     return flights
-
-
-def _begin_all() -> None:
-    for flights in list(_of_caches.values()):
-        flights.begin()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_all)

@@ -26,7 +26,7 @@ from stillfresh.rfc9111.search import reduced, search_variance
 from stillfresh.rfc9111.validation import is_entity_tag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from stillfresh.engine.credentials import Vault
     from stillfresh.engine.guard import Guard
@@ -144,11 +144,8 @@ class Lookup(Generic[E, W]):
             self.give_up()
         await self._choose(primary)
         found = self.found
-        if found is not None and "#" in self.own_key:
-            await self._mind_changes(found)
-            found = self.found
-        if found is not None and "cache-groups" in found.stored.response.fields:
-            await self._mind_groups(found)
+        if found is not None:
+            await self._mind_invalidations(found)
         return Forwarded.VARY_MISS
 
     @property
@@ -351,34 +348,31 @@ class Lookup(Generic[E, W]):
         isolate = self._policy.isolate
         return not isolate or isolate <= {name for name, _ in stored.selection}
 
-    async def _mind_groups(self, found: Found[E]) -> None:
-        """Drop what was stored before one of its groups was invalidated (RFC 9875 §2.2.1)."""
-        for group in sorted(cache_groups(found.stored.response.fields)):
-            if await self._is_since(group_key(self.primary_key, group), found):
-                await self._drop(found, Reason.GROUP_INVALIDATED)
-                return
-
-    async def _mind_changes(self, found: Found[E]) -> None:
-        """Drop what a content was answered by before its URI was invalidated (§4.4)."""
-        for key in {changed_key(self.own_key), changed_key(self.primary_key)}:
-            if await self._is_since(key, found):
-                await self._drop(found, Reason.INVALIDATED)
-                return
-
-    async def _is_since(self, key: str, found: Found[E]) -> bool:
-        """Tell whether the moment that is kept under a key is one since which nobody has asked."""
-        moment = await self._guard.metadata(key)
-        with suppress(TypeError, ValueError):
-            return moment is not None and float(moment) >= found.stored.request_time
-        return False
-
-    async def _drop(self, found: Found[E], reason: Reason) -> None:
-        self.invalidated = reason
+    async def drop(self, found: Found[E]) -> None:
+        """Remove a stored response that nothing can be made of, and go on without."""
         await self._guard.remove(found.key)
-        await self.close()
         if self.primary is found:
-            self.primary = None
-        self.found = None
+            await self.let_go()
+        else:
+            await self.set_aside()
+
+    async def _mind_invalidations(self, found: Found[E]) -> None:
+        """Drop what was asked for before a moment that is kept of its invalidation."""
+        for key, reason in self._moments(found.stored):
+            moment = await self._guard.metadata(key)
+            with suppress(TypeError, ValueError):
+                if moment is not None and float(moment) >= found.stored.request_time:
+                    self.invalidated = reason
+                    await self.drop(found)
+                    return
+
+    def _moments(self, stored: StoredResponse) -> Iterator[tuple[str, Reason]]:
+        """Say under which keys such moments are: of its URI (§4.4), of its groups (RFC 9875)."""
+        if "#" in self.own_key:
+            for key in {changed_key(self.own_key), changed_key(self.primary_key)}:
+                yield key, Reason.INVALIDATED
+        for group in sorted(cache_groups(stored.response.fields)):
+            yield group_key(self.primary_key, group), Reason.GROUP_INVALIDATED
 
 
 def _no_credentials(_name: str, value: str) -> str:

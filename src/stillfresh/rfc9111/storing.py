@@ -46,7 +46,7 @@ _NOT_STORED: Final = frozenset(
 # What caches go by is for every recipient, and so is what says how to read the body: no sender may
 # list it in Connection (RFC 9110 §7.6.1). A response that lost it would be reused as it must not
 # be, or be other bytes to whoever reads it, so it is kept in any case.
-_FOR_EVERYBODY: Final = DESCRIBING | {
+_ALWAYS_KEPT: Final = DESCRIBING | {
     *("age", "cache-control", "cache-groups", "date", "expires", "no-vary-search", "vary"),
 }
 
@@ -146,12 +146,12 @@ def unstorable(fields: Fields, said: ResponseDirectives, *, shared: bool) -> fro
         named |= said.private_fields
     if not named:
         return _NOT_STORED
-    return _NOT_STORED | {name for name in named if not _is_for_everybody(name)}
+    return _NOT_STORED | {name for name in named if not _is_always_kept(name)}
 
 
-def _is_for_everybody(name: str) -> bool:
+def _is_always_kept(name: str) -> bool:
     # Targeted fields (RFC 9213) have names like these.
-    return name in _FOR_EVERYBODY or name.endswith("-cache-control")
+    return name in _ALWAYS_KEPT or name.endswith("-cache-control")
 
 
 def _allowed(response: Response, said: ResponseDirectives, *, shared: bool) -> bool:
