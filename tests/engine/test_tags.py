@@ -368,3 +368,38 @@ class TestFreshenedTogether:
 
 def tongue_of(request: Request) -> str:
     return request.fields.get("accept-language") or ""
+
+
+class TestVariantsStoredMeanwhile:
+    """While the origin is asked about one variant, others are stored."""
+
+    @pytest.mark.parametrize("validated", ["en", "de"])
+    def test_a_304_forgets_none_of_them(self, validated: str) -> None:
+        world = World(by_language, policy=Policy(collapse_wait=0))
+        for name in ("en", "de"):
+            world.get(tongue(name))
+        world.clock.advance(61)
+
+        def slowly(_: Request) -> Told:
+            world.replies = [by_device]
+            world.get({**tongue("fr"), "X-Device": "desk"})
+            world.replies = [Told(500)]
+            return about(f'"{validated}"', vary="Accept-Language")
+
+        def by_device(request: Request) -> Told:
+            name = request.fields.get("accept-language") or ""
+            device = request.fields.get("x-device") or ""
+            return told(
+                f"{name} {device}".encode(),
+                etag=f'"{name}-{device}"',
+                vary="Accept-Language, X-Device",
+            )
+
+        world.replies = [slowly]
+        body, info = world.get(tongue(validated))
+        assert (body.decode(), info.outcome) == (validated, Outcome.REVALIDATED)
+        body, info = world.get({**tongue("fr"), "X-Device": "desk"})
+        assert (body, info.outcome) == (b"fr desk", Outcome.HIT)
+        tags = {tag for _, tag in world.record().variants}
+        assert '"fr-desk"' in tags
+        assert world.left_open() == []

@@ -139,6 +139,8 @@ class Keeper(Generic[E, W]):
         if self.lead is not None:
             self.lead.ending()
         if not found.stored.legacy:
+            if found is lookup.primary:
+                stored = await self._with_variants_of_now(found, stored)
             return await self._update(found, stored)
         if self.request.method != "GET":
             return False
@@ -184,8 +186,11 @@ class Keeper(Generic[E, W]):
             # Whether that leads to its key nobody knows who asks for another URL.
             await self._guard.remove(other.key)
             return
-        await self._update(other, decision.stored)
-        other.stored = decision.stored
+        stored = decision.stored
+        if other is self.lookup.primary:
+            stored = await self._with_variants_of_now(other, stored)
+        await self._update(other, stored)
+        other.stored = stored
 
     async def copy_variant(self, found: Found[E], stored: StoredResponse) -> bool | None:
         """Store a variant for what this request selects by too; None if the body got lost."""
@@ -303,7 +308,7 @@ class Keeper(Generic[E, W]):
         variant: StoredResponse,
     ) -> bool:
         """Have the primary record lead to a variant: to look for it, and to ask about it."""
-        known = primary.stored
+        known = await self._with_variants_of_now(primary, primary.stored)
         others, variants = known.others, known.variants
         if names not in others:
             others = (*others, names)[-_MOST_SETS:]
@@ -314,6 +319,25 @@ class Keeper(Generic[E, W]):
             return True
         known = known._replace(others=others, variants=variants)
         return await self._update(primary, known, variant)
+
+    async def _with_variants_of_now(
+        self, primary: Found[E], stored: StoredResponse
+    ) -> StoredResponse:
+        """Have a record lead to the variants stored since the primary was looked at.
+
+        The origin has been asked meanwhile, which takes as long as it likes. What selects by
+        nothing has no variants, as a rule, and isn't looked at again.
+        """
+        if not (stored.selection or stored.others):
+            return stored
+        now = await self.lookup.load(primary.key)
+        if now is None:
+            return stored
+        await self._ports.close(now.entry)
+        if now.version != primary.version:
+            # Another one has taken its place, and no update will be taken for it.
+            return stored
+        return stored._replace(others=now.stored.others, variants=now.stored.variants)
 
     async def _move(self, stored: StoredResponse, *, moving: bool) -> Found[E] | None:
         """Go to the key under which a response is for no URL that it is not for (No-Vary-Search).
