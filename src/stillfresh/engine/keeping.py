@@ -325,10 +325,12 @@ class Keeper(Generic[E, W]):
     ) -> StoredResponse:
         """Have a record lead to the variants stored since the primary was looked at.
 
-        The origin has been asked meanwhile, which takes as long as it likes. What selects by
-        nothing has no variants, as a rule, and isn't looked at again.
+        The origin has been asked meanwhile, which takes as long as it likes. A response that is
+        the same for all, and of which no variant is known, isn't looked at again: nearly all are
+        such, and should a first variant have been stored just then, it is fetched once more.
         """
-        if not (stored.selection or stored.others):
+        varies = "vary" in stored.response.fields or stored.others
+        if not varies and all(value is None for _, value in stored.selection):
             return stored
         now = await self.lookup.load(primary.key)
         if now is None:
