@@ -79,7 +79,7 @@ def test_decisions_are_logged_for_who_wants_to_know(
     (record,) = caplog.records
     assert record.levelno == logging.DEBUG
     assert record.name == "stillfresh"
-    name = type(event).__name__.lower()
+    name = {"NotStored": "not stored"}.get(type(event).__name__, type(event).__name__.lower())
     assert record.getMessage() == f"{name} {event.method} {URL}: {event.why}"
 
 

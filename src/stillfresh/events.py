@@ -8,6 +8,7 @@ it is reported through `logging` and the request goes on.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -101,6 +102,10 @@ class RefreshFailed(Event):
 Hook: TypeAlias = Callable[[Event], None]
 
 
+# Where a word begins within the name of an event.
+_CAPITAL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
 class LoggingHook:
     """Logs decisions at DEBUG and failures at WARNING, the latter once for each cause.
 
@@ -132,7 +137,7 @@ class LoggingHook:
         elif isinstance(event, Pruned):
             self._log.debug("pruned: %s", event.report)
         elif isinstance(event, Decided) and self._log.isEnabledFor(logging.DEBUG):
-            name = type(event).__name__.lower()
+            name = _CAPITAL.sub(" ", type(event).__name__).lower()
             self._log.debug("%s %s %s: %s", name, event.method, event.url, event.why)
 
     def _is_news(self, event: StoreFailed) -> bool:
