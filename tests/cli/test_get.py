@@ -251,6 +251,14 @@ def test_the_request(in_process: InProcess, origin: Origin) -> None:
     assert request.header("User-Agent") == f"stillfresh/{version('stillfresh')}"
 
 
+def test_a_url_in_a_locale_that_has_not_its_characters(
+    in_process: InProcess, origin: Origin
+) -> None:
+    url = origin.on("/%C3%A9", Reply()).replace("%C3%A9", "\udcc3\udca9")
+    assert in_process("get", url).status == 0
+    assert [request.path for request in origin.received] == ["/%C3%A9"]
+
+
 def test_a_header_of_the_users_is_not_replaced(
     in_process: InProcess, origin: Origin, tmp_path: Path
 ) -> None:
@@ -681,6 +689,7 @@ def test_no_progress_bar_through_the_body(stillfresh: Command, origin: Origin) -
     ("arguments", "message"),
     [
         (["example.org"], "'example.org' is neither http:// nor https://; did you mean https://"),
+        (["http://example.org/\udcff"], "'http://example.org/\\udcff' is not UTF-8\n"),
         (["ftp://example.org/"], "'ftp://example.org/' is neither http:// nor https://\n"),
         (["http://"], "No host supplied"),
         (["http://[/"], "Invalid IPv6 URL"),

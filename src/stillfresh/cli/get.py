@@ -39,6 +39,12 @@ def _a_url(_: click.Context, __: click.Parameter, value: str) -> str:
     from requests import PreparedRequest, RequestException
 
     try:
+        if any("\ud800" <= one <= "\udfff" for one in value):
+            # Bytes that the locale has no characters for.
+            value = os.fsencode(value).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise click.BadParameter(f"{value!r} is not UTF-8") from error
+    try:
         if urlsplit(value).scheme.lower() not in {"http", "https"}:
             hint = "" if ":" in value else f"; did you mean https://{value}?"
             raise click.BadParameter(f"{value!r} is neither http:// nor https://{hint}")
