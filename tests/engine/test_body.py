@@ -9,9 +9,10 @@ import pytest
 from stillfresh import BodyLost, CacheFull, Entry, EntryWriter, MemoryCache, Reason, Why
 from stillfresh.caches import frames
 from stillfresh.caches.base import BaseCache, InMemory
-from stillfresh.engine.body import BlockingBody, BlockingTee, Following, Recorder, Source
+from stillfresh.engine.body import BlockingBody, BlockingTee, Following, Source
 from stillfresh.engine.guard import Guard
 from stillfresh.engine.ports import LocalCachePorts, run
+from stillfresh.engine.recorder import Recorder
 from stillfresh.events import Event, StoreFailed
 from stillfresh.rfc9111.ranges import Span
 from stillfresh.testing import Fault, FaultyCache, Operation

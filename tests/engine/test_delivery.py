@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stillfresh import BodyLost, Outcome
-from stillfresh.engine.body import Delivery, short_body
+from stillfresh.engine.delivery import Delivery, short_body
 from stillfresh.engine.ports import run
 from stillfresh.events import NotStored, Stored
 from tests.engine.world import FakeUpstream, Got, World, cancel, document, steps, told

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from stillfresh.clients._base import Line
     from stillfresh.engine.answers import CacheInfo
-    from stillfresh.engine.body import Delivery
+    from stillfresh.engine.delivery import Delivery
     from stillfresh.rfc9111.fields import Fields
     from stillfresh.rfc9111.messages import Response
 

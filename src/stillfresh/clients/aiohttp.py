@@ -48,7 +48,7 @@ from stillfresh.clients._base import (
     unverified,
 )
 from stillfresh.clients._tasks import TasksBehind
-from stillfresh.engine.body import Delivery, short_body
+from stillfresh.engine.delivery import Delivery, short_body
 from stillfresh.engine.exchange import exchange
 from stillfresh.engine.offload import OffloadedCachePorts
 from stillfresh.engine.ports import AsyncCachePorts, LocalCachePorts

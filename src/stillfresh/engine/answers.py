@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Generic
 from stillfresh.engine.ports import E, U, W
 
 if TYPE_CHECKING:
-    from stillfresh.engine.body import Lost, Recorder
+    from stillfresh.engine.body import Lost
+    from stillfresh.engine.recorder import Recorder
     from stillfresh.rfc9111.decisions import Pieces, Why
     from stillfresh.rfc9111.messages import Response
 

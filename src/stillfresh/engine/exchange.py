@@ -55,8 +55,8 @@ from stillfresh.rfc9111.messages import Request, Response
 from stillfresh.rfc9111.validation import asks_for_news
 
 if TYPE_CHECKING:
-    from stillfresh.engine.body import Recorder
     from stillfresh.engine.ports import Ports
+    from stillfresh.engine.recorder import Recorder
     from stillfresh.rfc9111.messages import StoredResponse
     from stillfresh.rfc9111.policy import Policy
 

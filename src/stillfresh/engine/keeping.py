@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final, Generic
 
 from stillfresh import events
 from stillfresh.engine import records
-from stillfresh.engine.body import Recorder
 from stillfresh.engine.flights import Fate
 from stillfresh.engine.lookup import credentials_of
 from stillfresh.engine.ports import E, W
+from stillfresh.engine.recorder import Recorder
 from stillfresh.rfc9111 import invalidation, reception
 from stillfresh.rfc9111.decisions import Reason, Refresh, Why, why
 from stillfresh.rfc9111.fields import content_length

@@ -20,7 +20,7 @@ from stillfresh.clients._base import (
     unverified,
 )
 from stillfresh.engine.behind import LEFT_OUT
-from stillfresh.engine.body import Delivery, short_body
+from stillfresh.engine.delivery import Delivery, short_body
 from stillfresh.engine.exchange import exchange
 from stillfresh.engine.offload import OffloadedCachePorts
 from stillfresh.engine.ports import AsyncCachePorts, LocalCachePorts
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from stillfresh.caches.urls import CacheLike
     from stillfresh.clients._base import Line
     from stillfresh.engine.answers import Answer
-    from stillfresh.engine.body import Chunks
+    from stillfresh.engine.delivery import Chunks
     from stillfresh.rfc9111.fields import Fields
     from stillfresh.rfc9111.policy import Policy
 

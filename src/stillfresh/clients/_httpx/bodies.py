@@ -12,7 +12,7 @@ from stillfresh.errors import BodyLost
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from stillfresh.engine.body import Delivery
+    from stillfresh.engine.delivery import Delivery
 
 # How much of a stored body is handed out before other tasks have their turn.
 _TURN: Final = 1 << 20

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stillfresh.caches.asynchronous import AsyncBaseCache
     from stillfresh.caches.base import BaseCache
     from stillfresh.caches.urls import CacheLike
-    from stillfresh.engine.body import Chunks, Delivery
+    from stillfresh.engine.delivery import Chunks, Delivery
     from stillfresh.rfc9111.policy import Policy
 
 
