@@ -14,14 +14,23 @@ import contextlib
 import functools
 import os
 import sqlite3
-import stat
 import threading
 import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
-from urllib.parse import quote
 
 from stillfresh.caches import schema
+from stillfresh.caches.connection import (
+    LOG_PAGES,
+    MEMORY,
+    UNUSABLE,
+    Damaged,
+    Foreign,
+    Mine,
+    end_transaction,
+    is_damage,
+    opened,
+)
 from stillfresh.caches.files import fail
 from stillfresh.caches.generations import Generations
 from stillfresh.errors import CacheFull, CacheUnavailable, CorruptEntry, StoreError
@@ -39,92 +48,15 @@ T = TypeVar("T")
 # What a statement may raise. The last is for words of SQLite's own that have parts of a damaged
 # database in them.
 _ERRORS: Final = (sqlite3.Error, OSError, UnicodeDecodeError)
-# The log is written into the database when it has so many pages, 8 MiB: twice what SQLite does by
-# itself, which waits for the disk half as often. A longer one is cut back to that.
-_LOG_PAGES: Final = 2000
 # While much is removed it may have 128 MiB, and pages of 16 MiB are kept in memory instead of 2:
 # the same pages change in every transaction, and are written into the database once.
 _MUCH_LOG_PAGES: Final = 32768
-_MEMORY, _MUCH_MEMORY = 2 << 10, 16 << 10  # KiB
+_MUCH_MEMORY: Final = 16 << 10  # KiB
 _GAPS: Final = ("PRAGMA freelist_count", "PRAGMA page_count", "PRAGMA page_size")
-# Where SQLite can't work it is for one of these, as on a disk of another machine's.
-_UNUSABLE: Final = frozenset(
-    {
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_PROTOCOL,
-        sqlite3.SQLITE_NOLFS,
-        sqlite3.SQLITE_AUTH,
-        sqlite3.SQLITE_IOERR_LOCK,
-        sqlite3.SQLITE_IOERR_RDLOCK,
-        sqlite3.SQLITE_IOERR_SHMLOCK,
-        sqlite3.SQLITE_IOERR_SHMMAP,
-        sqlite3.SQLITE_IOERR_SHMOPEN,
-    }
-)
-_DAMAGED: Final = frozenset(
-    {
-        sqlite3.SQLITE_CONSTRAINT,  # an index and its table contradict each other
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_FORMAT,
-        sqlite3.SQLITE_IOERR_SHORT_READ,  # the log is shorter than it says
-        sqlite3.SQLITE_MISMATCH,
-        sqlite3.SQLITE_NOTADB,
-    }
-)
-
-
-# What it says of tables and columns that have other names by now, and of a format that it can't be.
-_DAMAGED_SAYS: Final = ("no such", "has no column", "unsupported file format")
-
-
-class _Foreign(sqlite3.DatabaseError):
-    """What is in the database's place is another program's, or of another format."""
-
-
-class _Damaged(sqlite3.DatabaseError):
-    """What a database says can't be."""
-
-
-class _Mine:
-    """What one thread has open.
-
-    Attributes:
-        identity: which file the database is.
-        read_only: the number of the last database that said it could not be written to.
-    """
-
-    __slots__ = (
-        "__weakref__",
-        "bodies",
-        "busy",
-        "connection",
-        "cursor",
-        "identity",
-        "number",
-        "read_only",
-    )
-
-    def __init__(self) -> None:
-        self.busy = False
-        self.number = self.bodies = self.read_only = 0
-        self.connection: sqlite3.Connection | None = None
-        self.cursor: sqlite3.Cursor | None = None
-        self.identity: tuple[int, int] | None = None
-
-    def close(self) -> None:
-        connection, self.connection, self.cursor, self.number = self.connection, None, None, 0
-        if connection is not None:
-            with contextlib.suppress(sqlite3.Error):
-                connection.close()
-
-    def __del__(self) -> None:
-        self.close()
 
 
 class _Threads(threading.local):
-    mine: _Mine | None = None
+    mine: Mine | None = None
 
 
 class Database:
@@ -142,7 +74,7 @@ class Database:
 
     def _renew(self) -> None:
         self._threads = _Threads()
-        self._all: weakref.WeakSet[_Mine] = weakref.WeakSet()
+        self._all: weakref.WeakSet[Mine] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._turn = threading.Lock()
         self._forking = False
@@ -168,7 +100,7 @@ class Database:
             if self._closed:
                 mine.close()
 
-    def _one(self, mine: _Mine, query: str, values: Sequence[object]) -> Any:
+    def _one(self, mine: Mine, query: str, values: Sequence[object]) -> Any:
         generations = self._generations
         if generations.present() != mine.number or generations.identity != mine.identity:
             self._is_there(mine)
@@ -207,7 +139,7 @@ class Database:
             self._end(mine)
 
     def _write_after(
-        self, error: Exception, mine: _Mine, doing: str, again: Callable[[], int]
+        self, error: Exception, mine: Mine, doing: str, again: Callable[[], int]
     ) -> int:
         """Write what has failed: into the next database, or where there is room again."""
         try:
@@ -218,9 +150,7 @@ class Database:
                 raise
             return self._persistently(mine, doing, again)
 
-    def _write(
-        self, mine: _Mine, statement: str, values: Sequence[object], into: int | None
-    ) -> int:
+    def _write(self, mine: Mine, statement: str, values: Sequence[object], into: int | None) -> int:
         waited = self._wait_for_turn(mine)
         try:
             connection = self._ready(mine)
@@ -249,7 +179,7 @@ class Database:
                     yield connection
                     connection.execute("COMMIT")
                 except BaseException:
-                    _end_transaction(connection)
+                    end_transaction(connection)
                     raise
             finally:
                 self._turn.release()
@@ -358,7 +288,7 @@ class Database:
         try:
             yield
         finally:
-            self._suit(_MEMORY, _LOG_PAGES)
+            self._suit(MEMORY, LOG_PAGES)
 
     def _suit(self, memory: int, log_pages: int) -> None:
         # Without it, changes are slower.
@@ -404,11 +334,11 @@ class Database:
 
     # Whose turn it is.
 
-    def _begin(self) -> _Mine:
+    def _begin(self) -> Mine:
         """Show that this thread uses its connection, so that a fork waits for it."""
         mine = self._threads.mine
         if mine is None:
-            mine = self._threads.mine = _Mine()
+            mine = self._threads.mine = Mine()
             with self._lock:
                 self._all.add(mine)
         mine.busy = True
@@ -416,19 +346,19 @@ class Database:
             self._stand_aside(mine)
         return mine
 
-    def _stand_aside(self, mine: _Mine) -> None:
+    def _stand_aside(self, mine: Mine) -> None:
         """Let a fork go first."""
         while self._forking:
             mine.busy = False
             self._forked.wait(_PATIENCE)
             mine.busy = True
 
-    def _end(self, mine: _Mine) -> None:
+    def _end(self, mine: Mine) -> None:
         mine.busy = False
         if self._closed:
             mine.close()
 
-    def _wait_for_turn(self, mine: _Mine) -> float:
+    def _wait_for_turn(self, mine: Mine) -> float:
         """Wait for the other threads, which is fairer than SQLite's trying again; how long?"""
         if self._turn.acquire(blocking=False):
             return 0.0
@@ -453,7 +383,7 @@ class Database:
         finally:
             connection.execute(f"PRAGMA busy_timeout = {int(self._timeout * 1000)}")
 
-    def _alone(self, mine: _Mine, waited: float) -> sqlite3.Connection:
+    def _alone(self, mine: Mine, waited: float) -> sqlite3.Connection:
         """Begin a transaction as the only writer of the present database."""
         for _ in range(_TRIES):
             connection = self._ready(mine)
@@ -463,7 +393,7 @@ class Database:
             # While this one waited, another may have taken its place.
             if self._is_connected(mine, self._generations.present()):
                 return connection
-            _end_transaction(connection)
+            end_transaction(connection)
         msg = f"the database in {self._tree.root}: others begin anew all the time"
         raise CacheUnavailable(msg)
 
@@ -490,7 +420,7 @@ class Database:
 
     # Which database.
 
-    def _persistently(self, mine: _Mine, doing: str, do: Callable[[], T]) -> T:
+    def _persistently(self, mine: Mine, doing: str, do: Callable[[], T]) -> T:
         """Do something, again where another database has taken the place of the one it failed on.
 
         Raises:
@@ -504,7 +434,7 @@ class Database:
         msg = f"{doing} in {self._tree.root}: others begin anew all the time"
         raise CacheUnavailable(msg)
 
-    def _may_go_on(self, error: Exception, doing: str, mine: _Mine) -> None:
+    def _may_go_on(self, error: Exception, doing: str, mine: Mine) -> None:
         """Let go of a database that another has followed.
 
         Its files may be gone by now, and then whatever is wrong with them means nothing.
@@ -520,7 +450,7 @@ class Database:
             self._fail(error, doing, mine)
         mine.close()
 
-    def _is_there(self, mine: _Mine) -> bool:
+    def _is_there(self, mine: Mine) -> bool:
         """Make sure of this thread's connection to the present database, if there is one."""
         number = self._generations.present()
         if number == 0:
@@ -529,22 +459,22 @@ class Database:
             number = self._connect(mine, self._generations.present)
         return number > 0
 
-    def _is_connected(self, mine: _Mine, number: int) -> bool:
+    def _is_connected(self, mine: Mine, number: int) -> bool:
         """Tell whether this thread has the present database open, which has a number."""
         same = number == mine.number and self._generations.identity == mine.identity
         return same and mine.connection is not None
 
-    def _ready(self, mine: _Mine) -> sqlite3.Connection:
+    def _ready(self, mine: Mine) -> sqlite3.Connection:
         """Return this thread's connection; make the database if there is none."""
         generations = self._generations
         if not self._is_connected(mine, generations.present()):
             self._connect(mine, lambda: generations.present() or generations.first())
         assert mine.connection is not None  # noqa: S101 - as there is one
         # A signal may have come between a transaction and its end.
-        _end_transaction(mine.connection)
+        end_transaction(mine.connection)
         return mine.connection
 
-    def _connect(self, mine: _Mine, find: Callable[[], int]) -> int:
+    def _connect(self, mine: Mine, find: Callable[[], int]) -> int:
         """Connect to the database that `find` finds, and return its number; 0 where there is none.
 
         Somebody may begin anew between the one and the other, and so it is tried again.
@@ -564,7 +494,7 @@ class Database:
                 break
         return number
 
-    def _connect_to(self, mine: _Mine, number: int) -> None:
+    def _connect_to(self, mine: Mine, number: int) -> None:
         mine.number = number
         mine.identity = self._generations.identity_of(number)
         connection = mine.connection = self._open(number)
@@ -572,11 +502,11 @@ class Database:
         try:
             if not schema.is_ours(connection):
                 msg = "a database of another program, or of another format"
-                raise _Foreign(msg)
+                raise Foreign(msg)
             (bodies,) = connection.execute("SELECT bodies FROM place").fetchone() or (None,)
             if type(bodies) is not int or not 0 < bodies <= number:
                 msg = f"its bodies are said to be in folder {bodies!r}"
-                raise _Damaged(msg)
+                raise Damaged(msg)
             mine.bodies = bodies
         except BaseException:
             mine.close()
@@ -585,47 +515,7 @@ class Database:
 
     def _open(self, number: int) -> sqlite3.Connection:
         path = self._generations.path(number)
-        seen = set()
-        for name in (path, f"{path}-wal", f"{path}-shm"):
-            try:
-                status = os.lstat(name)
-            except FileNotFoundError:
-                if name == path:
-                    raise
-                continue
-            # What is no file was put there by somebody, and a link leads out of here.
-            if not stat.S_ISREG(status.st_mode):
-                msg = f"{name} is no file"
-                raise _Foreign(msg)
-            # SQLite maps the one into memory and cuts the other back, which ends the process.
-            if status.st_nlink > 1 and (status.st_dev, status.st_ino) in seen:
-                msg = f"{name} is the same file as another"
-                raise _Damaged(msg)
-            seen.add((status.st_dev, status.st_ino))
-        connection = sqlite3.connect(
-            f"file:{quote(path)}?mode=rw",
-            uri=True,
-            timeout=self._timeout,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-        try:
-            for setting in (
-                "trusted_schema = OFF",
-                "cell_size_check = ON",
-                "temp_store = MEMORY",
-                # Some builds write zeros over all that is removed, which nobody asked for.
-                "secure_delete = FAST",
-                f"cache_size = {-_MEMORY}",
-                f"wal_autocheckpoint = {_LOG_PAGES}",
-                f"journal_size_limit = {_LOG_PAGES * 4096}",
-                f"synchronous = {'FULL' if self._durable else 'NORMAL'}",
-            ):
-                connection.execute(f"PRAGMA {setting}")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        return opened(path, self._timeout, durable=self._durable)
 
     def _set_aside(self, number: int, *, damaged: bool) -> None:
         """Have a database that can't be used followed by an empty one; remove it if it is ours."""
@@ -635,7 +525,7 @@ class Database:
                 self._generations.remove(number)
                 self._generations.remove_bodies(number)
 
-    def _fail(self, error: Exception, doing: str, mine: _Mine | None) -> NoReturn:
+    def _fail(self, error: Exception, doing: str, mine: Mine | None) -> NoReturn:
         """Say in our words what went wrong, and go on with another database if this one is bad."""
         self._generations.forget()
         number = 0
@@ -654,25 +544,18 @@ class Database:
             msg = f"{text}: others had it for {self._timeout} s"
             raise CacheUnavailable(msg) from error
         says_so = extended == sqlite3.SQLITE_READONLY and mine is not None and self._says_so(mine)
-        if codes & _UNUSABLE and not says_so:
+        if codes & UNUSABLE and not says_so:
             msg = f"{text}: SQLite can't work here; FileCache or SeparateBodyFileCache may"
             raise CacheUnavailable(msg) from error
-        foreign = isinstance(error, _Foreign)
-        damaged = (
-            foreign
-            or isinstance(error, _Damaged | UnicodeDecodeError)
-            or codes & _DAMAGED
-            or says_so
-            or any(words in str(error) for words in _DAMAGED_SAYS)
-        )
-        if mine is not None and number and damaged:
+        foreign = isinstance(error, Foreign)
+        if mine is not None and number and (says_so or is_damage(error)):
             mine.close()
             self._set_aside(number, damaged=not foreign)
             msg = f"{text}; begun anew"
             raise CorruptEntry(msg) from error
         raise CacheUnavailable(text) from error
 
-    def _says_so(self, mine: _Mine) -> bool:
+    def _says_so(self, mine: Mine) -> bool:
         """Tell whether a database that can't be written to only says so, in a damaged header.
 
         A connection may be from a time when it could not be; so it takes two, one after the other.
@@ -687,17 +570,11 @@ class Database:
         return 0 < number == known
 
 
-def _end_transaction(connection: sqlite3.Connection) -> None:
-    if connection.in_transaction:
-        with contextlib.suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
-
-
 _every: weakref.WeakSet[Database] = weakref.WeakSet()
 # The caches that a fork has closed: what is made meanwhile has nothing open.
 _closed: list[Database] = []
 # What a child has of its parent's: closing it would tell SQLite of locks that are the parent's.
-_never_closed: list[_Mine] = []
+_never_closed: list[Mine] = []
 
 
 def _before_fork() -> None:
