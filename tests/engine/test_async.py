@@ -16,8 +16,8 @@ from stillfresh.engine.ports import run
 from stillfresh.events import StoreFailed
 from stillfresh.rfc9111.dates import format_date
 from stillfresh.rfc9111.messages import Request
-from tests.engine.test_exchange import NOT_MODIFIED, by_language, legacy, tongue
-from tests.engine.world import URL, Got, Reply, Told, World, cancel, document, steps, told
+from tests.engine.test_exchange import NOT_MODIFIED, by_language, tongue
+from tests.engine.world import URL, Got, Reply, Told, World, cancel, document, legacy, steps, told
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,9 @@ class Noting:
     def useful(self) -> float:
         return 60.0
 
+    def overtaken(self) -> None:
+        """Nothing is invalidated here."""
+
     def committing(self) -> None:
         """Nothing hangs on it here."""
 

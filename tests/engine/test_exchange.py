@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgpack
 import pytest
 
 from stillfresh import (
@@ -26,7 +25,7 @@ from stillfresh.rfc9111.dates import format_date
 from stillfresh.rfc9111.decisions import why
 from stillfresh.rfc9111.fields import Fields
 from stillfresh.rfc9111.messages import Request
-from tests.engine.world import URL, Told, World, document, told
+from tests.engine.world import URL, Told, World, document, legacy, told
 
 NOT_MODIFIED = Told(304)
 
@@ -38,15 +37,6 @@ def by_language(request: Request) -> Told:
 
 def tongue(name: str) -> dict[str, str]:
     return {"Accept-Language": name}
-
-
-def legacy(body: bytes = b"", **headers: str) -> bytes:
-    """Write a record as CacheControl does; `ETag="x"`, `Content_Length="5"`."""
-    fields = {"Cache-Control": "max-age=60"}
-    fields |= {name.replace("_", "-"): value for name, value in headers.items()}
-    held = {"body": body, "headers": fields, "status": 200, "version": 11, "reason": "OK"}
-    packed: bytes = msgpack.packb({"response": held, "vary": {}}, use_bin_type=True)
-    return b"cc=4," + packed
 
 
 class TestOrder:

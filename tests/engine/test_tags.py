@@ -8,8 +8,8 @@ from stillfresh import BodyLost, CacheFull, CacheUnavailable, Outcome, Policy, R
 from stillfresh.events import Hit, Miss, Revalidated, Stored, StoreFailed
 from stillfresh.rfc9111.fields import split_list
 from stillfresh.rfc9111.messages import Request
-from tests.engine.test_exchange import NOT_MODIFIED, by_language, legacy, tongue
-from tests.engine.world import URL, Told, World, document, told
+from tests.engine.test_exchange import NOT_MODIFIED, by_language, tongue
+from tests.engine.world import URL, Told, World, document, legacy, told
 
 
 def about(tag: str, **fields: str) -> Told:

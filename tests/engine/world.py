@@ -14,6 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
+import msgpack
 import trio
 
 from stillfresh import CacheInfo, Policy
@@ -102,6 +103,15 @@ def document(body: bytes, etag: str = '"1"', **fields: str) -> Handler:
         return told(body[first : last + 1], 206, **{"etag": etag} | fields | part)
 
     return answer
+
+
+def legacy(body: bytes = b"", **headers: str) -> bytes:
+    """Write a record as CacheControl does; `ETag="x"`, `Content_Length="5"`."""
+    fields = {"Cache-Control": "max-age=60"}
+    fields |= {name.replace("_", "-"): value for name, value in headers.items()}
+    held = {"body": body, "headers": fields, "status": 200, "version": 11, "reason": "OK"}
+    packed: bytes = msgpack.packb({"response": held, "vary": {}}, use_bin_type=True)
+    return b"cc=4," + packed
 
 
 class Unheard(bytes):

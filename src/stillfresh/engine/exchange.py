@@ -283,6 +283,7 @@ class _Exchange(Generic[E, W, U]):
     async def _send(self, request: Request) -> U | Answer[E, W, U]:
         """Ask the origin; where it fails, answer with what is stored if that may stand in."""
         found = self._lookup.found
+        self._keeper.asking()
         self._request_time = self._ports.now()
         try:
             upstream = await self._ports.send(request)

@@ -140,15 +140,23 @@ _led: Final[ContextVar[tuple[Flight, ...]]] = ContextVar("stillfresh_led", defau
 
 
 class Flights:
-    """All flights for one cache in this process."""
+    """All flights for one cache in this process.
 
-    __slots__ = ("__weakref__", "_open", "_past")
+    Attributes:
+        moment: how many invalidations there have been, which says when something was.
+    """
+
+    __slots__ = ("__weakref__", "_forgotten", "_invalidated", "_open", "_past", "moment")
 
     def __init__(self) -> None:
         """Have none."""
         self._open: dict[str, Flight] = {}
         # By primary key: what came of it last, and when.
         self._past: dict[str, tuple[Fate, float]] = {}
+        self.moment = 0
+        # By primary key: the moment of its invalidation; those up to one are forgotten.
+        self._invalidated: dict[str, int] = {}
+        self._forgotten = 0
         call_in_children(self.begin)
 
     def join(self, primary: str, key: str) -> Lead | Flight | None:
@@ -204,12 +212,21 @@ class Flights:
             self._past.pop(primary, None)
 
     def invalidated(self, primary: str) -> None:
-        """Have nobody wait for what was asked for before `primary` was invalidated."""
+        """Have nobody wait for what was asked for before now, nor store it."""
+        if len(self._invalidated) >= _REMEMBERED:
+            self._forgotten = self.moment
+            self._invalidated.clear()
+        self.moment += 1
+        self._invalidated[primary] = self.moment
         for flight in list(self._open.values()):
             if flight.primary == primary:
                 self.detach(flight)
         # In other processes it may be under way, too.
         self.keep_apart(primary, Fate.UNSHARED)
+
+    def invalidated_since(self, moment: int, primary: str) -> bool:
+        """Tell whether what was asked for at a moment may have been invalidated since."""
+        return self._invalidated.get(primary, self._forgotten) > moment
 
     def __len__(self) -> int:
         """Count what is under way."""

@@ -60,7 +60,17 @@ class Keeper(Generic[E, W]):
         recorder: writes the response that is on its way to the caller, if one is.
     """
 
-    __slots__ = ("_guard", "_policy", "_ports", "lead", "lookup", "recorder", "request", "tell")
+    __slots__ = (
+        "_asked",
+        "_guard",
+        "_policy",
+        "_ports",
+        "lead",
+        "lookup",
+        "recorder",
+        "request",
+        "tell",
+    )
 
     def __init__(
         self,
@@ -84,6 +94,22 @@ class Keeper(Generic[E, W]):
         self.tell = tell
         self.lead = lead
         self.recorder: Recorder[E, W] | None = None
+        self.asking()
+
+    def asking(self) -> None:
+        """Note that the origin is asked now."""
+        self._asked = self._ports.flights().moment
+
+    def overtaken(self) -> Why | None:
+        """Return why an answer isn't to be stored any more: it is older than an invalidation.
+
+        That it has a clean end, and comes late, makes it no better than what was thrown out (§4.4).
+        """
+        flights, lookup = self._ports.flights(), self.lookup
+        for key in (lookup.own_key, lookup.primary_key):
+            if flights.invalidated_since(self._asked, key):
+                return why(Reason.INVALIDATED)
+        return None
 
     async def record(self, decision: Store, info: CacheInfo) -> Recorder[E, W] | None:
         """Begin to write a response; None if the cache can't.
@@ -222,6 +248,8 @@ class Keeper(Generic[E, W]):
             key = group_key(primary_key(request.url), group)
             if await self._put(key, repr(now).encode()):
                 self.tell(events.Invalidated, key, reason)
+        # Its own answer may be what is there now (RFC 9110 §8.7).
+        self.asking()
 
     async def _join(self, decision: Store, writer: W) -> bytes | None:
         """Copy what goes before, and return what goes behind; None if either can't be read."""
@@ -410,12 +438,14 @@ class Keeper(Generic[E, W]):
             while chunk := await guard.read(found.key, found.entry, _COPY_STEP):
                 if not await guard.write(key, writer, chunk):
                     break
-            if chunk == b"":
+            if chunk == b"" and self.overtaken() is None:
                 useful = self._useful(stored)
                 copied = await guard.commit(key, writer, records.written(stored), useful)
         finally:
             if copied is None:
                 await self._ports.abort(writer)
+        if copied is not None and self.overtaken() is not None:
+            await guard.remove(key)
         await self._ports.close(found.entry)
         again = None if chunk is None else await self.lookup.load(key if copied else found.key)
         if again is None:
@@ -444,6 +474,9 @@ class _Plan(Generic[E, W]):
 
     def useful(self) -> float:
         return self._keeper.useful_for(self._stored)
+
+    def overtaken(self) -> Why | None:
+        return self._keeper.overtaken()
 
     def committing(self) -> None:
         if self._keeper.lead is not None:

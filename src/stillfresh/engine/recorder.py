@@ -27,6 +27,9 @@ class Plan(Protocol):
     def useful(self) -> float:
         """Return for how many seconds it will be of use."""
 
+    def overtaken(self) -> Why | None:
+        """Return why it isn't to be stored any more, whatever it was when it was asked for."""
+
     def committing(self) -> None:
         """Hear that all of it has come, and is about to be stored."""
 
@@ -103,17 +106,19 @@ class Recorder(Generic[E, W]):
 
     async def finish(self) -> None:
         """Commit: the body has come to its end without an error."""
-        writer = self._writer
-        if writer is None:
+        writer, plan = self._writer, self._plan
+        if writer is None or plan is None:
             return
         if self._expected is not None and self._size != self._expected:
             await self.abort()
             return
+        refusal: Why | None = why(Reason.NOT_KEPT)
         if self._behind and not await self._written(writer, self._behind):
             self._writer = None
         else:
-            await self._commit(writer, self._metadata)
-        self._end(None if self.stored else why(Reason.NOT_KEPT))
+            refusal = await self._commit(writer, plan, self._metadata)
+            self.stored = refusal is None
+        self._end(refusal)
 
     async def abort(self) -> None:
         """Give up: the body was cut off, or its reader has lost interest."""
@@ -138,25 +143,33 @@ class Recorder(Generic[E, W]):
         if metadata is None:
             await self._give_up(why(Reason.BROKEN_OFF, detail))
             return
-        await self._commit(writer, metadata)
-        kept, self.stored = self.stored, False
-        self._end(why(Reason.CUT_OFF if kept else Reason.NOT_KEPT, detail))
+        refusal = await self._commit(writer, plan, metadata)
+        self._end(why(Reason.CUT_OFF if refusal is None else refusal.reason, detail))
 
-    async def _commit(self, writer: W, metadata: bytes) -> None:
-        self._writer = None
-        useful = None
-        if self._plan is not None:
-            useful = self._plan.useful
-            self._plan.committing()
+    async def _commit(self, writer: W, plan: Plan, metadata: bytes) -> Why | None:
+        """Publish what was written; return why that came to nothing, if it did."""
+        self._writer = version = None
         try:
+            refusal = plan.overtaken()
+            if refusal is not None:
+                await self._abort(writer)
+                return refusal
+            plan.committing()
             # Closed meanwhile, that is: the request was right when it was made, so it goes on.
             with contextlib.suppress(CacheClosed):
-                version = await self._guard.commit(self._key, writer, metadata, useful)
-                self.stored = version is not None
+                version = await self._guard.commit(self._key, writer, metadata, plan.useful)
+            if version is None:
+                return why(Reason.NOT_KEPT)
+            # Who overtook it while it was being published has not found it.
+            refusal = plan.overtaken()
+            if refusal is not None:
+                with contextlib.suppress(CacheClosed):
+                    await self._guard.remove(self._key)
         except BaseException:
             # Cancelled, and nobody knows whether it is there.
             self._end(why(Reason.BROKEN_OFF))
             raise
+        return refusal
 
     async def _written(self, writer: W, chunk: bytes) -> bool:
         try:
