@@ -51,7 +51,7 @@ def test_a_value_cannot_pass_for_a_digest() -> None:
 
 def test_the_key_is_made_once_and_found_again() -> None:
     world = World(told())
-    first, second = Vault(), Vault()
+    first, second = Vault(world.clock), Vault(world.clock)
     key = run(first.secret(guarded(world)))
     assert len(key) == 32
     assert run(second.secret(guarded(world))) == key
@@ -63,7 +63,8 @@ def test_the_key_is_made_once_and_found_again() -> None:
 
 
 def test_keys_differ_between_caches() -> None:
-    keys = {run(Vault().secret(guarded(World(told())))) for _ in range(5)}
+    worlds = [World(told()) for _ in range(5)]
+    keys = {run(world.vault.secret(guarded(world))) for world in worlds}
     assert len(keys) == 5
 
 
@@ -71,19 +72,63 @@ def test_two_that_begin_at_once_agree() -> None:
     world = World(told())
     theirs = b"the key of somebody who was a moment later"
     world.meanwhile["commit"] = lambda: world.put(SECRET_KEY, theirs, None)
-    assert run(Vault().secret(guarded(world))) == theirs
+    assert run(world.vault.secret(guarded(world))) == theirs
 
 
 def test_where_the_cache_fails_the_key_lasts_as_long_as_the_client() -> None:
     for operation in ("open", "writer", "commit"):
         world = World(told())
         world.faults[operation] = CacheUnavailable("down")
-        vault = Vault()
+        vault = Vault(world.clock)
         key = run(vault.secret(guarded(world)))
         assert len(key) == 32
         assert run(vault.secret(guarded(world))) == key
         assert world.of(StoreFailed)
         assert world.left_open() == []
+
+
+def test_a_key_that_was_pruned_is_put_back() -> None:
+    world = World(told(etag='"1"'))
+    authorized = {"Authorization": "x"}
+    world.get(authorized)
+    key = world.kept.pop(SECRET_KEY)[0]
+    world.clock.advance(3601)
+    world.get(authorized)
+    assert world.kept[SECRET_KEY][0] == key
+    assert world.get(authorized)[1].from_cache
+    other = World(told(b"other"))
+    other.kept, other.clock = world.kept, world.clock
+    assert other.get(authorized)[1].from_cache
+    assert world.left_open() == []
+
+
+def test_it_is_used_once_an_hour() -> None:
+    world = World(told())
+    vault = Vault(world.clock)
+    for seconds, looks in ((0, 1), (3599, 0), (1, 1), (3599, 0), (-9000, 1)):
+        world.clock.advance(seconds)
+        world.calls.clear()
+        run(vault.secret(guarded(world)))
+        assert min(world.calls.count("open"), 1) == looks
+
+
+def test_the_key_that_another_has_put_there_is_taken_up() -> None:
+    world = World(told())
+    run(world.vault.secret(guarded(world)))
+    world.put(SECRET_KEY, b"theirs", None)
+    world.clock.advance(3600)
+    assert run(world.vault.secret(guarded(world))) == b"theirs"
+
+
+def test_a_cache_that_could_not_be_read_is_not_given_another_key() -> None:
+    world = World(told())
+    key = run(Vault(world.clock).secret(guarded(world)))
+    world.faults["open"] = CacheUnavailable("down")
+    assert run(world.vault.secret(guarded(world))) != key
+    world.faults.clear()
+    assert world.kept[SECRET_KEY][0] == key
+    world.clock.advance(60)
+    assert run(world.vault.secret(guarded(world))) == key
 
 
 def test_no_response_can_take_the_keys_place() -> None:

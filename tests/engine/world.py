@@ -147,7 +147,7 @@ class World:
         self.listening = True
         self.policy = policy or Policy()
         self.clock = ManualClock()
-        self.vault = Vault()
+        self.vault = Vault(self.clock)
         self.kept: dict[str, tuple[bytes, bytes | None, str]] = {}
         self.replies: list[Reply] = list(replies)
         self.sent: list[Request] = []

@@ -74,7 +74,7 @@ class _Side:
         self.policy = policy or Policy()
         self.hook = hook or events.log_event
         self.clock = clock
-        self.vault = Vault()
+        self.vault = Vault(self.clock)
         self._last: tuple[list[Any], Fields] = _NO_LINES
         self.closings = 0
         self._renew()
@@ -144,7 +144,7 @@ class CacheSide(_Side):
         self.policy = state["policy"]
         self.hook = state["hook"] or events.log_event
         self.clock = state["clock"]
-        self.vault = Vault()
+        self.vault = Vault(self.clock)
         self._last = _NO_LINES
         self.closings = 0
         self._renew()

@@ -22,26 +22,42 @@ SECRET_KEY: Final = "stillfresh:secret"  # noqa: S105 - the name of the entry, n
 _LENGTH: Final = 32
 
 
+# The entry is used once in so many seconds, lest it be pruned as one that nobody has a use for;
+# and sooner where the cache has failed.
+_HOUR: Final = 3600.0
+_MINUTE: Final = 60.0
+
+
 class Vault:
     """The key of a client's digests, fetched when it is first needed."""
 
-    def __init__(self) -> None:
-        """Know nothing yet."""
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """Know nothing yet; `clock` has the seconds."""
+        self._clock = clock
         self._secret: bytes | None = None
+        self._seen = self._due = 0.0
 
     async def secret(self, guard: Guard[E, W]) -> bytes:
         """Return the key that lies in the cache, or put one there.
 
-        Where the cache fails, the key lasts as long as this object.
+        Where the cache fails, the last one known goes on to be used, or one that nobody else knows.
         """
-        if self._secret is None:
-            self._secret = (
-                await guard.metadata(SECRET_KEY) or await self._settle(guard) or os.urandom(_LENGTH)
-            )
+        now = self._clock()
+        if self._secret is None or not self._seen <= now < self._due:
+            # Of many at once, one looks again.
+            self._seen, self._due = now, now + _HOUR
+            mine = self._secret or os.urandom(_LENGTH)
+            theirs = await self._agreed(guard, mine)
+            if theirs is None:
+                self._due = now + _MINUTE
+            self._secret = theirs or mine
         return self._secret
 
-    async def _settle(self, guard: Guard[E, W]) -> bytes | None:
-        mine = os.urandom(_LENGTH)
+    async def _agreed(self, guard: Guard[E, W], mine: bytes) -> bytes | None:
+        """Return the key that all have, which is `mine` where there was none; None on failure."""
+        known = await guard.metadata(SECRET_KEY)
+        if known or guard.failed:
+            return known
         writer = await guard.writer(SECRET_KEY)
         if writer is None or await guard.commit(SECRET_KEY, writer, mine) is None:
             return None
