@@ -61,7 +61,7 @@ class _Ports(LocalCachePorts):
 
     def __init__(self, cache: MemoryCache) -> None:
         super().__init__(cache)
-        self.vault = Vault()
+        self.vault = Vault(time.time)
 
     def now(self) -> float:
         return time.time()

@@ -361,6 +361,12 @@ class TestContent:
         assert world.get(url=URL)[0] == b"-"
         assert world.left_open() == []
 
+    def test_searches_are_listed_once_for_all_contents(self) -> None:
+        world = World(told(no_vary_search="params"), policy=self.POLICY)
+        for content in (b"one", b"two", b"three"):
+            world.consume(world.ask("POST", content=content))
+        assert [key for key in world.kept if key.endswith("#search")] == [URL + "#search"]
+
     def test_users_are_told_apart(self) -> None:
         world = World(
             lambda request: told(

@@ -101,7 +101,7 @@ def with_content(key: str, method: str, content: bytes) -> str:
 
 def search_key(url: str) -> str:
     """Return the key of what is known of No-Vary-Search for the path of `url`, a primary key."""
-    return f"{url.partition('?')[0]}#search"
+    return f"{primary_of(url).partition('?')[0]}#search"
 
 
 def primary_of(key: str) -> str:
