@@ -18,6 +18,7 @@ class Mood(Enum):
     DRIPPING = "passes on a byte of the answer now and then"
     SLOW = "passes on eight megabytes a second"
     CLOSING = "closes every connection at once"
+    LOSING = "passes it on, and closes the connection in the place of the next answer"
 
 
 class Proxy:
@@ -74,6 +75,9 @@ class Proxy:
     def _pass_on(self, source: socket.socket, target: socket.socket, is_answer: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
+                if is_answer and self.mood is Mood.LOSING:
+                    self.mood = Mood.PASSING
+                    break
                 if is_answer and self.mood is Mood.DRIPPING:
                     for byte in data:
                         target.sendall(bytes([byte]))

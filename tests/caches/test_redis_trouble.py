@@ -20,6 +20,7 @@ import redis.asyncio
 
 from stillfresh import events
 from stillfresh.caches import breaker
+from stillfresh.caches.base import Claim, Entry
 from stillfresh.caches.redis import AsyncRedisCache, RedisCache
 from stillfresh.clients.requests import CachedSession
 from stillfresh.errors import BodyLost, CacheFull, CacheUnavailable, ConfigError, StoreError
@@ -107,6 +108,27 @@ def answers_again(cache: RedisCache) -> None:
         return load(cache, "again") == (b"metadata", b"body")
 
     wait_until(is_stored, "the cache to be of use again")
+
+
+@pytest.mark.parametrize("with_the_look", [False, True])
+def test_a_claim_whose_answer_got_lost_is_held(
+    cache: RedisCache, proxy: Proxy, with_the_look: bool
+) -> None:
+    """The server granted it, and the connection went: asked again it says that it is taken."""
+
+    def claimed() -> Claim | Entry | None:
+        return cache.open_or_claim("key", lambda: 60) if with_the_look else cache.claim("key", 60)
+
+    # Who has missed once claims with the next look.
+    patiently(lambda: cache.open("another"))
+    proxy.mood = Mood.LOSING
+    claim = claimed()
+    assert proxy.mood is Mood.PASSING
+    assert isinstance(claim, Claim)
+    with RedisCache(redis.Redis(port=proxy.port), prefix=cache.prefix) as other:
+        assert patiently(lambda: other.claim("key", 60)) is None
+        claim.release()
+        assert isinstance(patiently(lambda: other.claim("key", 60)), Claim)
 
 
 @pytest.mark.parametrize(

@@ -169,10 +169,13 @@ class Line:
         may_connect: whether the operation under way may open a connection.
         hung_up: whether nobody waits for it any more.
         limit: how many seconds it has.
+        repeats: whether something of the operation is asked again, since an open connection had
+            ended: nobody knows whether the server had heard it the first time.
     """
 
     def __init__(self, servers: Servers) -> None:
         """Connect when something is asked."""
+        self.repeats = False
         self.may_connect = True
         self.hung_up = False
         self._servers = servers
@@ -190,6 +193,7 @@ class Line:
         """Begin an operation: it has `limit` seconds, which end at `deadline` (monotonic)."""
         self._deadline = deadline
         self.limit = limit
+        self.repeats = False
 
     async def ask(self, name: bytes, *commands: Command) -> list[Any]:
         """Send commands about keys with the hash part of `name`, and return the replies.
@@ -277,6 +281,7 @@ class Line:
                 # A server may close what was idle, or have been started anew: that says nothing.
                 if _is_timeout(error):
                     raise
+                self.repeats = True
             else:
                 return taken
 

@@ -107,7 +107,7 @@ class Store:
         place = self._names.place(key)
         # In this order: who has claimed it then sees what others have stored before.
         set_, value = await line.ask(place.name, hold.command(), (b"GET", place.name))
-        is_held = isinstance(set_, bytes)
+        is_held = isinstance(set_, bytes) or await self._was_granted(line, hold)
         self._has_missed = value is None
         if value is None:
             self._see(key, b"", who)
@@ -237,10 +237,17 @@ class Store:
         place = self._names.place(key)
         begin: Command = (b"GETRANGE", place.name, 0, HEAD_SIZE - 1)
         set_, head = await line.ask(place.name, hold.command(), begin)
-        if accepted(set_) is None:
+        if accepted(set_) is None and not await self._was_granted(line, hold):
             return None
         self.claims.granted(key, hold)
         return self._seen.get(key) != (head, who)
+
+    async def _was_granted(self, line: Line, hold: Hold) -> bool:
+        """Tell whether what is refused is its own: it was asked for twice, and granted at first."""
+        if not line.repeats:
+            return False
+        (holder,) = await line.ask(hold.name, (b"GET", hold.name))
+        return bool(holder == hold.holder)
 
     async def release(self, line: Line, hold: Hold) -> None:
         """Take a claim back, if it is still this holder's."""
