@@ -36,8 +36,8 @@ from stillfresh.caches.directory import Directory
 from stillfresh.caches.entry import host_of
 from stillfresh.caches.expiry import is_past
 from stillfresh.caches.frames import BODY_ELSEWHERE, HAS_BODY, Frame
+from stillfresh.caches.housekeeping import GAPS, Housekeeping
 from stillfresh.caches.pairing import Pairing
-from stillfresh.caches.pruner import Pruner
 from stillfresh.caches.pruning import (
     Bounds,
     DryRun,
@@ -50,7 +50,6 @@ from stillfresh.caches.pruning import (
 from stillfresh.caches.usage import Usage
 from stillfresh.errors import (
     BodyLost,
-    CacheError,
     CacheFull,
     CacheUnavailable,
     ConfigError,
@@ -71,29 +70,6 @@ INLINE_LIMIT: Final = 1 << 16
 DEFAULT_MAX_BYTES: Final = 1 << 30
 # How long a writer waits for its turn, in seconds.
 TIMEOUT: Final = 0.25
-# What has been written is counted by each process, and compared with the bound after a part of it;
-# then so much more is removed that it isn't over the bound again at once. With eight processes that
-# keeps to it within 3 %.
-_STEPS: Final = 400
-_LOW: Final = 1 - 2 / _STEPS
-# An entry over this part of the bound finds its room before it is stored.
-_LARGE: Final = 1 / 50
-# A bound of age is seen to so many times within it.
-_AGES: Final = 20
-# A total that is so many times the bound was damaged.
-_UNLIKELY: Final = 2
-# What killed writers have left is looked for when a process has stored this part of the bound in
-# body files, or so many bytes; and by the first one that stores any for some seconds.
-_LITTER: Final = 1 / 8
-_LITTER_UNBOUND: Final = 1 << 27
-_SWEPT: Final = 3600.0
-# A store removes so many rows at the most; what is more than that goes in a thread.
-_AT_ONCE: Final = rows.BATCH
-# prune() gives back what is free where that is this share of the database. By itself the cache does
-# where it is twice as much, so that what it has to copy is no more than what it has removed; and
-# for so many bytes at least.
-_GAPS: Final = 1 / 4
-_LEAST_GAPS: Final = 4 << 20
 # The longest limit of time that makes sense, in seconds.
 _LONGEST_TIMEOUT: Final = 86_400
 # How often a reader starts over because the version it had found was replaced under its hands.
@@ -170,15 +146,12 @@ class SQLiteCache(SeparateBodyBaseCache):
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the settings; what is open stays here."""
         mine = {
-            "_aged_at",
             "_bodies",
             "_claims",
             "_database",
             "_dead",
-            "_filed",
+            "_housekeeping",
             "_pairing",
-            "_pruner",
-            "_unseen",
             "_usage",
         }
         return {name: value for name, value in vars(self).items() if name not in mine}
@@ -194,13 +167,9 @@ class SQLiteCache(SeparateBodyBaseCache):
         self._bodies = BodyFiles(self._tree)
         self._usage = Usage(self._database)
         self._claims = DirectoryClaims(self._tree)
-        self._pruner = Pruner(self._prune_behind)
-        # Bytes that this process has written since it last compared all with the bound. It does so
-        # at first: others may have ended before it was time.
-        self._unseen = self.max_bytes or 0
-        self._aged_at = 0.0
-        # Bytes of body files that it has written since it last swept; None is none so far.
-        self._filed: int | None = None
+        self._housekeeping = Housekeeping(
+            self._database, self._bodies, self._usage, self._bounds, self._clock
+        )
         # The versions that could not be removed, on a full disk say: they aren't handed out here.
         self._dead: dict[int, str] = {}
 
@@ -314,7 +283,7 @@ class SQLiteCache(SeparateBodyBaseCache):
                 changed = self._database.write(
                     "removing", "DELETE FROM entry WHERE id = ? AND frame = ?", (name, old)
                 )
-                self._remove_gone()
+                self._housekeeping.remove_gone()
             else:
                 frame = frame._replace(metadata=metadata, stored_at=now, expires_at=expires_at)
                 data = rows.written(frame, body)
@@ -341,7 +310,7 @@ class SQLiteCache(SeparateBodyBaseCache):
             raise
         self._dead.pop(name, None)
         if changed > rows.CHANGED_BY_STORING:
-            self._remove_gone()
+            self._housekeeping.remove_gone()
         expired = type(expires_at) is float and is_past(expires_at, self._clock())
         return changed > 0 and not expired
 
@@ -369,7 +338,7 @@ class SQLiteCache(SeparateBodyBaseCache):
         self._usage.forget()
         self._database.begin_anew()
         self._dead.clear()
-        self._unseen = 0
+        self._housekeeping.cleared()
 
     def close(self) -> None:
         """Write down what was used, and close the database; pruning that is under way stops."""
@@ -378,7 +347,7 @@ class SQLiteCache(SeparateBodyBaseCache):
                 self._usage.write()
         super().close()
         self._claims.close()
-        self._pruner.stop()
+        self._housekeeping.stop()
         self._database.close()
 
     # Questions about all of it.
@@ -387,7 +356,7 @@ class SQLiteCache(SeparateBodyBaseCache):
         """Count what is stored, without reading any of it."""
         del progress  # it takes no time
         self._check_open()
-        self._write_usage()
+        self._housekeeping.write_usage()
         stats = Stats(hits=0, misses=0, served=0)
         # What is of no number was damaged.
         hosts = self._database.rows(
@@ -429,7 +398,7 @@ class SQLiteCache(SeparateBodyBaseCache):
             max_bytes=self.max_bytes if max_bytes is None else max_bytes,
             max_age=self.max_age if max_age is None else max_age,
         )
-        self._write_usage()
+        self._housekeeping.write_usage()
         if DryRun(dry_run) is DryRun.YES:
             report = super().prune(
                 max_bytes=bounds.max_bytes,
@@ -437,7 +406,7 @@ class SQLiteCache(SeparateBodyBaseCache):
                 dry_run=dry_run,
                 progress=progress,
             )
-            self._sweep(report, dry_run)
+            self._housekeeping.sweep(report, dry_run)
             return report
         report = PruneReport()
         if self._database.number():
@@ -445,11 +414,11 @@ class SQLiteCache(SeparateBodyBaseCache):
             with contextlib.suppress(StoreError), self._database.change("counting") as database:
                 rows.recount(database)
             with self._database.at_length():
-                self._prune(bounds, report, progress)
-            self._sweep(report, dry_run)
+                self._housekeeping.prune(bounds, report, progress)
+            self._housekeeping.sweep(report, dry_run)
             # On a full disk, say, that can't be done; and it needn't.
             with contextlib.suppress(StoreError):
-                self._database.compact(_GAPS)
+                self._database.compact(GAPS)
         report.swept += self._database.sweep()
         return report
 
@@ -490,7 +459,7 @@ class SQLiteCache(SeparateBodyBaseCache):
         if repair is Repair.REMOVE and self._database.number():
             with self._database.change("counting") as database:
                 rows.recount(database)
-            self._remove_gone()
+            self._housekeeping.remove_gone()
         return report
 
     # Storing.
@@ -520,13 +489,7 @@ class SQLiteCache(SeparateBodyBaseCache):
         )
         data = rows.joined(head, body, tail)
         size += len(data)
-        if self.max_bytes is not None and size > self.max_bytes:
-            msg = f"an entry of {size} bytes in a cache of at most {self.max_bytes}"
-            raise CacheFull(msg)
-        if self.max_bytes is not None and size > self.max_bytes * _LARGE:
-            room = self.max_bytes - size
-            if self._is_over(room):
-                self._prune(Bounds(max_bytes=room), PruneReport())
+        self._housekeeping.find_room(size)
         values = (
             name,
             bytearray(encoded),
@@ -541,149 +504,13 @@ class SQLiteCache(SeparateBodyBaseCache):
         )
         changed = self._database.write("storing", rows.STORE, values, into=number)
         if changed > rows.CHANGED_BY_STORING:
-            self._remove_gone()
+            self._housekeeping.remove_gone()
         if self._dead:
             self._dead.pop(name, None)
-        self._unseen += size
-        if self._bounds and self._is_time(seal.stored_at):
-            # What can't be removed now is when the next one is stored.
-            with contextlib.suppress(StoreError):
-                self._keep_within()
+        self._housekeeping.stored(size, seal.stored_at)
         if number and changed:
-            self._look_for_litter(seal.size)
+            self._housekeeping.look_for_litter(seal.size)
         return changed > 0
-
-    def _is_time(self, now: float) -> bool:
-        """Tell whether to compare what is stored with the bounds."""
-        if self.max_bytes is not None and self._unseen > self.max_bytes / _STEPS:
-            return True
-        return self.max_age is not None and not (0 <= now - self._aged_at < self.max_age / _AGES)
-
-    def _keep_within(self) -> None:
-        """See to the bounds, without delaying the store that made it due for long."""
-        self._unseen, self._aged_at = 0, self._clock()
-        report = PruneReport()
-        done = self._prune(self._due(), report, stop=lambda: report.removed.total() >= _AT_ONCE)
-        if not done or (report.removed and self._has_gaps()):
-            self._pruner.start()
-
-    def _prune_behind(self, stopped: Callable[[], bool]) -> None:
-        # What can't be done now is when it is time again.
-        with contextlib.suppress(CacheError):
-            with self._database.at_length():
-                self._prune(self._due(), PruneReport(), stop=stopped)
-            if not stopped() and self._has_gaps():
-                self._database.compact(2 * _GAPS)
-
-    def _due(self) -> Bounds:
-        """Return what to prune to: some less than `max_bytes`, where that is exceeded."""
-        low = None
-        if self.max_bytes is not None and self._is_over(self.max_bytes):
-            low = int(self.max_bytes * _LOW)
-        return Bounds(max_bytes=low, max_age=self.max_age)
-
-    def _has_gaps(self) -> bool:
-        free, size = self._database.gaps()
-        return free >= max(_LEAST_GAPS, 2 * _GAPS * size)
-
-    def _is_over(self, most: int) -> bool:
-        """Tell whether more than so many bytes are stored; if so, what was used is written down."""
-        total = self._database.one("counting", "SELECT bytes FROM total")
-        if total is None:
-            return False
-        stored = total[0]
-        if type(stored) is not int or not 0 <= stored <= _UNLIKELY * (self.max_bytes or most):
-            with self._database.change("counting") as database:
-                rows.recount(database)
-            (stored,) = self._database.one("counting", "SELECT bytes FROM total") or (0,)
-        if stored <= most:
-            return False
-        self._write_usage()
-        return True
-
-    def _write_usage(self) -> None:
-        # Where others don't let it, it is for another time: that is no reason to fail.
-        with contextlib.suppress(StoreError):
-            self._usage.write()
-
-    def _look_for_litter(self, size: int) -> None:
-        """Sweep what killed writers have left, now and then."""
-        first, self._filed = self._filed is None, (self._filed or 0) + size
-        most = _LITTER_UNBOUND if self.max_bytes is None else self.max_bytes * _LITTER
-        if not first and self._filed < most:
-            return
-        with contextlib.suppress(StoreError, OSError):
-            if not self._bodies.is_swept(_SWEPT if first else 0.0):
-                self._filed = 0
-                self._sweep(PruneReport(), DryRun.NO)
-
-    def _sweep(self, report: PruneReport, dry_run: DryRun) -> None:
-        named = {file for (file,) in self._database.rows("sweeping", rows.FILES)}
-        self._bodies.sweep(self._database.bodies(), named, self._is_named, report, dry_run)
-
-    def _prune(
-        self,
-        bounds: Bounds,
-        report: PruneReport,
-        progress: Progress | None = None,
-        stop: Callable[[], bool] = lambda: False,
-    ) -> bool:
-        """Remove rows in batches, so that others have their turn between them; is it done?"""
-        now, more = self._clock(), True
-        while more and not stop():
-            try:
-                more = self._prune_some(bounds, now, report)
-            except CacheFull:
-                if not self._make_room():
-                    raise
-                more = self._prune_some(bounds, now, report)
-            self._remove_gone()
-            if progress is not None:
-                removed = report.removed.total()
-                progress(removed, None if more else removed)
-        return not more
-
-    def _prune_some(self, bounds: Bounds, now: float, report: PruneReport) -> bool:
-        """Remove a batch, and tell whether there may be more to remove."""
-        done = PruneReport()
-        with self._database.change("pruning") as database:
-            more = rows.remove_some(database, bounds, now, done)
-            report.kept, report.kept_bytes = database.execute(rows.TOTALS).fetchone()
-        report.removed.update(done.removed)
-        report.removed_bytes += done.removed_bytes
-        return more
-
-    def _make_room(self) -> bool:
-        """Have the database changed again on a full disk, where that can be done.
-
-        Removing rows takes room, and removing files gives some: the body files of those rows that
-        would go first go before them.
-        """
-        if self._database.reuse_log():
-            return True
-        number = self._database.bodies()
-        files = self._database.rows("pruning", rows.FIRST_FILES)
-        removed = [self._bodies.unlink(number, file) for (file,) in files if rows.is_file(file)]
-        return any(removed) and self._database.reuse_log()
-
-    def _remove_gone(self) -> None:
-        """Remove the body files that no row names any more."""
-        with contextlib.suppress(StoreError):
-            gone = self._database.rows("sweeping", rows.GONE)
-            if gone:
-                number = self._database.bodies()
-                done = [
-                    (row,)
-                    for row, file in gone
-                    # What is no name of a file was damaged.
-                    if not rows.is_file(file) or self._bodies.unlink(number, file)
-                ]
-                with self._database.change("sweeping") as database:
-                    database.executemany("DELETE FROM gone WHERE rowid = ?", done)
-
-    def _is_named(self, file: str) -> bool:
-        row = self._database.one("listing", "SELECT 1 FROM entry WHERE file = ?", (file,))
-        return row is not None
 
     # Listing.
 
@@ -691,7 +518,7 @@ class SQLiteCache(SeparateBodyBaseCache):
         return self._listed(None, None)
 
     def _listed(self, order: Order | None, host: str | None) -> Iterator[EntryInfo]:
-        self._write_usage()
+        self._housekeeping.write_usage()
         return rows.listing(self._database, order, host)
 
     def _verify(self, rid: int) -> bool:
@@ -776,7 +603,7 @@ class _Sink:
         # What interrupts a commit may come behind it. Where that can't be told, it's swept one day.
         named = True
         with contextlib.suppress(StoreError):
-            named = self._cache._is_named(self._version)  # noqa: SLF001
+            named = self._cache._housekeeping.is_named(self._version)  # noqa: SLF001
         if named:
             self._file.close()
         else:
