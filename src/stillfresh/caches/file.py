@@ -13,7 +13,6 @@ of CacheControl's: anything else there is damage.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -39,20 +38,19 @@ from stillfresh.caches.entryfiles import (
     AT_ONCE,
     FOREIGN,
     InFile,
-    body_file_of,
     file_name,
     frame_of,
-    is_present,
     read_frame_and_room,
     rewrite,
     stamp,
     touch,
 )
 from stillfresh.caches.expiry import is_past
-from stillfresh.caches.files import fail, read_all, store_error, write_all
+from stillfresh.caches.files import fail, read_all, store_error
 from stillfresh.caches.filesink import FileSink
 from stillfresh.caches.frames import BODY_ELSEWHERE, HAS_BODY, Frame
 from stillfresh.caches.pairing import Pairing
+from stillfresh.caches.present import Present, sweep
 from stillfresh.caches.pruner import Pruner
 from stillfresh.caches.pruning import (
     Bounds,
@@ -67,11 +65,9 @@ from stillfresh.errors import BodyLost, CacheFull, CacheUnavailable, CorruptEntr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
 
     from typing_extensions import Buffer
 
-    from stillfresh.caches.leaf import Leaf
 
 # Bodies up to this size ride along in the entry file of a SeparateBodyFileCache: a second file
 # costs more than copying this much again when the metadata is refreshed.
@@ -80,9 +76,6 @@ _RIDE_ALONG: Final = 1 << 14
 _TRIES: Final = 16
 # Recency is written once in this many seconds for an entry, not at every hit.
 _RECENCY_STEP: Final = 3600.0
-# How long a lock of the caller's kind is waited for, in seconds.
-_LOCK_TIMEOUT: Final = 0.05
-
 # How every value of CacheControl and pip begins.
 _CACHECONTROL: Final = b"cc="
 # A frame whose magic has been damaged still has most of its bytes in common with it.
@@ -157,7 +150,7 @@ class DirectoryCache(BaseCache):
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the settings; what threads have in hand stays here."""
-        mine = {"_pairing", "_upkeep", "_pruner", "_claims"}
+        mine = {"_pairing", "_present", "_upkeep", "_pruner", "_claims"}
         return {name: value for name, value in vars(self).items() if name not in mine}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -166,6 +159,7 @@ class DirectoryCache(BaseCache):
         self._begin()
 
     def _begin(self) -> None:
+        self._present = Present(self._tree.root, self._lock_class)
         self._upkeep = Upkeep(self._tree, self._bounds, self._clock)
         self._pruner = Pruner(self._prune_by_itself)
         self._claims = DirectoryClaims(self._tree)
@@ -220,7 +214,7 @@ class DirectoryCache(BaseCache):
                 key,
                 version,
                 self._ride_along,
-                replace=self._replace_present,
+                replace=self._present.replace,
                 check_open=self._check_open,
                 check_room=self._check_room,
                 published=self._note,
@@ -256,20 +250,20 @@ class DirectoryCache(BaseCache):
                         return False
                     frame, room = found
                     if expires_at is not None and expires_at <= now:
-                        return self._unlink_version(leaf, name, version)
+                        return self._present.unlink_version(leaf, name, version)
                     changed = frame._replace(
                         metadata=metadata, stored_at=now, expires_at=expires_at
                     )
-                    if self._amend(leaf, name, changed, fd, status, room):
+                    if self._present.amend(leaf, name, changed, fd, status, room):
                         self._note(frames.HEAD_SIZE + len(metadata))
                         return True
                     temporary = rewrite(leaf, name, changed, fd)
                 finally:
                     os.close(fd)
                 try:
-                    replaced = self._replace_version(leaf, name, version, temporary)
+                    replaced = self._present.replace_version(leaf, name, version, temporary)
                 finally:
-                    _sweep(leaf, temporary)
+                    sweep(leaf, temporary)
                 if replaced:
                     self._note(frames.HEAD_SIZE + len(metadata))
                 return replaced
@@ -286,7 +280,7 @@ class DirectoryCache(BaseCache):
         name = file_name(key)
         try:
             with self._tree.leaf(name) as leaf:
-                return self._unlink_present(leaf, name)
+                return self._present.unlink(leaf, name)
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -338,7 +332,9 @@ class DirectoryCache(BaseCache):
             max_age=self.max_age if max_age is None else max_age,
         )
         try:
-            report = self._upkeep.prune(bounds, self._turn, dry_run=dry_run, progress=progress)
+            report = self._upkeep.prune(
+                bounds, self._present.turn, dry_run=dry_run, progress=progress
+            )
         except OSError as error:
             fail(error, f"pruning {self._tree.root}")
         if report is None:
@@ -389,7 +385,9 @@ class DirectoryCache(BaseCache):
             report.damaged[name] = problem
             if repair is Repair.REMOVE:
                 with self._tree.leaf(name) as leaf:
-                    report.repaired += self._unlink_damaged(leaf, name)
+                    report.repaired += self._present.unlink_damaged(
+                        leaf, name, lambda: self._problem(name) is not None
+                    )
         except FileNotFoundError:
             return
 
@@ -414,16 +412,6 @@ class DirectoryCache(BaseCache):
         del entry
         return None
 
-    def _unlink_damaged(self, leaf: Leaf, name: str) -> bool:
-        """Remove an entry file with which something is wrong, unless it was replaced meanwhile."""
-        with self._turn(leaf) as held:
-            if not held or self._problem(name) is None:
-                return False
-            body = body_file_of(leaf, name)
-            existed = leaf.unlink(name)
-        _sweep(leaf, body)
-        return existed
-
     def _note(self, written: int) -> None:
         """Count what was written, and begin to prune when that is enough."""
         if not self._bounds or not self._upkeep.is_due(written):
@@ -443,7 +431,7 @@ class DirectoryCache(BaseCache):
         bound = self.max_bytes
         bounds = Bounds(max_bytes=None if bound is None else int(bound * LOW), max_age=self.max_age)
         try:
-            report = self._upkeep.prune(bounds, self._turn, stopped=stopped)
+            report = self._upkeep.prune(bounds, self._present.turn, stopped=stopped)
         except StoreError as error:
             self._swallow("prune", "", error)
         except OSError as error:
@@ -556,71 +544,6 @@ class DirectoryCache(BaseCache):
             msg = "neither an entry nor another program's value"
             raise CorruptEntry(msg)
 
-    def _unlink_present(self, leaf: Leaf, name: str) -> bool:
-        with self._turn(leaf):
-            body = body_file_of(leaf, name)
-            existed = leaf.unlink(name)
-        _sweep(leaf, body)
-        return existed
-
-    def _unlink_version(self, leaf: Leaf, name: str, version: str) -> bool:
-        with self._turn(leaf) as held:
-            if not is_present(leaf, name, version, held=held):
-                return False
-            body = body_file_of(leaf, name)
-            existed = leaf.unlink(name)
-        _sweep(leaf, body)
-        return existed
-
-    def _amend(
-        self, leaf: Leaf, name: str, frame: Frame, fd: int, status: os.stat_result, room: int
-    ) -> bool:
-        """Append an amendment to the open file, if it is the present one and has room."""
-        amendment = frames.encode_amendment(frame)
-        # What is linked from elsewhere, a backup say, is not ours alone to change.
-        if len(amendment) > room or status.st_nlink != 1 or not frames.may_be_amended(frame):
-            return False
-        with self._turn(leaf) as held:
-            if not held or not _same_file(leaf.status(name), status):
-                return False
-            try:
-                write_all(fd, amendment)
-            except OSError:
-                with contextlib.suppress(OSError):
-                    os.ftruncate(fd, status.st_size)
-                raise
-        return True
-
-    def _replace_version(self, leaf: Leaf, name: str, version: str, temporary: str) -> bool:
-        """Let a finished file take the place of the entry file of just this version."""
-        with self._turn(leaf) as held:
-            if not is_present(leaf, name, version, held=held):
-                return False
-            leaf.rename(temporary, name)
-            return True
-
-    def _replace_present(self, leaf: Leaf, name: str, temporary: str) -> None:
-        """Let a finished file take the place of the present entry file, and sweep behind it."""
-        if leaf.is_new and self._lock_class is None:
-            # There was nothing a moment ago; who comes first now leaves litter at the most.
-            leaf.rename(temporary, name)
-            return
-        with self._turn(leaf):
-            old_body = body_file_of(leaf, name)
-            leaf.rename(temporary, name)
-        _sweep(leaf, old_body)
-
-    def _turn(self, leaf: Leaf) -> AbstractContextManager[bool]:
-        if self._lock_class is None:
-            return leaf.turn()
-        return self._turn_with_lock(leaf, self._lock_class)
-
-    @contextlib.contextmanager
-    def _turn_with_lock(self, leaf: Leaf, lock_class: Callable[[str], Any]) -> Iterator[bool]:
-        lock = _held(lock_class, os.path.join(self._tree.root, ".lock"))
-        with lock, leaf.turn() as held:
-            yield held
-
 
 class FileCache(DirectoryCache):
     """One file an entry, body included: for small responses."""
@@ -657,31 +580,3 @@ class _BodyMissingError(Exception):
     def __init__(self, version: str) -> None:
         super().__init__("the body file is missing")
         self.version = version
-
-
-def _same_file(one: os.stat_result, other: os.stat_result) -> bool:
-    return (one.st_dev, one.st_ino, one.st_size) == (other.st_dev, other.st_ino, other.st_size)
-
-
-def _sweep(leaf: Leaf, file: str | None) -> None:
-    """Remove a file that nothing names any more; if it can't be, it is only litter."""
-    if file is not None:
-        with contextlib.suppress(OSError):
-            leaf.unlink(file)
-
-
-def _held(lock_class: Callable[[str], Any], path: str) -> AbstractContextManager[object]:
-    """Take the caller's kind of lock; where a stranger holds it, go on without."""
-    lock = lock_class(path)
-    stack = contextlib.ExitStack()
-    acquire, release = getattr(lock, "acquire", None), getattr(lock, "release", None)
-    if acquire is None or release is None:
-        stack.enter_context(lock)
-        return stack
-    try:
-        got = acquire(timeout=_LOCK_TIMEOUT)
-    except Exception:  # noqa: BLE001 - each kind has its own word for a lock that is taken
-        return stack
-    if got is not False:
-        stack.callback(release)
-    return stack

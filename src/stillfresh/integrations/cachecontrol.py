@@ -91,7 +91,7 @@ class _InDirectory(file.DirectoryCache):
 
     @lock_class.setter
     def lock_class(self, lock_class: Callable[[str], Any] | None) -> None:
-        self._lock_class = lock_class
+        self._lock_class = self._present.lock_class = lock_class
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Go elsewhere when what says where is assigned to.

@@ -1,0 +1,141 @@
+"""Changing what lies under a name in a directory, in turn with others who do.
+
+What is stored is whole in any case. But who looks at what is there before changing it must not be
+overtaken in between: what another has put there would be undone, or its body file left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+from stillfresh.caches import frames
+from stillfresh.caches.entryfiles import body_file_of, is_present
+from stillfresh.caches.files import write_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from stillfresh.caches.frames import Frame
+    from stillfresh.caches.leaf import Leaf
+
+# How long a lock of the caller's kind is waited for, in seconds.
+_LOCK_TIMEOUT: Final = 0.05
+
+
+class Present:
+    """The entry files that are in their places. Methods raise `OSError`.
+
+    Attributes:
+        lock_class: makes the lock from a path that the caller wants to be taken as well, if any.
+    """
+
+    def __init__(self, root: str, lock_class: Callable[[str], Any] | None) -> None:
+        """Take turns below `root`."""
+        self._root = root
+        self.lock_class = lock_class
+
+    def unlink(self, leaf: Leaf, name: str) -> bool:
+        """Remove an entry file, then its body file, and say whether it was there."""
+        with self.turn(leaf):
+            body = body_file_of(leaf, name)
+            existed = leaf.unlink(name)
+        sweep(leaf, body)
+        return existed
+
+    def unlink_version(self, leaf: Leaf, name: str, version: str) -> bool:
+        """Remove an entry of just this version, and say whether it was there."""
+        return self._unlink_if(leaf, name, lambda held: is_present(leaf, name, version, held=held))
+
+    def unlink_damaged(self, leaf: Leaf, name: str, is_damaged: Callable[[], bool]) -> bool:
+        """Remove an entry with which something is wrong, unless it was replaced meanwhile."""
+        return self._unlink_if(leaf, name, lambda held: held and is_damaged())
+
+    def amend(
+        self, leaf: Leaf, name: str, frame: Frame, fd: int, status: os.stat_result, room: int
+    ) -> bool:
+        """Append an amendment to the open file, if it is the present one and has room."""
+        amendment = frames.encode_amendment(frame)
+        # What is linked from elsewhere, a backup say, is not ours alone to change.
+        if len(amendment) > room or status.st_nlink != 1 or not frames.may_be_amended(frame):
+            return False
+        with self.turn(leaf) as held:
+            if not held or not _same_file(leaf.status(name), status):
+                return False
+            try:
+                write_all(fd, amendment)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(fd, status.st_size)
+                raise
+        return True
+
+    def replace_version(self, leaf: Leaf, name: str, version: str, temporary: str) -> bool:
+        """Let a finished file take the place of the entry file of just this version."""
+        with self.turn(leaf) as held:
+            if not is_present(leaf, name, version, held=held):
+                return False
+            leaf.rename(temporary, name)
+            return True
+
+    def replace(self, leaf: Leaf, name: str, temporary: str) -> None:
+        """Let a finished file take the place of whatever is present, and sweep behind it."""
+        if leaf.is_new and self.lock_class is None:
+            # There was nothing a moment ago; who comes first now leaves litter at the most.
+            leaf.rename(temporary, name)
+            return
+        with self.turn(leaf):
+            old_body = body_file_of(leaf, name)
+            leaf.rename(temporary, name)
+        sweep(leaf, old_body)
+
+    def turn(self, leaf: Leaf) -> AbstractContextManager[bool]:
+        """Keep others out, and say whether that could be had, as `Leaf.turn`."""
+        if self.lock_class is None:
+            return leaf.turn()
+        return self._turn_with_lock(leaf, self.lock_class)
+
+    @contextlib.contextmanager
+    def _turn_with_lock(self, leaf: Leaf, lock_class: Callable[[str], Any]) -> Iterator[bool]:
+        lock = _held(lock_class, os.path.join(self._root, ".lock"))
+        with lock, leaf.turn() as held:
+            yield held
+
+    def _unlink_if(self, leaf: Leaf, name: str, may_go: Callable[[bool], bool]) -> bool:
+        with self.turn(leaf) as held:
+            if not may_go(held):
+                return False
+            body = body_file_of(leaf, name)
+            existed = leaf.unlink(name)
+        sweep(leaf, body)
+        return existed
+
+
+def sweep(leaf: Leaf, file: str | None) -> None:
+    """Remove a file that nothing names any more; if it can't be, it is only litter."""
+    if file is not None:
+        with contextlib.suppress(OSError):
+            leaf.unlink(file)
+
+
+def _same_file(one: os.stat_result, other: os.stat_result) -> bool:
+    return (one.st_dev, one.st_ino, one.st_size) == (other.st_dev, other.st_ino, other.st_size)
+
+
+def _held(lock_class: Callable[[str], Any], path: str) -> AbstractContextManager[object]:
+    """Take the caller's kind of lock; where a stranger holds it, go on without."""
+    lock = lock_class(path)
+    stack = contextlib.ExitStack()
+    acquire, release = getattr(lock, "acquire", None), getattr(lock, "release", None)
+    if acquire is None or release is None:
+        stack.enter_context(lock)
+        return stack
+    try:
+        got = acquire(timeout=_LOCK_TIMEOUT)
+    except Exception:  # noqa: BLE001 - each kind has its own word for a lock that is taken
+        return stack
+    if got is not False:
+        stack.callback(release)
+    return stack
