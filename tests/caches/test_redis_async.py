@@ -326,7 +326,7 @@ def test_the_engine_may_use_it_by_its_ports(run: Run) -> None:
         assert await ports.read(embedded, -1) == b"embedded"
         await ports.close(entry)
         await ports.close(embedded)
-        assert await ports.update("key", b"newer", version, lambda: 600)
+        assert await ports.update("key", b"metadata", b"newer", version, lambda: 600)
         again = await ports.open("key")
         assert again is not None
         assert again.expires_at is not None

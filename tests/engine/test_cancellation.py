@@ -85,9 +85,9 @@ class DiskWorld(World):
         await self.at.abort(writer)
 
     async def update(
-        self, key: str, metadata: bytes, version: str, useful: Useful | None = None
+        self, key: str, old: bytes, new: bytes, version: str, useful: Useful | None = None
     ) -> bool:
-        return await self.at.update(key, metadata, version, useful)
+        return await self.at.update(key, old, new, version, useful)
 
     async def remove(self, key: str) -> bool:
         return await self.at.remove(key)

@@ -73,7 +73,7 @@ async def everything(cache: BaseCache, pool: ThreadPoolExecutor) -> None:
     await ports.seek(entry, 1)
     assert await ports.read(entry, 3) == b"ody"
     await ports.close(entry)
-    assert await ports.update("key", b"other", version)
+    assert await ports.update("key", b"metadata", b"other", version)
     claim = await ports.claim("key", 5)
     assert claim is not None
     claim.release()

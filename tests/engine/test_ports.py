@@ -77,8 +77,9 @@ def test_a_local_cache_is_called_inline(cache: MemoryCache) -> None:
     run(ports.seek(entry, 1))
     assert run(ports.read(entry, 3)) == b"ody"
     run(ports.close(entry))
-    assert run(ports.update("key", b"other", version))
-    assert not run(ports.update("key", b"other", "another version"))
+    assert run(ports.update("key", b"metadata", b"other", version))
+    assert not run(ports.update("key", b"metadata", b"a third", version))
+    assert not run(ports.update("key", b"other", b"a third", "another version"))
     assert run(ports.remove("key"))
     assert not run(ports.remove("key"))
     run(ports.abort(run(ports.writer("key"))))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stillfresh import BodyLost, CacheFull, CacheUnavailable, Outcome, Policy, Reason
+from stillfresh.engine.ports import Useful
 from stillfresh.events import Hit, Miss, Revalidated, Stored, StoreFailed
 from stillfresh.rfc9111.fields import split_list
 from stillfresh.rfc9111.messages import Request
@@ -403,3 +404,68 @@ class TestVariantsStoredMeanwhile:
         tags = {tag for _, tag in world.record().variants}
         assert '"fr-desk"' in tags
         assert world.left_open() == []
+
+    def test_a_304_forgets_not_the_first_of_them(self) -> None:
+        """What is the same for all has a variant as soon as somebody brings credentials."""
+        world = World(told(b"for all", etag='"1"'), policy=Policy(collapse_wait=0))
+        world.get()
+        world.clock.advance(61)
+        mine = {"Authorization": "me"}
+
+        def slowly(_: Request) -> Told:
+            world.replies = [told(b"mine", etag='"mine"')]
+            world.get(mine)
+            return about('"1"')
+
+        world.replies = [slowly]
+        assert world.get()[1].outcome is Outcome.REVALIDATED
+        body, info = world.get(mine)
+        assert (body, info.outcome) == (b"mine", Outcome.HIT)
+        assert world.get()[0] == b"for all"
+        assert world.left_open() == []
+
+    def test_nor_one_that_is_stored_at_that_very_moment(self) -> None:
+        world = Racing(confirming, policy=Policy(collapse_wait=0))
+        world.get(tongue("en"))
+        world.clock.advance(61)
+        world.races = 3
+        assert world.get(tongue("en"))[1].outcome is Outcome.REVALIDATED
+        for name in ("de-1", "de-2", "de-3", "en"):
+            body, info = world.get(tongue(name))
+            assert (body.decode(), info.outcome) == (name, Outcome.HIT)
+        assert world.left_open() == []
+
+    def test_where_nobody_was_quicker_there_is_no_second_look(self) -> None:
+        world = World(confirming)
+        for name in ("en", "de"):
+            world.get(tongue(name))
+        world.clock.advance(61)
+        world.calls.clear()
+        world.get(tongue("en"))
+        after = world.calls[world.calls.index("send") :]
+        assert "open" not in after
+        assert after.count("update") == 1
+
+
+def confirming(request: Request) -> Told:
+    """Answer by language, and with a 304 where what is known is right."""
+    tag = f'"{tongue_of(request)}"'
+    if tag in (request.fields.get("if-none-match") or ""):
+        return about(tag, vary="Accept-Language")
+    return by_language(request)
+
+
+class Racing(World):
+    """Each time that a record is updated, a variant has been stored just before, `races` times."""
+
+    races = 0
+
+    async def update(
+        self, key: str, old: bytes, new: bytes, version: str, useful: Useful | None = None
+    ) -> bool:
+        if self.races:
+            name, self.races = f"de-{self.races}", self.races - 1
+            left, self.races = self.races, 0
+            self.get(tongue(name))
+            self.races = left
+        return await super().update(key, old, new, version, useful)

@@ -393,13 +393,15 @@ class World:
         await self._step("abort")
 
     async def update(
-        self, key: str, metadata: bytes, version: str, useful: Useful | None = None
+        self, key: str, old: bytes, new: bytes, version: str, useful: Useful | None = None
     ) -> bool:
         await self._step("update")
         present = self.kept.get(key)
         if present is None or present[2] != version or version.startswith("foreign"):
             return False
-        self.kept[key] = (metadata, present[1], version)
+        if present[0] != bytes(old):
+            return False
+        self.kept[key] = (new, present[1], version)
         return True
 
     async def remove(self, key: str) -> bool:

@@ -178,6 +178,18 @@ class AsyncBaseCache(ABC):
     ) -> bool:
         """Swap the metadata of exactly `version`, the body untouched; the version stays."""
 
+    async def swap(
+        self, key: str, old: Buffer, new: Buffer, *, version: str, expires: Expires = None
+    ) -> bool:
+        """Do `update` to `new`, unless the metadata isn't `old` any more, as `BaseCache.swap`."""
+        entry = await self.open(key)
+        if entry is None:
+            return False
+        async with entry:
+            if entry.version != version or entry.metadata != as_bytes(old):
+                return False
+        return await self.update(key, new, version=version, expires=expires)
+
     @abstractmethod
     async def remove(self, key: str) -> bool:
         """Remove what is under `key`, and say whether there was anything."""

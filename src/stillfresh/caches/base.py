@@ -123,6 +123,25 @@ class BaseCache(ABC):
             StoreError: the backend failed; nothing has changed.
         """
 
+    def swap(
+        self, key: str, old: Buffer, new: Buffer, *, version: str, expires: Expires = None
+    ) -> bool:
+        """Do `update` to `new`, unless the metadata isn't `old` any more.
+
+        So who changes what was there undoes no other change of it. Here another one may come
+        between the two halves; a cache in which none can has its own way.
+
+        Raises:
+            StoreError: as `open` and `update`.
+        """
+        entry = self.open(key)
+        if entry is None:
+            return False
+        with entry:
+            if entry.version != version or entry.metadata != as_bytes(old):
+                return False
+        return self.update(key, new, version=version, expires=expires)
+
     @abstractmethod
     def remove(self, key: str) -> bool:
         """Remove what is under `key`, and say whether there was anything.

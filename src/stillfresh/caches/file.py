@@ -232,10 +232,20 @@ class DirectoryCache(BaseCache):
 
         Another program's entry is never updated: that answers False.
         """
+        return self._change(key, None, as_bytes(metadata), version, expires)
+
+    def swap(
+        self, key: str, old: Buffer, new: Buffer, *, version: str, expires: Expires = None
+    ) -> bool:
+        """Do the same, if the metadata still is `old`."""
+        return self._change(key, as_bytes(old), as_bytes(new), version, expires)
+
+    def _change(
+        self, key: str, old: bytes | None, metadata: bytes, version: str, expires: Expires
+    ) -> bool:
         self._check_open()
         now = self._clock()
         expires_at = moment(expires, now)
-        metadata = as_bytes(metadata)
         name = file_name(key)
         try:
             with self._tree.leaf(name) as leaf:
@@ -249,6 +259,8 @@ class DirectoryCache(BaseCache):
                     ):
                         return False
                     frame, room = found
+                    if old is not None and frame.metadata != old:
+                        return False
                     if expires_at is not None and expires_at <= now:
                         return self._present.unlink_version(leaf, name, version)
                     changed = frame._replace(
@@ -261,7 +273,10 @@ class DirectoryCache(BaseCache):
                 finally:
                     os.close(fd)
                 try:
-                    replaced = self._present.replace_version(leaf, name, version, temporary)
+                    unchanged = None if old is None else status
+                    replaced = self._present.replace_version(
+                        leaf, name, version, temporary, unchanged
+                    )
                 finally:
                     sweep(leaf, temporary)
                 if replaced:

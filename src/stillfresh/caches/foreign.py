@@ -125,15 +125,27 @@ class AdaptedCache(BaseCache):
 
     def update(self, key: str, metadata: Buffer, *, version: str, expires: Expires = None) -> bool:
         """Get, compare, set: another writer may come between."""
+        return self._change(key, None, as_bytes(metadata), version, expires)
+
+    def swap(
+        self, key: str, old: Buffer, new: Buffer, *, version: str, expires: Expires = None
+    ) -> bool:
+        """Get, compare, set, as `update`."""
+        return self._change(key, as_bytes(old), as_bytes(new), version, expires)
+
+    def _change(
+        self, key: str, old: bytes | None, metadata: bytes, version: str, expires: Expires
+    ) -> bool:
         self._check_open()
         now = self._clock()
         expires_at = moment(expires, now)
-        metadata = as_bytes(metadata)
         value = self._get(key)
         if value is None or not value.startswith(frames.MAGIC):
             return False
         frame, body = frames.decode_under(key, value)
         if frame.version != version or is_past(frame.expires_at, now):
+            return False
+        if old is not None and frame.metadata != old:
             return False
         if is_past(expires_at, now):
             self.remove(key)

@@ -130,13 +130,25 @@ class MemoryCache(BaseCache):
 
     def update(self, key: str, metadata: Buffer, *, version: str, expires: Expires = None) -> bool:
         """Swap the metadata of `version`."""
+        return self._change(key, None, as_bytes(metadata), version, expires)
+
+    def swap(
+        self, key: str, old: Buffer, new: Buffer, *, version: str, expires: Expires = None
+    ) -> bool:
+        """Swap the metadata of `version`, if it still is `old`."""
+        return self._change(key, as_bytes(old), as_bytes(new), version, expires)
+
+    def _change(
+        self, key: str, old: bytes | None, metadata: bytes, version: str, expires: Expires
+    ) -> bool:
         self._check_open()
-        metadata = as_bytes(metadata)
         now = self._clock()
         expires_at = moment(expires, now)
         with self._lock:
             slot = self._slots.get(key)
             if slot is None or slot.seal.version != version:
+                return False
+            if old is not None and slot.seal.metadata != old:
                 return False
             if is_past(slot.seal.expires_at, now) or self._is_idle(key, now):
                 self._drop(key)

@@ -72,10 +72,22 @@ class Present:
                 raise
         return True
 
-    def replace_version(self, leaf: Leaf, name: str, version: str, temporary: str) -> bool:
-        """Let a finished file take the place of the entry file of just this version."""
+    def replace_version(
+        self,
+        leaf: Leaf,
+        name: str,
+        version: str,
+        temporary: str,
+        unchanged: os.stat_result | None = None,
+    ) -> bool:
+        """Let a finished file take the place of the entry file of just this version.
+
+        If that is to be `unchanged`, it must be the very file that had this status.
+        """
         with self.turn(leaf) as held:
             if not is_present(leaf, name, version, held=held):
+                return False
+            if unchanged is not None and not _same_file(leaf.status(name), unchanged):
                 return False
             leaf.rename(temporary, name)
             return True

@@ -159,9 +159,20 @@ class RedisCache(BaseCache):
         )
 
     def update(self, key: str, metadata: Buffer, *, version: str, expires: Expires = None) -> bool:
+        return self._change(key, None, as_bytes(metadata), version, expires)
+
+    def swap(
+        self, key: str, old: Buffer, new: Buffer, *, version: str, expires: Expires = None
+    ) -> bool:
+        """Swap the metadata of `version`, if it still is `old`."""
+        return self._change(key, as_bytes(old), as_bytes(new), version, expires)
+
+    def _change(
+        self, key: str, old: bytes | None, new: bytes, version: str, expires: Expires
+    ) -> bool:
         self._check_open()
-        given, expires_at = as_bytes(metadata), moment(expires, self._clock())
-        return self._do(lambda line: self._store.update(line, key, given, version, expires_at))
+        expires_at = moment(expires, self._clock())
+        return self._do(lambda line: self._store.update(line, key, old, new, version, expires_at))
 
     def remove(self, key: str) -> bool:
         self._check_open()
@@ -348,10 +359,21 @@ class AsyncRedisCache(AsyncBaseCache):
     async def update(
         self, key: str, metadata: Buffer, *, version: str, expires: Expires = None
     ) -> bool:
+        return await self._change(key, None, as_bytes(metadata), version, expires)
+
+    async def swap(
+        self, key: str, old: Buffer, new: Buffer, *, version: str, expires: Expires = None
+    ) -> bool:
+        """Swap the metadata of `version`, if it still is `old`."""
+        return await self._change(key, as_bytes(old), as_bytes(new), version, expires)
+
+    async def _change(
+        self, key: str, old: bytes | None, new: bytes, version: str, expires: Expires
+    ) -> bool:
         self._check_open()
-        given, expires_at = as_bytes(metadata), moment(expires, self._clock())
+        expires_at = moment(expires, self._clock())
         return await self._do(
-            lambda line: self._store.update(line, key, given, version, expires_at)
+            lambda line: self._store.update(line, key, old, new, version, expires_at)
         )
 
     async def remove(self, key: str) -> bool:

@@ -149,9 +149,18 @@ class Store:
         return Draft(self._names.place(key), version)
 
     async def update(
-        self, line: Line, key: str, metadata: bytes, version: str, expires_at: float | None
+        self,
+        line: Line,
+        key: str,
+        seen: bytes | None,
+        metadata: bytes,
+        version: str,
+        expires_at: float | None,
     ) -> bool:
-        """Swap the metadata of `version`, and end the claim that it is for."""
+        """Swap the metadata of `version`, and end the claim that it is for.
+
+        If it has been `seen`, it must not have changed since.
+        """
         place = self._names.place(key)
         hold = self.claims.that_ends(key)
         claim, holder, _ = hold or NO_HOLD
@@ -160,14 +169,16 @@ class Store:
         for _ in range(_TRIES):
             now = self._clock()
             head = _head_of(old, version)
-            if head is None or is_past(head.expires_at, now):
+            if head is None or is_past(head.expires_at, now) or not _is_of(old, head, key, seen):
                 value = await self._value(line, place)
                 if value is None or not value.startswith(frames.MAGIC):
                     return False
-                frames.decode_under(key, value)
+                present, _ = frames.decode_under(key, value)
                 old = value[:HEAD_SIZE]
                 head = _head_of(old, version)
                 if head is None or is_past(head.expires_at, now):
+                    return False
+                if seen is not None and present.metadata != seen:
                     return False
             if is_past(expires_at, now):
                 done = await REMOVE.run(line, place.name, place.stem, old) is not None
@@ -403,6 +414,17 @@ def _head_of(data: bytes, version: str) -> Head | None:
         return None
     head = frames.parse_head(data)
     return head if head.version.hex() == version else None
+
+
+def _is_of(data: bytes, head: Head, key: str, metadata: bytes | None) -> bool:
+    """Tell whether the head that `data` is belongs to an entry with this metadata, if given."""
+    if metadata is None:
+        return True
+    try:
+        frames.decode(head, data, frames.encode_key(key) + metadata)
+    except CorruptEntry:
+        return False
+    return True
 
 
 def _head(data: Any, size: Any) -> Head | None:

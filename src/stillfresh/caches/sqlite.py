@@ -266,10 +266,20 @@ class SQLiteCache(SeparateBodyBaseCache):
 
     def update(self, key: str, metadata: Buffer, *, version: str, expires: Expires = None) -> bool:
         """Swap the metadata of `version`, unless the row changes meanwhile."""
+        return self._change(key, None, as_bytes(metadata), version, expires)
+
+    def swap(
+        self, key: str, old: Buffer, new: Buffer, *, version: str, expires: Expires = None
+    ) -> bool:
+        """Swap the metadata of `version`, if it still is `old`."""
+        return self._change(key, as_bytes(old), as_bytes(new), version, expires)
+
+    def _change(
+        self, key: str, seen: bytes | None, metadata: bytes, version: str, expires: Expires
+    ) -> bool:
         self._check_open()
         now = self._clock()
         expires_at = moment(expires, now)
-        metadata = as_bytes(metadata)
         name, _ = rows.numbered(key)
         for _ in range(_TRIES):
             row = self._database.one("updating", rows.FIND, (name,))
@@ -278,6 +288,8 @@ class SQLiteCache(SeparateBodyBaseCache):
             old = row[0]
             frame, body = rows.read(old)
             if frame.key != key or frame.version != version or is_past(frame.expires_at, now):
+                return False
+            if seen is not None and frame.metadata != seen:
                 return False
             if is_past(expires_at, now):
                 changed = self._database.write(

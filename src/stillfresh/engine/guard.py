@@ -119,11 +119,11 @@ class Guard(Generic[E, W]):
         return version
 
     async def update(
-        self, key: str, metadata: bytes, version: str, useful: Useful | None = None
+        self, key: str, old: bytes, new: bytes, version: str, useful: Useful | None = None
     ) -> bool:
-        """Swap metadata and tell whether that happened."""
+        """Swap the metadata that a version has had, and tell whether that happened."""
         try:
-            return await self._ports.update(key, metadata, version, useful)
+            return await self._ports.update(key, old, new, version, useful)
         except Exception as error:  # noqa: BLE001 - `_swallow` sorts them
             self._swallow("update", key, error)
             return False

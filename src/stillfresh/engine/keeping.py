@@ -44,6 +44,9 @@ _MOST_TAGS: Final = 16
 # How many values of No-Vary-Search are remembered for one path.
 _MOST_SEARCHES: Final = 8
 _COPY_STEP: Final = 1 << 18
+# How often a record is changed anew because somebody else was quicker: each time one of them has
+# got on.
+_TRIES: Final = 16
 # What is made of what is stored.
 _GROWING: Final = (Reason.COMPLETED, Reason.JOINED)
 # What breaks off is nobody's fault who waits for it: another one may have more luck.
@@ -165,9 +168,7 @@ class Keeper(Generic[E, W]):
         if self.lead is not None:
             self.lead.ending()
         if not found.stored.legacy:
-            if found is lookup.primary:
-                stored = await self._with_variants_of_now(found, stored)
-            return await self._update(found, stored)
+            return await self._update(found, lambda now: _leading_on(stored, now))
         if self.request.method != "GET":
             return False
         stored = stored._replace(legacy=False, generation=_new_generation())
@@ -212,11 +213,7 @@ class Keeper(Generic[E, W]):
             # Whether that leads to its key nobody knows who asks for another URL.
             await self._guard.remove(other.key)
             return
-        stored = decision.stored
-        if other is self.lookup.primary:
-            stored = await self._with_variants_of_now(other, stored)
-        await self._update(other, stored)
-        other.stored = stored
+        await self._update(other, lambda now: _leading_on(decision.stored, now))
 
     async def copy_variant(self, found: Found[E], stored: StoredResponse) -> bool | None:
         """Store a variant for what this request selects by too; None if the body got lost."""
@@ -336,38 +333,17 @@ class Keeper(Generic[E, W]):
         variant: StoredResponse,
     ) -> bool:
         """Have the primary record lead to a variant: to look for it, and to ask about it."""
-        known = await self._with_variants_of_now(primary, primary.stored)
-        others, variants = known.others, known.variants
-        if names not in others:
-            others = (*others, names)[-_MOST_SETS:]
-        if tag is not None and (key, tag) not in variants:
-            kept = [variant for variant in variants if variant[0] != key]
-            variants = (*kept, (key, tag))[-_MOST_TAGS:]
-        if others == known.others and variants == known.variants:
-            return True
-        known = known._replace(others=others, variants=variants)
-        return await self._update(primary, known, variant)
 
-    async def _with_variants_of_now(
-        self, primary: Found[E], stored: StoredResponse
-    ) -> StoredResponse:
-        """Have a record lead to the variants stored since the primary was looked at.
+        def leading(known: StoredResponse) -> StoredResponse:
+            others, variants = known.others, known.variants
+            if names not in others:
+                others = (*others, names)[-_MOST_SETS:]
+            if tag is not None and (key, tag) not in variants:
+                kept = [variant for variant in variants if variant[0] != key]
+                variants = (*kept, (key, tag))[-_MOST_TAGS:]
+            return _leading_on(known, known._replace(others=others, variants=variants))
 
-        The origin has been asked meanwhile, which takes as long as it likes. A response that is
-        the same for all, and of which no variant is known, isn't looked at again: nearly all are
-        such, and should a first variant have been stored just then, it is fetched once more.
-        """
-        varies = "vary" in stored.response.fields or stored.others
-        if not varies and all(value is None for _, value in stored.selection):
-            return stored
-        now = await self.lookup.load(primary.key)
-        if now is None:
-            return stored
-        await self._ports.close(now.entry)
-        if now.version != primary.version:
-            # Another one has taken its place, and no update will be taken for it.
-            return stored
-        return stored._replace(others=now.stored.others, variants=now.stored.variants)
+        return await self._update(primary, leading, variant)
 
     async def _move(self, stored: StoredResponse, *, moving: bool) -> Found[E] | None:
         """Go to the key under which a response is for no URL that it is not for (No-Vary-Search).
@@ -409,11 +385,35 @@ class Keeper(Generic[E, W]):
         version = await self._guard.commit(key, writer, metadata, lambda: LONGEST_USE)
         return version is not None
 
-    async def _update(self, found: Found[E], *stored: StoredResponse) -> bool:
-        """Swap a record for the first of those that it is of use for."""
-        return await self._guard.update(
-            found.key, records.written(stored[0]), found.version, self._useful(*stored)
-        )
+    async def _update(
+        self,
+        found: Found[E],
+        change: Callable[[StoredResponse], StoredResponse],
+        *others: StoredResponse,
+    ) -> bool:
+        """Swap a record for what `change` makes of it, which is of use for `others` too.
+
+        The origin has been asked since it was read, which takes as long as it likes: what somebody
+        else has made of it meanwhile, another variant say, is not undone but changed in turn.
+        """
+        guard = self._guard
+        for _ in range(_TRIES):
+            changed = change(found.stored)
+            if changed is found.stored:
+                return True
+            metadata, useful = records.written(changed), self._useful(changed, *others)
+            if await guard.update(found.key, found.metadata, metadata, found.version, useful):
+                found.stored, found.metadata = changed, metadata
+                return True
+            now = None if guard.failed else await self.lookup.load(found.key)
+            if now is None:
+                return False
+            await self._ports.close(now.entry)
+            if now.version != found.version:
+                # Another one has taken its place, of which this one says nothing.
+                return False
+            found.stored, found.metadata = now.stored, now.metadata
+        return False
 
     def _useful(self, *stored: StoredResponse) -> Useful:
         """Return what says for how long any of these is of use."""
@@ -534,6 +534,13 @@ def _with_language_of(stored: StoredResponse, selection: Selection) -> Selection
     return tuple(
         (field, old[name] if field == name and name in old else value) for field, value in selection
     )
+
+
+def _leading_on(stored: StoredResponse, now: StoredResponse) -> StoredResponse:
+    """Have a record lead to the variants that the one does which is there `now`."""
+    if (stored.others, stored.variants) == (now.others, now.variants):
+        return stored
+    return stored._replace(others=now.others, variants=now.variants)
 
 
 def _described(

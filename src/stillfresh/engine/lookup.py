@@ -38,10 +38,11 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Found(Generic[E]):
-    """A stored response and its entry, whose body has `size` bytes."""
+    """A stored response and its entry, whose body has `size` bytes, and its record `metadata`."""
 
     key: str
     entry: E
+    metadata: bytes
     version: str
     size: int
     stored: StoredResponse
@@ -184,7 +185,7 @@ class Lookup(Generic[E, W]):
                 if stored.part is not None and stored.part.length != size:
                     msg = f"{key} is of {size} bytes, and its record of {stored.part.length}"
                     raise CorruptEntry(msg)
-                return Found(key, entry, version, size, stored)
+                return Found(key, entry, metadata, version, size, stored)
             await self._learn_for(entry)
             stored, body = legacy.decode(metadata, self.primary_key, self.conceal)
             if body or not has_body:
@@ -193,7 +194,7 @@ class Lookup(Generic[E, W]):
                     msg = "a record of CacheControl's without its body"
                     raise CorruptEntry(msg)
             legacy.check_body(stored, size)
-            return Found(key, entry, version, size, stored)
+            return Found(key, entry, metadata, version, size, stored)
         except CorruptEntry as error:
             await self._ports.close(entry)
             self._guard.report("decode", key, error)

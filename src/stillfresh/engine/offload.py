@@ -87,12 +87,12 @@ class OffloadedCachePorts(LocalCachePorts):
         await self._finish(writer.abort)
 
     async def update(
-        self, key: str, metadata: bytes, version: str, useful: Useful | None = None
+        self, key: str, old: bytes, new: bytes, version: str, useful: Useful | None = None
     ) -> bool:
         """Swap the metadata of `version`."""
         expires = expiry_of(self._cache, useful)
         return await self._call(
-            partial(self._cache.update, key, metadata, version=version, expires=expires)
+            partial(self._cache.swap, key, old, new, version=version, expires=expires)
         )
 
     async def remove(self, key: str) -> bool:

@@ -103,9 +103,9 @@ class CachePorts(Protocol[E, W]):
         """Give a version up. Never raises."""
 
     async def update(
-        self, key: str, metadata: bytes, version: str, useful: Useful | None = None
+        self, key: str, old: bytes, new: bytes, version: str, useful: Useful | None = None
     ) -> bool:
-        """Swap the metadata of `version`, as `commit`."""
+        """Swap the metadata of `version`, as `commit`, unless it isn't `old` any more."""
 
     async def remove(self, key: str) -> bool:
         """Remove what is under `key`."""
@@ -250,11 +250,11 @@ class LocalCachePorts:
             writer.abort()
 
     async def update(
-        self, key: str, metadata: bytes, version: str, useful: Useful | None = None
+        self, key: str, old: bytes, new: bytes, version: str, useful: Useful | None = None
     ) -> bool:
         """Swap the metadata of `version`."""
         expires = expiry_of(self._cache, useful)
-        return self._cache.update(key, metadata, version=version, expires=expires)
+        return self._cache.swap(key, old, new, version=version, expires=expires)
 
     async def remove(self, key: str) -> bool:
         """Remove what is under `key`."""
@@ -341,11 +341,11 @@ class AsyncCachePorts:
             await writer.abort()
 
     async def update(
-        self, key: str, metadata: bytes, version: str, useful: Useful | None = None
+        self, key: str, old: bytes, new: bytes, version: str, useful: Useful | None = None
     ) -> bool:
         """Swap the metadata of `version`."""
         expires = expiry_of(self._cache, useful)
-        return await self._cache.update(key, metadata, version=version, expires=expires)
+        return await self._cache.swap(key, old, new, version=version, expires=expires)
 
     async def remove(self, key: str) -> bool:
         """Remove what is under `key`."""

@@ -136,6 +136,14 @@ class FaultyCache(BaseCache):
         self._faults.meet(Operation.UPDATE)
         return self.inner.update(key, metadata, version=version, expires=expires)
 
+    def swap(
+        self, key: str, old: Buffer, new: Buffer, *, version: str, expires: Expires = None
+    ) -> bool:
+        """Swap metadata, or fail at `UPDATE`."""
+        self._check_open()
+        self._faults.meet(Operation.UPDATE)
+        return self.inner.swap(key, old, new, version=version, expires=expires)
+
     def remove(self, key: str) -> bool:
         """Remove, or fail at `REMOVE`."""
         self._check_open()

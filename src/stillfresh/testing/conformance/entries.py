@@ -410,4 +410,33 @@ class Updating(Suite):
         version = store(cache, "key", b"old", b"body", expires=60)
         clock.advance(60)
         assert cache.update("key", b"new", version=version) is False
+        assert cache.swap("key", b"old", b"new", version=version) is False
+        assert cache.open("key") is None
+
+    def test_swap_changes_what_it_was_told_of(self, cache: BaseCache) -> None:
+        version = store(cache, "key", b"old", b"body")
+        for old, new in ((b"old", b"new"), (b"new", b""), (b"", bytearray(b"newest"))):
+            assert cache.swap("key", b"something else", b"no", version=version) is False
+            assert load(cache, "key") == (old, b"body")
+            assert cache.swap("key", old, new, version=version) is True
+            assert load(cache, "key") == (new, b"body")
+        # Of that it was not told.
+        assert cache.update("key", b"changed", version=version)
+        assert cache.swap("key", b"newest", b"no", version=version) is False
+        assert load(cache, "key") == (b"changed", b"body")
+
+    def test_swap_leaves_another_version_alone(self, cache: BaseCache) -> None:
+        old = store(cache, "key", b"metadata", b"old body")
+        store(cache, "key", b"metadata", b"new body")
+        assert cache.swap("key", b"metadata", b"newer", version=old) is False
+        assert cache.swap("never", b"metadata", b"newer", version=old) is False
+        assert load(cache, "key") == (b"metadata", b"new body")
+        assert cache.open("never") is None
+
+    def test_swap_gives_a_new_expiry(self, cache: BaseCache, clock: ManualClock) -> None:
+        version = store(cache, "key", b"old", b"body", expires=60)
+        assert cache.swap("key", b"old", b"new", version=version, expires=120)
+        with opened(cache, "key") as entry:
+            assert entry.expires_at == pytest.approx(clock() + 120, abs=1)
+        assert cache.swap("key", b"new", b"newer", version=version, expires=-1) is True
         assert cache.open("key") is None

@@ -28,6 +28,7 @@ _ANY_USE: Final[dict[str, Callable[[BaseCache], object]]] = {
     "open": lambda cache: cache.open("key"),
     "writer": lambda cache: cache.writer("key"),
     "update": lambda cache: cache.update("key", b"", version="0" * 16),
+    "swap": lambda cache: cache.swap("key", b"", b"", version="0" * 16),
     "remove": lambda cache: cache.remove("key"),
     "entries": lambda cache: list(cache.entries()),
     "clear": lambda cache: cache.clear(),

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stillfresh.caches.base import BaseCache
 from stillfresh.errors import CacheError, StoreError
 from stillfresh.testing.conformance.suite import Suite
 from stillfresh.testing.conformance.tools import (
     content,
     in_child,
     load,
+    opened,
     store,
     together,
 )
@@ -23,7 +25,6 @@ from stillfresh.testing.conformance.tools import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stillfresh.caches.base import BaseCache
     from stillfresh.testing.clock import ManualClock
 
 
@@ -98,6 +99,27 @@ class Sharing(Suite):
 
             together(partial(store, cache, "key", b"new", content("new", size)), update)
             assert load(cache, "key") == (b"new", content("new", size))
+
+    def test_swaps_never_undo_each_other(self, cache: BaseCache) -> None:
+        self.needs("swaps_atomically")
+        if type(cache).swap is BaseCache.swap:
+            pytest.skip(
+                "between the two halves of the `swap` that it has inherited others may come"
+            )
+        body = content("body", 30_000)
+        version = store(cache, "key", b"0", body)
+
+        def count() -> None:
+            done = 0
+            while done < 25:
+                with opened(cache, "key") as entry:
+                    number = int(entry.metadata)
+                # One that can't be sure may refuse.
+                with contextlib.suppress(StoreError):
+                    done += cache.swap("key", b"%d" % number, b"%d" % (number + 1), version=version)
+
+        together(*[count] * 4)
+        assert load(cache, "key") == (b"100", body)
 
     def test_removal_never_leaves_half_an_entry(self, cache: BaseCache) -> None:
         body = content("body", 100_000)
