@@ -235,7 +235,7 @@ class RecordedRaw(_Raw):
     What concerns the connection is passed on to the response that urllib3 made.
 
     Attributes:
-        all_lines: the header lines.
+        fields: the header lines, with the cache's own.
     """
 
     def __init__(
@@ -243,12 +243,12 @@ class RecordedRaw(_Raw):
         body: BlockingTee[Any, Any],
         sent: Sent,
         origin: HTTPResponse,
-        lines: Lines,
+        fields: Fields,
     ) -> None:
         super().__init__(body, origin, sent)
         self._origin = origin
         self._tee = body
-        self.all_lines = lines
+        self.fields = fields
         self.status = origin.status
         self.reason = origin.reason
         self.headers = origin.headers
@@ -394,14 +394,14 @@ def passed_on(
     """Add what the cache has to say to a response of the origin's, and record its body."""
     raw, recorder = upstream.raw, answer.recorder
     # The cache's own member is the last line; caches nearer to the origin have spoken before.
-    lines = answer.response.fields.lines
-    raw.headers.add(*lines[-1])
+    fields = answer.response.fields
+    raw.headers.add(*fields.lines[-1])
     if recorder is not None and raw.chunked and not _is_understood(raw):
         run(recorder.abort())
         recorder = None
     if recorder is None:
         return raw
-    return (kind or RecordedRaw)(BlockingTee(Source(raw), recorder), sent, raw, lines)
+    return (kind or RecordedRaw)(BlockingTee(Source(raw), recorder), sent, raw, fields)
 
 
 def _is_understood(raw: HTTPResponse) -> bool:

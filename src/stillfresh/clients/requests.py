@@ -35,7 +35,7 @@ except ImportError as error:
 
 from stillfresh.clients import _urllib3
 from stillfresh.clients._base import CacheSide, ClientPorts, credential, unverified
-from stillfresh.clients._urllib3 import CHUNK, Sent, Upstream
+from stillfresh.clients._urllib3 import CHUNK, RecordedRaw, Sent, Upstream
 from stillfresh.engine.behind import LEFT_OUT, Behind
 from stillfresh.engine.exchange import exchange
 from stillfresh.engine.ports import LocalCachePorts, run
@@ -257,14 +257,16 @@ class CacheAdapter(HTTPAdapter):
             return _as_cached(super().build_response(req, resp))
         # As requests does, in fewer steps.
         response = CachedResponse.blank()
-        if isinstance(resp, _StoredRaw):
-            heard, fields = resp.heard, resp.fields
-            resp.encoded = "content-encoding" in fields
+        heard: Any = resp
+        if isinstance(resp, _StoredRaw | RecordedRaw):
+            fields = resp.fields
             response.headers = _Headers.of(fields.lines)
             response.encoding = _encoding(fields.get("content-type"))
+            if isinstance(resp, _StoredRaw):
+                heard = resp.heard
+                resp.encoded = "content-encoding" in fields
         else:
-            heard = resp
-            response.headers = _joined(resp)
+            response.headers = CaseInsensitiveDict(resp.headers)
             response.encoding = get_encoding_from_headers(response.headers)
         response.status_code = resp.status
         response.raw = resp
@@ -434,7 +436,7 @@ def _build(
 
 
 class _Headers(CaseInsensitiveDict[str]):
-    """Headers of a stored response, which become a mapping when somebody looks into them."""
+    """Headers of a response, which become a mapping when somebody looks into them."""
 
     @classmethod
     def of(cls, lines: Lines) -> Self:
@@ -453,13 +455,8 @@ class _Headers(CaseInsensitiveDict[str]):
         return made[name]
 
 
-def _joined(raw: Any) -> CaseInsensitiveDict[str]:
-    """Return headers as requests has them: lines of one name joined."""
-    lines = getattr(raw, "all_lines", None)
-    return CaseInsensitiveDict(raw.headers) if lines is None else _by_name(lines)
-
-
 def _by_name(lines: Lines) -> CaseInsensitiveDict[str]:
+    """Return headers as requests has them: lines of one name joined."""
     joined = CaseInsensitiveDict(lines)
     return joined if len(joined) == len(lines) else CaseInsensitiveDict(_urllib3.header_dict(lines))
 

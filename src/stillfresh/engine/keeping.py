@@ -65,6 +65,7 @@ class Keeper(Generic[E, W]):
 
     __slots__ = (
         "_asked",
+        "_flights",
         "_guard",
         "_policy",
         "_ports",
@@ -97,18 +98,21 @@ class Keeper(Generic[E, W]):
         self.tell = tell
         self.lead = lead
         self.recorder: Recorder[E, W] | None = None
-        self.asking()
+        self._flights = ports.flights()
+        self._asked = self._flights.moment
 
     def asking(self) -> None:
         """Note that the origin is asked now."""
-        self._asked = self._ports.flights().moment
+        self._asked = self._flights.moment
 
     def overtaken(self) -> Why | None:
         """Return why an answer isn't to be stored any more: it is older than an invalidation.
 
         That it has a clean end, and comes late, makes it no better than what was thrown out (§4.4).
         """
-        flights, lookup = self._ports.flights(), self.lookup
+        flights, lookup = self._flights, self.lookup
+        if flights.moment == self._asked:
+            return None
         for key in (lookup.own_key, lookup.primary_key):
             if flights.invalidated_since(self._asked, key):
                 return why(Reason.INVALIDATED)
@@ -146,7 +150,7 @@ class Keeper(Generic[E, W]):
         if self.lead is not None:
             self.lead.expect(stored)
         else:
-            self._ports.flights().may_share(self.lookup.primary_key)
+            self._flights.may_share(self.lookup.primary_key)
         if decision.length == 0:
             await recorder.finish()
         return recorder
@@ -235,7 +239,7 @@ class Keeper(Generic[E, W]):
                 variances = map(search_variance, await self.lookup.search_values(key))
                 keys += [reduced(key, variance) for variance in variances if variance is not None]
             for doubtful in dict.fromkeys(keys):
-                self._ports.flights().invalidated(doubtful)
+                self._flights.invalidated(doubtful)
                 known = await self._guard.remove(doubtful)
                 if policy.may_key_content(url):
                     known |= await self._put(changed_key(doubtful), repr(now).encode())
