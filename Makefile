@@ -14,9 +14,12 @@ URL ?=
 VENV := .venv
 PY := $(VENV)/bin/python
 
-# Says "installed". It carries a checksum of the checkout's path, since a copied .venv still points
-# at the sources it was made for, and then tests the wrong ones.
-INSTALLED := $(VENV)/.installed-$(shell pwd | cksum | cut -d ' ' -f 1)
+# They say "installed": what the command needs, and what its development does. They carry a checksum
+# of the checkout's path, since a copied .venv still points at the sources it was made for, and then
+# tests the wrong ones.
+HERE := $(shell pwd | cksum | cut -d ' ' -f 1)
+RUNS := $(VENV)/.runs-$(HERE)
+INSTALLED := $(VENV)/.installed-$(HERE)
 
 # The tests start hundreds of interpreters: none of them is to compile everything anew, as they would
 # where PYTHONDONTWRITEBYTECODE is set. Bytecode is kept where it litters no folder of sources.
@@ -33,7 +36,7 @@ TYPED := $(wildcard src tests benchmarks scripts)
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-run: $(INSTALLED) ## the demo (URL=...)
+run: $(RUNS) ## the demo (URL=...)
 	$(PY) -m stillfresh.cli.demo $(if $(URL),'$(URL)')
 
 # Three at once, so that tests which wait for a disk or a process don't wait for each other.
@@ -87,11 +90,16 @@ clean: ## remove .venv and all that the tools left behind
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# pip learned --group in 25.1; a newer one is left alone. The stamp comes last, so that an
-# installation which was cut short is done again.
-$(INSTALLED): pyproject.toml scripts/make-venv
+# The stamp comes last, so that an installation which was cut short is done again.
+$(RUNS): pyproject.toml scripts/make-venv
 	@echo 'installing into $(VENV)'
 	@PYTHON='$(PYTHON)' sh scripts/make-venv $(VENV)
-	@$(PY) -m pip install --quiet 'pip>=25.1'
+	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[cli]'
+	@touch $@
+
+# pip learned --group in 25.1; a newer one is left alone.
+$(INSTALLED): $(RUNS)
+	@echo 'installing what the tests and tools need'
+	@$(PY) -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
 	@$(PY) -m pip install --quiet --group dev --editable '.[all]'
 	@touch $@
