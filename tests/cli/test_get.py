@@ -231,6 +231,39 @@ def test_a_cache_that_fails_is_a_warning(
     assert done.last.startswith("miss, not stored: ")
 
 
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_a_cache_that_fails_is_named_by_its_folder(
+    stillfresh: Command, origin: Origin, tmp_path: Path, size: int
+) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir(mode=0o700)
+    for first in "0123456789abcdef":
+        (cache / first).write_bytes(b"in the way")
+    url = origin.on("/", Reply(headers=FRESH, body=b"x" * size))
+    *warnings, _ = stillfresh("get", url).err.splitlines()
+    doing = "storing" if size == 10 else "writing a body"
+    assert warnings == [
+        f"stillfresh: cache failed at {operation} of {url!r}: "
+        f"CacheUnavailable: {what} in {cache}: Not a directory"
+        for operation, what in (
+            ("open", "reading"),
+            ("commit" if size == 10 else "write", doing),
+        )
+    ]
+
+
+def test_a_body_that_is_missing_is_said_so_without_the_name_of_its_file(
+    stillfresh: Command, origin: Origin, tmp_path: Path
+) -> None:
+    url = origin.on("/", Reply(headers=FRESH, body=b"x" * 100_000))
+    stillfresh("get", url)
+    for path in (tmp_path / "cache").rglob("*.body"):
+        path.unlink()
+    assert stillfresh("get", url).err.splitlines()[0] == (
+        f"stillfresh: cache failed at open of {url!r}: CorruptEntry: the body file is missing"
+    )
+
+
 def test_what_others_send_cannot_steer_the_terminal(in_process: InProcess, origin: Origin) -> None:
     url = origin.on("/", Reply(404, reason="Not \x1b[31mFound"))
     assert in_process("get", url).err.startswith("stillfresh: HTTP 404 Not \\x1b[31mFound\n")
