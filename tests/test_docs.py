@@ -1,11 +1,13 @@
 """The documents say what the code does."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from stillfresh import ConfigError, cache_from_url
 from tests.clients import limits
 
 ROOT = Path(__file__).parent.parent
@@ -36,3 +38,32 @@ def test_the_page_of_clients_says_what_each_cannot_do(clients: str, cannot: dict
     rows = [line for line in page.splitlines() if line.startswith("| `test_")]
     expected = [f"| `{name}` | {clients} | {why} |" for name, why in cannot.items()]
     assert [row for row in rows if f"| {clients} |" in row] == expected
+
+
+@pytest.mark.parametrize(
+    ("scheme", "named"), [("sqlite", "`sqlite:`"), ("file", "`file:`"), ("memory", "`memory:`")]
+)
+def test_the_page_of_caches_has_the_options_of_their_urls(scheme: str, named: str) -> None:
+    place = "" if scheme == "memory" else "///path"
+    assert options_in_the_page(named) == options_in_the_error(f"{scheme}:{place}?x=1")
+
+
+def test_the_page_of_caches_has_the_options_of_urls_of_redis() -> None:
+    assert options_in_the_page("Redis") == options_in_the_error("redis://localhost?x=1")
+
+
+def options_in_the_page(named: str) -> set[str]:
+    page = (ROOT / "docs" / "caches.md").read_text("utf-8").partition("Options stand")[2]
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| `")]
+    return {
+        option
+        for _, options, where, *_ in rows
+        if named in where
+        for option in re.findall("`([a-z_]+)`", options)
+    }
+
+
+def options_in_the_error(url: str) -> set[str]:
+    with pytest.raises(ConfigError) as caught:
+        cache_from_url(url)
+    return set(re.findall("[a-z_]+", str(caught.value).partition("; there are ")[2])) - {"and"}

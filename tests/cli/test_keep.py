@@ -317,9 +317,10 @@ def test_what_is_stored_is_listed(run: Run, folder: Path, url: str) -> None:
     ("url", "because"),
     [
         ("mongodb://user:secret@host/", "names no cache known here"),
-        ("/a/folder", "for a folder: 'file:///a/folder'"),
+        ("/a/folder", "write 'sqlite:///a/folder' for a database there, or 'file:///a/folder' for"),
         ("file:///a?max_bytes=lots", "'lots' is no size"),
-        ("file:///a?b=c", "unknown option 'b'"),
+        ("file:///a?b=c", "unknown option 'b' of a file: URL; there are body, max_age and max_"),
+        ("sqlite:///~nobody-here/x", "~nobody-here: whose home that is, nobody knows here"),
         ("file:///dev/null", "is not a directory"),
     ],
 )
