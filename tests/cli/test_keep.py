@@ -21,6 +21,7 @@ from stillfresh.cli.main import main
 from stillfresh.testing import ManualClock
 from stillfresh.testing.conformance.tools import content, store
 from tests.cli.test_get import RUN, Ended, ended
+from tests.origin import Origin, Reply
 
 COMMANDS = ["stats", "prune", "verify"]
 DAY = 86_400.0
@@ -307,6 +308,43 @@ def test_what_is_stored_is_listed(run: Run, folder: Path, url: str) -> None:
     assert listed("--host", "b.example", "--sort", "use", "--long") == ["http://b.example/1"]
     assert listed("--host", "c.example") == []
     assert run("ls", "--sort", "colour").status == 2
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "file"])
+def test_what_is_only_a_part_is_marked_in_the_listing(
+    run: Run, folder: Path, origin: Origin, scheme: str
+) -> None:
+    strong = {"Cache-Control": "max-age=60", "ETag": '"1"', "Content-Type": "text/plain"}
+    part = {**strong, "Content-Range": "bytes 10-19/1024"}
+    cut, unknown, asked, whole = (
+        origin.on("/cut", Reply(headers=strong, body=b"x" * 4096, cut_after=1024)),
+        origin.on("/unknown", Reply(headers=strong, body=[b"x" * 300, b"y"], cut_after=300)),
+        origin.on("/asked", Reply(206, part, b"x" * 10)),
+        origin.on("/whole", Reply(headers=strong, body=b"x" * 4096)),
+    )
+    url = f"{scheme}://{folder}"
+    for options in ([cut], [unknown], ["-H", "Range: bytes=10-19", asked], [whole]):
+        run("get", "--cache", url, *options)
+    short = run("ls", "--cache", url).out.decode().splitlines()
+    assert sorted(line[20:] for line in short) == [
+        f"{asked} (part: 10 B of 1.0 KiB)",
+        f"{cut} (part: 1.0 KiB of 4.0 KiB)",
+        f"{unknown} (part: 300 B of an unknown length)",
+        whole,
+    ]
+    long = run("ls", "--long", "--cache", url).out.decode().splitlines()
+    assert sorted(line[51:] for line in long) == sorted(line[20:] for line in short)
+    assert {line[20:51] for line in long} == {f"{'200  text/plain':<31}"}
+
+
+def test_what_is_only_a_part_of_something_known_says_both(
+    run: Run, folder: Path, origin: Origin
+) -> None:
+    page = b"<title>Links for demo</title>" + bytes(1000)
+    strong = {"Cache-Control": "max-age=60", "ETag": '"1"', "Content-Type": "text/html"}
+    url = origin.on("/", Reply(headers=strong, body=page, cut_after=100))
+    run("get", url)
+    assert run("ls").out.decode().endswith(f"{url} (index page of demo; part: 100 B of 1.0 KiB)\n")
 
 
 # What they refuse.

@@ -114,7 +114,10 @@ def verify(cache: str | None, repair: bool) -> int:
 )
 @click.option("--host", help="Only what is stored of this host, or of one of its ports.")
 def ls(cache: str | None, long: bool, sort: str | None, host: str | None) -> int:
-    """List what is stored: size, age, and the URL or what else can be told."""
+    """List what is stored: size, age, and the URL or what else can be told.
+
+    Of what is only a part of a response, kept to be completed, it says so.
+    """
     with _opened(cache) as opened:
         order = None if sort is None else Order[sort.upper()]
         host = None if host is None else host.lower()
@@ -126,8 +129,13 @@ def _listing(cache: BaseCache, listing: Iterable[EntryInfo], *, long: bool) -> I
     for listed in listing:
         content = describe(cache, listed)
         what = content.url or content.about or listed.key or listed.name
-        if content.url and content.about:
-            what += f" ({content.about})"
+        notes = [content.about] if content.url and content.about else []
+        if content.part is not None:
+            whole = content.part.size
+            of = "an unknown length" if whole is None else size_text(whole)
+            notes.append(f"part: {size_text(content.part.length)} of {of}")
+        if notes:
+            what += f" ({'; '.join(notes)})"
         more = f"  {content.status or '':>3}  {content.content_type or '-':<24}" if long else ""
         yield f"{size_text(listed.size):>10}  {_age(now - listed.stored_at):>6}{more}  {what}"
 
