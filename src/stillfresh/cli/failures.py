@@ -31,10 +31,17 @@ FAILURES: Final = (errors.RequestException, HTTPError, OSError, ValueError)
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The end of a download."""
+    """The end of a download.
+
+    Attributes:
+        exit: the status.
+        message: the sentence.
+        lies_in_body: it is what has come that is of no use, and not that no more did.
+    """
 
     exit: Exit
     message: str
+    lies_in_body: bool = False
 
 
 def failure_of(
@@ -53,7 +60,7 @@ def failure_of(
     chain = list(_chain(error))
     reason = _reason(chain)
     if any(isinstance(one, BodyLost) for one in chain):
-        return Failure(Exit.BROKEN_OFF, f"the stored body is damaged: {error}")
+        return Failure(Exit.BROKEN_OFF, f"the stored body is damaged: {error}", lies_in_body=True)
     found = _timeout(chain, host, timeout) or _no_connection(chain, host, reason)
     if found is not None:
         return found
@@ -62,7 +69,7 @@ def failure_of(
     if isinstance(error, errors.TooManyRedirects):
         return Failure(Exit.REDIRECT, "too many redirects")
     if isinstance(error, errors.ContentDecodingError):
-        return Failure(Exit.BROKEN_OFF, f"the body cannot be decoded: {reason}")
+        return Failure(Exit.BROKEN_OFF, f"the body cannot be decoded: {reason}", lies_in_body=True)
     if receiving:
         return Failure(Exit.BROKEN_OFF, f"the body broke off: {reason}")
     # A header that is refused is one of the response's.
