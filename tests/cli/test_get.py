@@ -596,6 +596,15 @@ def test_of_an_output_that_fails_it_says_that_the_rest_can_be_fetched(
     ]
 
 
+def test_of_a_body_whose_length_nobody_knows_no_number_is_told(
+    in_process: InProcess, origin: Origin
+) -> None:
+    url = origin.on("/", Reply(headers=FRESH, body=[b"x" * 70_000, b"y"], cut_after=70_000))
+    assert in_process("get", url).err == (
+        "stillfresh: the body broke off: the connection ended before it did\n"
+    )
+
+
 def test_a_body_that_broke_off_is_fetched_anew(in_process: InProcess, origin: Origin) -> None:
     url = origin.on("/", Reply(headers=FRESH, body=b"body", cut_after=2), Reply(body=b"body"))
     first = in_process("get", url)

@@ -122,11 +122,12 @@ def _reason(chain: list[BaseException]) -> str:
     cause = chain[-1]
     for one in chain:
         if isinstance(one, IncompleteRead) and not isinstance(one, InvalidChunkLength):
+            if not one.expected:
+                # What was read is of the last chunk, then, and mostly nothing.
+                return "the connection ended before it did"
             partial: object = one.partial  # urllib3's has only its length
             read = partial if isinstance(partial, int) else len(one.partial)
-            return f"{read} bytes read" + (
-                f", {one.expected} more expected" if one.expected else ""
-            )
+            return f"{read} bytes read, {one.expected} more expected"
     if isinstance(cause, ValueError) and not isinstance(cause, HTTPError | OSError):
         return "what came next is no HTTP"  # such as the length of a chunk
     if isinstance(cause, ssl.SSLCertVerificationError):
