@@ -62,8 +62,10 @@ format: $(INSTALLED) ## format, and fix what ruff can fix
 	$(PY) -m ruff check --fix-only .
 	$(PY) -m ruff format .
 
-docs: $(INSTALLED) ## write docs/decisions.md
+docs: $(INSTALLED) ## write docs/decisions.md, and the help texts into docs/command.md
 	$(PY) scripts/decisions.py > docs/decisions.md
+	$(PY) scripts/command.py > docs/command.md.new
+	mv docs/command.md.new docs/command.md
 
 # Fetches the suite with npm, once.
 conformance: $(INSTALLED) ## the public HTTP cache test suite, which needs Node.js (ARGS=...)

@@ -112,6 +112,17 @@ def test_a_missing_cachecontrol_is_named_with_its_extra() -> None:
     )
 
 
+def test_a_missing_pytest_is_named_by_the_suite_for_it() -> None:
+    done = python(
+        "import sys; sys.modules['pytest'] = None\n"
+        "try:\n"
+        "    from stillfresh.testing.conformance import CacheConformance\n"
+        "except ImportError as error:\n"
+        "    print(error)\n"
+    )
+    assert done.stdout == "stillfresh.testing.conformance needs pytest: pip install pytest\n"
+
+
 def test_where_there_is_no_filelock_no_lock_is_the_default() -> None:
     done = python(
         "import sys; sys.modules['filelock'] = None\n"

@@ -1,3 +1,6 @@
+import os
+import pwd
+import re
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +70,11 @@ def test_a_memory_url_says_how_long_is_kept() -> None:
 @pytest.mark.parametrize(
     ("url", "because"),
     [
-        ("", "names no cache"),
-        ("http://localhost/0", "names no cache"),
-        ("redis://localhost/0?speed=1", "an unknown option; there are prefix"),
+        ("", "names no cache known here: write sqlite:///path/to/folder, file:///"),
+        ("http://localhost/0", "names no cache known here: write sqlite:///path/to/folder"),
+        ("redis://localhost/0?speed=1", "unknown option 'speed' of a redis: URL; there are client"),
+        ("redis://:a@host?speed=1&db=1&x=", "unknown options 'speed' and 'x' of a redis: URL"),
+        ("redis://localhost?Speed=1", "unknown option of a redis: URL; there are client_name"),
         ("redis://localhost?timeout=soon", "timeout=soon"),
         ("redis://localhost?timeout=0", "number of seconds"),
         ("redis://localhost/first", "a number"),
@@ -83,16 +88,37 @@ def test_a_memory_url_says_how_long_is_kept() -> None:
         ("rediss://localhost?ssl_check_hostname=maybe", "true or false"),
         ("redis://localhost?prefix={", "hash tag"),
         ("C:\\cache", "names no cache"),
-        ("/var/cache", "for a folder: 'file:///var/cache'"),
-        ("relative/path", "for a folder: 'file:///"),
+        (
+            "/var/cache",
+            (
+                "^'/var/cache' is a path and no URL: write "
+                "'sqlite:///var/cache' for a database there, or 'file:///var/cache' for files$"
+            ),
+        ),
+        ("/var/a b?max_bytes=2G", "'file:///var/a%20b?max_bytes=2G' for files"),
+        ("/var/c:d", "write 'sqlite:///var/c%3Ad' for"),
+        ("relative/path", "/relative/path' for a database there"),
+        ("~/cache", "/cache' for files"),
+        ("memory", "'memory' names no cache known here: write sqlite:///"),
         ("file:", "three slashes"),
         ("file://", "three slashes"),
         ("file://host/path", "three slashes"),
         ("sqlite://host/path", "three slashes"),
-        ("sqlite:///path?body=inside", "unknown option 'body'"),
+        (
+            "sqlite:///path?body=inside",
+            "^unknown option 'body' of a sqlite: URL; there are max_age and max_bytes$",
+        ),
         ("sqlite:///path?max_bytes=much", "no size"),
         ("file:///path?body=both", "body=both"),
-        ("file:///path?max_size=1", "unknown option 'max_size'"),
+        ("file:///path?max_size=1", "unknown option 'max_size' of a file: URL; there are body, "),
+        (
+            "FILE:///path?dirmode=0700&filemode&body=inside&x=1",
+            (
+                "^unknown options 'dirmode', 'filemode' and 'x' of a file: URL; "
+                "there are body, max_age and max_bytes$"
+            ),
+        ),
+        ("file:///path?dirmode=0700&max_bytes=much", "unknown option 'dirmode'"),
         ("file:///path?max_bytes=much", "no size"),
         ("file:///path?max_bytes=-1", "no size"),
         ("file:///path?max_bytes=", "no size"),
@@ -121,6 +147,44 @@ def test_a_url_that_makes_no_sense_is_refused(url: str, because: str) -> None:
         cache_from_url(url)
 
 
+@pytest.mark.parametrize("url", ["/var/a b", "/var/a#b", "/var/50%", "~/x", "relative"])
+def test_what_is_to_be_written_for_a_path_names_it(
+    url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        cache_from_url(url)
+    sqlite, file = re.findall("'([a-z]+://[^']*)'", str(caught.value))
+    path = str(Path(url).expanduser().absolute())
+    for written in (sqlite, file):
+        assert cache_from_url(written).directory == path  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("scheme", ["file", "sqlite"])
+@pytest.mark.parametrize("url", ["{}:///~/a%20b", "{}:~/a%20b", "{}:///%7E/a%20b", "{}:///~me/a b"])
+def test_a_tilde_is_the_home_folder(
+    scheme: str, url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    me = pwd.getpwuid(os.getuid())
+    home = me.pw_dir if "~me" in url else str(tmp_path)
+    cache = cache_from_url(url.format(scheme).replace("~me", f"~{me.pw_name}"))
+    assert cache.directory == f"{home}/a b"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("scheme", ["file", "sqlite"])
+def test_a_tilde_that_begins_no_path_is_one(scheme: str, tmp_path: Path) -> None:
+    for path in (f"{tmp_path}/~", f"{tmp_path}/~/x", "/./~/x"):
+        cache = cache_from_url(f"{scheme}://{path}")
+        assert cache.directory == path  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("scheme", ["file", "sqlite"])
+def test_a_home_that_nobody_knows_is_refused(scheme: str) -> None:
+    with pytest.raises(ConfigError, match="~no-such-user: whose home that is"):
+        cache_from_url(f"{scheme}:///~no-such-user/x")
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -135,6 +199,14 @@ def test_a_url_that_makes_no_sense_is_refused(url: str, because: str) -> None:
         "redis+cluster://:a/secret@host",
         "unix://:secret@host/socket",
         "memory://user:secret@host/?x=y",
+        "memory://user:1?secret@host",
+        "memory:?x=1&secret@host",
+        "file://user:secret@host/path",
+        "file://user:1?secret@host/path",
+        "sqlite://user:secret@host/path?x=y",
+        "redis://:1?x=1&secret@host",
+        "redis://:1?secret#2@host",
+        "user:secret@host/path",
         "rediss+clster://user:sec/secret@host",
         "postgres://user:s#secret@host/",
     ],

@@ -20,7 +20,7 @@ from typing import TypeAlias
 import pytest
 
 from stillfresh.cli.main import main
-from tests.origin import Cut, Framing, Origin, Raw, Received, Reply
+from tests.origin import Cut, Document, Framing, Origin, Raw, Received, Reply
 
 FRESH = {"Cache-Control": "max-age=3600"}
 RUN = "import sys; from stillfresh.cli.main import main; sys.argv[0] = 'stillfresh'; main()"
@@ -229,6 +229,39 @@ def test_a_cache_that_fails_is_a_warning(
     assert (done.status, done.out) == (0, b"body")
     assert done.err.startswith("stillfresh: cache failed at ")
     assert done.last.startswith("miss, not stored: ")
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_a_cache_that_fails_is_named_by_its_folder(
+    stillfresh: Command, origin: Origin, tmp_path: Path, size: int
+) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir(mode=0o700)
+    for first in "0123456789abcdef":
+        (cache / first).write_bytes(b"in the way")
+    url = origin.on("/", Reply(headers=FRESH, body=b"x" * size))
+    *warnings, _ = stillfresh("get", url).err.splitlines()
+    doing = "storing" if size == 10 else "writing a body"
+    assert warnings == [
+        f"stillfresh: cache failed at {operation} of {url!r}: "
+        f"CacheUnavailable: {what} in {cache}: Not a directory"
+        for operation, what in (
+            ("open", "reading"),
+            ("commit" if size == 10 else "write", doing),
+        )
+    ]
+
+
+def test_a_body_that_is_missing_is_said_so_without_the_name_of_its_file(
+    stillfresh: Command, origin: Origin, tmp_path: Path
+) -> None:
+    url = origin.on("/", Reply(headers=FRESH, body=b"x" * 100_000))
+    stillfresh("get", url)
+    for path in (tmp_path / "cache").rglob("*.body"):
+        path.unlink()
+    assert stillfresh("get", url).err.splitlines()[0] == (
+        f"stillfresh: cache failed at open of {url!r}: CorruptEntry: the body file is missing"
+    )
 
 
 def test_what_others_send_cannot_steer_the_terminal(in_process: InProcess, origin: Origin) -> None:
@@ -462,6 +495,116 @@ def test_a_body_that_breaks_off(stillfresh: Command, origin: Origin, reply: Repl
     assert listing(stillfresh.folder) == ["page"]
 
 
+STRONG = {**FRESH, "ETag": '"1"'}
+RESUMES = "stillfresh: what has come is kept in the cache: the same command goes on from there"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(headers=STRONG, body=b"x" * 100_000, cut_after=70_000),
+        Reply(headers=STRONG, body=b"x" * 100_000, cut_after=70_000, cut_by=Cut.RESET),
+        Reply(headers=STRONG, body=[b"x" * 70_000, b"y"], cut_after=70_000),
+        Reply(headers={**STRONG, "Vary": "Accept-Encoding"}, body=b"x" * 9000, cut_after=7000),
+    ],
+    ids=["length", "reset", "chunked", "variant"],
+)
+def test_of_a_body_that_breaks_off_it_says_that_the_rest_can_be_fetched(
+    in_process: InProcess, origin: Origin, folder: Path, reply: Reply
+) -> None:
+    url = origin.on("/", reply)
+    first = in_process("get", "-o", "page", url)
+    assert first.status == 18
+    assert first.err.splitlines()[1:] == [RESUMES]
+    size = len(reply.body) if isinstance(reply.body, bytes) else 100_000
+    origin.on("/", Document(b"x" * size, headers=FRESH))
+    second = in_process("get", "-o", "page", url)
+    assert second.err.startswith("completed, stored: ")
+    assert (folder / "page").read_bytes() == b"x" * size
+
+
+@pytest.mark.parametrize("more", [0, 15_000])
+def test_what_breaks_off_once_more_can_still_be_fetched(
+    in_process: InProcess, origin: Origin, more: int
+) -> None:
+    document = Document(b"x" * 100_000, headers=FRESH, cuts=[70_000, more])
+    url = origin.on("/", document)
+    for _ in range(2):
+        done = in_process("get", url)
+        assert done.status == 18
+        assert done.err.splitlines()[1:] == [RESUMES]
+    third = in_process("get", url)
+    assert (third.status, third.out) == (0, b"x" * 100_000)
+    assert third.err.startswith("completed, stored: ")
+    assert [status for status, _ in document.sent] == [200, 206, 206]
+
+
+@pytest.mark.parametrize(
+    ("headers", "options"),
+    [
+        (FRESH, []),
+        ({**FRESH, "ETag": 'W/"1"'}, []),
+        ({**STRONG, "Cache-Control": "no-store"}, []),
+        (STRONG, ["-H", "Cache-Control: no-store"]),
+        (STRONG, ["-H", "Range: bytes=0-"]),
+        (STRONG, ["-H", 'If-None-Match: "2"']),
+        (STRONG, ["-d", "content"]),
+        (STRONG, ["--cache", "memory:"]),
+        (STRONG, ["--quiet"]),
+    ],
+)
+def test_it_does_not_say_so_where_it_is_not_so_or_not_wanted(
+    in_process: InProcess, origin: Origin, headers: dict[str, str], options: list[str]
+) -> None:
+    url = origin.on("/", Reply(headers=headers, body=b"x" * 100_000, cut_after=70_000))
+    done = in_process("get", *options, url)
+    assert done.status == 18
+    assert done.err == "stillfresh: the body broke off: 70000 bytes read, 30000 more expected\n"
+
+
+def test_what_can_not_be_decoded_is_not_worth_another_try(
+    in_process: InProcess, origin: Origin
+) -> None:
+    headers = {**STRONG, "Content-Encoding": "gzip"}
+    url = origin.on("/", Reply(headers=headers, body=b"this is no gzip" * 100_000))
+    done = in_process("get", url)
+    assert done.status == 18
+    assert done.err.startswith("stillfresh: the body cannot be decoded: ")
+    assert done.err.count("\n") == 1
+
+
+def test_a_part_that_can_not_be_kept_is_not_said_to_be(
+    stillfresh: Command, origin: Origin, tmp_path: Path
+) -> None:
+    (tmp_path / "cache").mkdir(mode=0o700)
+    for first in "0123456789abcdef":
+        (tmp_path / "cache" / first).write_bytes(b"in the way")
+    url = origin.on("/", Reply(headers=STRONG, body=b"x" * 100_000, cut_after=70_000))
+    assert stillfresh("get", url).last.startswith("stillfresh: the body broke off: ")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_of_an_output_that_fails_it_says_that_the_rest_can_be_fetched(
+    in_process: InProcess, origin: Origin
+) -> None:
+    url = origin.on("/", Reply(headers=STRONG, body=b"x" * 3_000_000))
+    done = in_process("get", "-o", "/dev/full", url)
+    assert done.status == 23
+    assert done.err.splitlines() == [
+        "stillfresh: cannot write /dev/full: No space left on device",
+        RESUMES,
+    ]
+
+
+def test_of_a_body_whose_length_nobody_knows_no_number_is_told(
+    in_process: InProcess, origin: Origin
+) -> None:
+    url = origin.on("/", Reply(headers=FRESH, body=[b"x" * 70_000, b"y"], cut_after=70_000))
+    assert in_process("get", url).err == (
+        "stillfresh: the body broke off: the connection ended before it did\n"
+    )
+
+
 def test_a_body_that_broke_off_is_fetched_anew(in_process: InProcess, origin: Origin) -> None:
     url = origin.on("/", Reply(headers=FRESH, body=b"body", cut_after=2), Reply(body=b"body"))
     first = in_process("get", url)
@@ -628,6 +771,34 @@ def test_signals(stillfresh: Command, origin: Origin, number: signal.Signals, st
     assert listing(stillfresh.folder) == ["page"]
 
 
+@pytest.mark.parametrize("headers", [FRESH, STRONG], ids=["nothing is kept", "kept"])
+def test_an_interruption_says_whether_the_rest_can_be_fetched(
+    stillfresh: Command, origin: Origin, headers: dict[str, str]
+) -> None:
+    sent, gate = origin.gate(), origin.gate()
+
+    def body() -> Iterator[bytes]:
+        yield b"x" * 100_000
+        sent.set()
+        gate.wait()
+
+    length = {"Content-Length": "200000"}
+    url = origin.on("/", Reply(headers={**headers, **length}, body=body()))
+    with stillfresh.start("get", "-o", "page", url) as process:
+        assert sent.wait(30)
+        while not any(path.stat().st_size for path in stillfresh.folder.iterdir()):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        done = ended(process)
+    assert done.status == 130
+    kept = headers is STRONG
+    assert done.err.splitlines() == ["stillfresh: interrupted", *([RESUMES] if kept else [])]
+    origin.on("/", Document(b"x" * 200_000, headers=headers))
+    again = stillfresh("get", "-o", "page", url)
+    assert again.err.startswith("completed, stored: " if kept else "miss, stored: ")
+    assert (stillfresh.folder / "page").read_bytes() == b"x" * 200_000
+
+
 # Progress.
 
 
@@ -702,7 +873,8 @@ def test_no_progress_bar_through_the_body(stillfresh: Command, origin: Origin) -
         (["-d", "@no-such-file", "http://a/"], "no-such-file"),
         (["--timeout", "0", "http://a/"], "0 is not between 0 and 86400"),
         (["--timeout", "nan", "http://a/"], "nan is not between 0 and 86400"),
-        (["--cache", "nonsense", "http://a/"], "'nonsense' names no cache known here"),
+        (["--cache", "nonsense", "http://a/"], "'nonsense' is a path and no URL: write 'sqlite:"),
+        (["--cache", "http://a/", "http://a/"], "'http://a/' names no cache known here: write "),
         (["--cache", "file:///dev/null", "http://a/"], "/dev/null"),
         ([], "Missing argument 'URL'"),
     ],

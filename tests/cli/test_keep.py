@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -21,6 +24,7 @@ from stillfresh.cli.main import main
 from stillfresh.testing import ManualClock
 from stillfresh.testing.conformance.tools import content, store
 from tests.cli.test_get import RUN, Ended, ended
+from tests.origin import Origin, Reply
 
 COMMANDS = ["stats", "prune", "verify"]
 DAY = 86_400.0
@@ -309,6 +313,210 @@ def test_what_is_stored_is_listed(run: Run, folder: Path, url: str) -> None:
     assert run("ls", "--sort", "colour").status == 2
 
 
+@pytest.mark.parametrize("scheme", ["sqlite", "file"])
+def test_what_is_only_a_part_is_marked_in_the_listing(
+    run: Run, folder: Path, origin: Origin, scheme: str
+) -> None:
+    strong = {"Cache-Control": "max-age=60", "ETag": '"1"', "Content-Type": "text/plain"}
+    part = {**strong, "Content-Range": "bytes 10-19/1024"}
+    cut, unknown, asked, whole = (
+        origin.on("/cut", Reply(headers=strong, body=b"x" * 4096, cut_after=1024)),
+        origin.on("/unknown", Reply(headers=strong, body=[b"x" * 300, b"y"], cut_after=300)),
+        origin.on("/asked", Reply(206, part, b"x" * 10)),
+        origin.on("/whole", Reply(headers=strong, body=b"x" * 4096)),
+    )
+    url = f"{scheme}://{folder}"
+    for options in ([cut], [unknown], ["-H", "Range: bytes=10-19", asked], [whole]):
+        run("get", "--cache", url, *options)
+    short = run("ls", "--cache", url).out.decode().splitlines()
+    assert sorted(line[20:] for line in short) == [
+        f"{asked} (part: 10 B of 1.0 KiB)",
+        f"{cut} (part: 1.0 KiB of 4.0 KiB)",
+        f"{unknown} (part: 300 B of an unknown length)",
+        whole,
+    ]
+    long = run("ls", "--long", "--cache", url).out.decode().splitlines()
+    assert sorted(line[51:] for line in long) == sorted(line[20:] for line in short)
+    assert {line[20:51] for line in long} == {f"{'200  text/plain':<31}"}
+
+
+def test_what_is_only_a_part_of_something_known_says_both(
+    run: Run, folder: Path, origin: Origin
+) -> None:
+    page = b"<title>Links for demo</title>" + bytes(1000)
+    strong = {"Cache-Control": "max-age=60", "ETag": '"1"', "Content-Type": "text/html"}
+    url = origin.on("/", Reply(headers=strong, body=page, cut_after=100))
+    run("get", url)
+    assert run("ls").out.decode().endswith(f"{url} (index page of demo; part: 100 B of 1.0 KiB)\n")
+
+
+# For programs.
+
+
+def documents(done: Ended) -> list[dict[str, Any]]:
+    """Read what was written, of which each line is to be a JSON document."""
+    assert (done.status, done.err) == (0, "")
+    assert done.out.isascii()
+    assert not done.out or done.out.endswith(b"\n")
+    return [json.loads(line) for line in done.out.splitlines()]
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "file"])
+def test_a_listing_in_json_has_one_document_a_line(
+    run: Run, folder: Path, origin: Origin, scheme: str
+) -> None:
+    strong = {"Cache-Control": "max-age=60", "ETag": '"1"'}
+    page = b"<title>Links for demo</title>"
+    cut, whole = (
+        origin.on("/cut", Reply(headers=strong, body=b"x" * 4096, cut_after=1024)),
+        origin.on("/", Reply(headers={**strong, "Content-Type": "Text/HTML; a=b"}, body=page)),
+    )
+    url = f"{scheme}://{folder}"
+    before = time.time()
+    for each in (cut, whole):
+        run("get", "--cache", url, each)
+    with cache_from_url(url) as cache:
+        store(cache, "no URL", b"", b"", expires=4_000_000_000 - time.time())
+        listed = {entry.key: entry for entry in cache.entries()}
+    found = {entry["key"]: entry for entry in documents(run("ls", "--json", "--cache", url))}
+    for entry in found.values():
+        for name in ("stored_at", "used_at"):
+            assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", entry[name])
+            moment = datetime.fromisoformat(entry.pop(name)).timestamp()
+            assert before - 1 <= moment <= time.time()
+        assert entry.pop("name") == listed[entry["key"]].name
+        assert entry.pop("size") == listed[entry["key"]].size
+    until = found["no URL"].pop("kept_until")
+    assert abs(datetime.fromisoformat(until).timestamp() - 4_000_000_000) <= 1
+    nothing = {"foreign": False, "about": None, "content_range": None}
+    assert found == {
+        whole: {
+            **nothing,
+            "url": whole,
+            "key": whole,
+            "status": 200,
+            "media_type": "text/html",
+            "about": "index page of demo",
+            "content_length": len(page),
+            "kept_until": None,
+        },
+        cut: {
+            **nothing,
+            "url": cut,
+            "key": cut,
+            "status": 200,
+            "media_type": None,
+            "content_length": 1024,
+            "content_range": {"first_pos": 0, "last_pos": 1023, "complete_length": 4096},
+            "kept_until": None,
+        },
+        "no URL": {
+            **nothing,
+            "url": None,
+            "key": "no URL",
+            "status": None,
+            "media_type": None,
+            "content_length": 0,
+        },
+    }
+    names = [entry["key"] for entry in documents(run("ls", "--json", "-s", "key", "--cache", url))]
+    assert names == [whole, cut, "no URL"]
+    assert documents(run("ls", "--json", "--host", "elsewhere", "--cache", url)) == []
+
+
+def test_a_length_that_nobody_knows_is_null(run: Run, origin: Origin) -> None:
+    strong = {"Cache-Control": "max-age=60", "ETag": '"1"'}
+    run("get", origin.on("/", Reply(headers=strong, body=[b"x" * 300, b"y"], cut_after=300)))
+    (entry,) = documents(run("ls", "--json"))
+    assert entry["content_range"] == {"first_pos": 0, "last_pos": 299, "complete_length": None}
+
+
+def test_statistics_in_json_are_one_document(run: Run, folder: Path) -> None:
+    clock = ManualClock()
+    with SeparateBodyFileCache(folder, clock=clock) as cache:
+        for number in range(12):
+            store(cache, f"https://{number}.example.org/", b"", content("a", 1000 * number))
+        clock.advance(DAY)
+        store(cache, "no url", b"", b"")
+        sizes = {entry.host: entry.size for entry in cache.entries()}
+    (stats,) = documents(run("stats", "--json"))
+    assert stats == {
+        "entries": 13,
+        "size": sum(sizes.values()),
+        "oldest": "2023-11-14T22:13:20Z",
+        "newest": "2023-11-15T22:13:20Z",
+        "hits": None,
+        "misses": None,
+        "served": None,
+        "hosts": [
+            {"host": host or None, "entries": 1, "size": sizes[host]}
+            for host in sorted(sizes, key=lambda host: sizes[host], reverse=True)
+        ],
+    }
+
+
+def test_statistics_in_json_have_what_was_counted(run: Run, folder: Path) -> None:
+    url = f"sqlite://{folder}"
+    with cache_from_url(url) as cache:
+        store(cache, "https://example.org/", b"", bytes(100))
+        for key in ("https://example.org/", "https://example.org/2"):
+            entry = cache.open(key)
+            if entry is not None:
+                with entry:
+                    entry.read()
+    (stats,) = documents(run("stats", "--json", "--cache", url))
+    assert (stats["hits"], stats["misses"], stats["served"]) == (1, 1, 100)
+
+
+def test_of_an_empty_cache_json_has_what_there_is(run: Run, folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    assert documents(run("ls", "--json")) == []
+    (stats,) = documents(run("stats", "--json"))
+    assert (stats["entries"], stats["oldest"], stats["newest"]) == (0, None, None)
+    assert stats["hosts"] == []
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "https://example.org/\x1b[2J",
+        "https://a\nb\rc/",
+        "https://ex\u00e4mple.org/\x7f\x00\u2028",
+        "https://example.org/\ud800",
+        'https://example.org/"\\',
+    ],
+    ids=ascii,
+)
+def test_in_json_any_key_is_what_it_is(run: Run, folder: Path, key: str) -> None:
+    with FileCache(folder) as cache:
+        store(cache, key, b"", b"body")
+    done = run("ls", "--json")
+    (entry,) = documents(done)
+    assert (entry["url"], entry["key"]) == (key, key)
+    assert all(32 <= byte < 127 or byte == 10 for byte in done.out)
+
+
+@pytest.mark.parametrize("moment", [-1e18, 1e12, 1e300, float("inf")])
+def test_in_json_a_moment_that_no_calendar_has_is_null(
+    run: Run, folder: Path, moment: float
+) -> None:
+    with FileCache(folder, clock=ManualClock(moment)) as cache:
+        store(cache, "https://example.org/", b"", b"body")
+    (entry,) = documents(run("ls", "--json"))
+    assert entry["stored_at"] is None
+    (stats,) = documents(run("stats", "--json"))
+    assert (stats["oldest"], stats["newest"]) == (None, None)
+
+
+def test_json_has_no_secret(run: Run, origin: Origin) -> None:
+    headers = {"Cache-Control": "max-age=60, private", "Vary": "Cookie", "Set-Cookie": "s=hunter2"}
+    url = origin.on("/", Reply(headers=headers, body=b"body"))
+    options = ["-H", "Authorization: Bearer hunter2", "-H", "Cookie: hunter2"]
+    run("get", *options, url.replace("//", "//user:hunter2@"))
+    assert documents(run("ls", "--json"))
+    assert b"hunter2" not in run("ls", "--json").out + run("stats", "--json").out
+
+
 # What they refuse.
 
 
@@ -317,9 +525,10 @@ def test_what_is_stored_is_listed(run: Run, folder: Path, url: str) -> None:
     ("url", "because"),
     [
         ("mongodb://user:secret@host/", "names no cache known here"),
-        ("/a/folder", "for a folder: 'file:///a/folder'"),
+        ("/a/folder", "write 'sqlite:///a/folder' for a database there, or 'file:///a/folder' for"),
         ("file:///a?max_bytes=lots", "'lots' is no size"),
-        ("file:///a?b=c", "unknown option 'b'"),
+        ("file:///a?b=c", "unknown option 'b' of a file: URL; there are body, max_age and max_"),
+        ("sqlite:///~nobody-here/x", "~nobody-here: whose home that is, nobody knows here"),
         ("file:///dev/null", "is not a directory"),
     ],
 )

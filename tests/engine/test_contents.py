@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import zipfile
+from contextlib import suppress
 from email.utils import formatdate
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from cachecontrol.caches import SeparateBodyFileCache as TheirSeparateBodyFileCa
 
 from stillfresh import BaseCache, Content, FileCache, MemoryCache, SeparateBodyFileCache, describe
 from stillfresh.clients.requests import CachedSession
+from stillfresh.rfc9111.ranges import Part
 from tests.origin import Origin, Reply
 
 SIMPLE_JSON = "application/vnd.pypi.simple.v1+json"
@@ -118,3 +120,31 @@ def test_what_is_gone_or_damaged_tells_its_url_only(tmp_path: Path) -> None:
     assert describe(cache, listed) == Content("https://example.org/")
     cache.clear()
     assert describe(cache, listed) == Content("https://example.org/")
+
+
+STRONG = {"Cache-Control": "max-age=60", "ETag": '"1"'}
+
+
+@pytest.mark.parametrize(
+    ("reply", "part"),
+    [
+        (Reply(headers=STRONG, body=b"x" * 1000, cut_after=300), (0, 299, 1000)),
+        (Reply(headers=STRONG, body=[b"x" * 300, b"y"], cut_after=300), (0, 299, None)),
+        (
+            Reply(206, {**STRONG, "Content-Range": "bytes 10-19/1000"}, b"x" * 10),
+            (10, 19, 1000),
+        ),
+        (Reply(206, {**STRONG, "Content-Range": "bytes 0-9/10"}, b"x" * 10), None),
+        (Reply(headers=STRONG, body=b"x" * 1000), None),
+    ],
+    ids=["cut off", "of unknown length", "asked for", "asked for, and all of it", "whole"],
+)
+def test_what_is_only_a_part_says_so(
+    origin: Origin, reply: Reply, part: tuple[int, int, int | None] | None
+) -> None:
+    cache = MemoryCache()
+    url = origin.on("/", reply)
+    headers = {"Range": "bytes=0-"} if reply.status == 206 else {}
+    with CachedSession(cache) as session, suppress(requests.RequestException):
+        session.get(url, headers=headers)
+    assert told(cache) == [Content(url, 200, None, None, None if part is None else Part(*part))]

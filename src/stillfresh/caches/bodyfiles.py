@@ -10,7 +10,7 @@ import contextlib
 import functools
 import os
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from stillfresh.caches.entryfiles import InFile
 from stillfresh.caches.files import fail, write_all
@@ -71,10 +71,14 @@ class BodyFiles:
             except OSError as error:
                 # Somebody may remove the folder before there is something in it.
                 if attempt == _TRIES - 1 or not isinstance(error, FileNotFoundError):
-                    fail(error, f"writing a body in {self._tree.root}")
+                    self.fail_to_write(error)
             else:
                 return BodySink(self, number, version, fd)
         raise AssertionError  # pragma: no cover - the loop returns or raises
+
+    def fail_to_write(self, error: OSError) -> NoReturn:
+        """Raise `error` as a `StoreError` that says what failed, and where."""
+        fail(error, f"writing a body in {self._tree.root}")
 
     def unlink(self, number: int, version: str) -> bool:
         """Remove a body, and say whether it is gone."""
@@ -163,7 +167,7 @@ class BodySink:
         try:
             write_all(self._fd, data)
         except OSError as error:
-            fail(error, "writing a body")
+            self._files.fail_to_write(error)
 
     def finish(self, *, durable: bool) -> bool:
         """Tell whether it is still there, all of it, and on the disk if it is to be `durable`.
@@ -176,7 +180,7 @@ class BodySink:
                 os.fsync(self._fd)
             return os.fstat(self._fd).st_nlink > 0
         except OSError as error:
-            fail(error, "writing a body")
+            self._files.fail_to_write(error)
 
     def remove(self) -> None:
         """Leave no trace."""

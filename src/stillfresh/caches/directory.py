@@ -330,7 +330,7 @@ class Directory:
         if hasattr(os, "geteuid") and status.st_mode & 0o022 & ~self._dirmode:
             return (
                 f"{self.root} may be written to by others (mode {status.st_mode & 0o7777:04o}); "
-                "run chmod go-w on it, or allow it with dirmode"
+                "run chmod go-w on it, or allow it in a program by allow_unsafe_root=True"
             )
         return None
 

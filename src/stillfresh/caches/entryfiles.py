@@ -16,7 +16,7 @@ from stillfresh.caches import frames
 from stillfresh.caches.base import EntryInfo
 from stillfresh.caches.files import write_all
 from stillfresh.caches.frames import BODY_ELSEWHERE, Frame
-from stillfresh.errors import CacheUnavailable, CorruptEntry
+from stillfresh.errors import CorruptEntry
 
 if TYPE_CHECKING:
     from stillfresh.caches.leaf import Leaf
@@ -162,11 +162,8 @@ def body_file_of(leaf: Leaf, name: str) -> str | None:
     return None
 
 
-def is_present(leaf: Leaf, name: str, version: str, *, held: bool) -> bool:
+def is_present(leaf: Leaf, name: str, version: str) -> bool:
     """Tell whether the present entry is `version`, which only who holds the lock can rely on."""
-    if not held:
-        msg = f"others are at work on {name}"
-        raise CacheUnavailable(msg)
     try:
         fd, status = leaf.open(name)
     except FileNotFoundError:

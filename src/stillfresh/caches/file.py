@@ -194,13 +194,13 @@ class DirectoryCache(BaseCache):
                     # Either its writer has just removed it, and there is another version by now,
                     # or it is gone for good.
                     if missing.version == headless:
-                        msg = f"the body file of {name} is missing"
+                        msg = "the body file is missing"
                         raise CorruptEntry(msg) from None
                     headless = missing.version
         except FileNotFoundError:
             return None
         except OSError as error:
-            fail(error, f"reading {name}")
+            fail(error, f"reading in {self._tree.root}")
         # Writers replace it faster than it can be opened.
         return None
 
@@ -285,7 +285,7 @@ class DirectoryCache(BaseCache):
         except FileNotFoundError:
             return False
         except OSError as error:
-            fail(error, f"updating {name}")
+            fail(error, f"updating in {self._tree.root}")
 
     def remove(self, key: str) -> bool:
         """Remove the entry file, then its body file; with `forever`, nothing."""
@@ -299,7 +299,7 @@ class DirectoryCache(BaseCache):
         except FileNotFoundError:
             return False
         except OSError as error:
-            fail(error, f"removing {name}")
+            fail(error, f"removing in {self._tree.root}")
 
     def entries(self) -> Iterator[EntryInfo]:
         """List the entry files in the order of their names, other programs' too."""
@@ -320,7 +320,7 @@ class DirectoryCache(BaseCache):
         except (FileNotFoundError, _BodyMissingError):
             return None
         except OSError as error:
-            fail(error, f"reading {listed.name}")
+            fail(error, f"reading in {self._tree.root}")
 
     def prune(
         self,
@@ -488,7 +488,7 @@ class DirectoryCache(BaseCache):
                 return self._open_foreign(name, data, fd, status)
             frame, _ = frame_of(data, fd, status)
             if frame.key != key and (key is not None or file_name(frame.key) != name):
-                msg = f"{name} holds the entry of another key"
+                msg = "the file holds the entry of another key"
                 raise CorruptEntry(msg)
             if is_past(frame.expires_at, now):
                 return None

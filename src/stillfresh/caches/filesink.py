@@ -89,7 +89,7 @@ class FileSink:
                 self._begin_file()
             write_all(self._fd, chunk)
         except OSError as error:
-            fail(error, f"writing the body of {self._name}")
+            fail(error, f"writing a body in {self._tree.root}")
 
     def publish(self, seal: Seal) -> None:
         """Let the entry take its place."""
@@ -115,7 +115,7 @@ class FileSink:
                 self._publish_held(frame)
             elif self._elsewhere:
                 if os.fstat(self._fd).st_nlink == 0:
-                    msg = f"the body of {self._name} was removed while it was written"
+                    msg = "the body was removed while it was written"
                     raise CacheUnavailable(msg)
                 if self._durable:
                     os.fsync(self._fd)
@@ -125,7 +125,7 @@ class FileSink:
             else:
                 self._publish_file(frame)
         except OSError as error:
-            fail(error, f"storing {self._name}")
+            fail(error, f"storing in {self._tree.root}")
         self._file = ""
         self._let_go()
         self._published(size)
@@ -185,7 +185,7 @@ class FileSink:
                     raise
             except FileNotFoundError:
                 continue
-        msg = f"the directory of {self._name} is removed faster than it is made"
+        msg = f"directories in {self._tree.root} are removed faster than they are made"
         raise CacheUnavailable(msg)
 
     def _publish_file(self, frame: Frame) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stillfresh.caches import frames
 from stillfresh.caches.entryfiles import body_file_of, is_present
 from stillfresh.caches.files import write_all
+from stillfresh.errors import CacheUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,7 +48,9 @@ class Present:
 
     def unlink_version(self, leaf: Leaf, name: str, version: str) -> bool:
         """Remove an entry of just this version, and say whether it was there."""
-        return self._unlink_if(leaf, name, lambda held: is_present(leaf, name, version, held=held))
+        return self._unlink_if(
+            leaf, name, lambda held: self._is_present(leaf, name, version, held=held)
+        )
 
     def unlink_damaged(self, leaf: Leaf, name: str, is_damaged: Callable[[], bool]) -> bool:
         """Remove an entry with which something is wrong, unless it was replaced meanwhile."""
@@ -85,7 +88,7 @@ class Present:
         If that is to be `unchanged`, it must be the very file that had this status.
         """
         with self.turn(leaf) as held:
-            if not is_present(leaf, name, version, held=held):
+            if not self._is_present(leaf, name, version, held=held):
                 return False
             if unchanged is not None and not _same_file(leaf.status(name), unchanged):
                 return False
@@ -114,6 +117,12 @@ class Present:
         lock = _held(lock_class, os.path.join(self._root, ".lock"))
         with lock, leaf.turn() as held:
             yield held
+
+    def _is_present(self, leaf: Leaf, name: str, version: str, *, held: bool) -> bool:
+        if not held:
+            msg = f"others are at work in {self._root}"
+            raise CacheUnavailable(msg)
+        return is_present(leaf, name, version)
 
     def _unlink_if(self, leaf: Leaf, name: str, may_go: Callable[[bool], bool]) -> bool:
         with self.turn(leaf) as held:

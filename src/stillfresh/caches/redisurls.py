@@ -10,8 +10,8 @@ and valkeys in the place of redis and rediss; both libraries speak to both serve
 will do. The password is the servers', and where Sentinels want one it is the same. In the query
 there may be prefix= (of all names), timeout= (seconds), and what a connection may be told beside.
 
-No error repeats any of a URL but its scheme: where a password isn't written as it should be, it may
-be anywhere.
+No error repeats any of a URL but its scheme, and an unknown option where no "@" follows: where a
+password isn't written as it should be, it may be anywhere before that.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from __future__ import annotations
 import importlib
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from stillfresh.caches.redislinks import Servers, servers_of
+from stillfresh.caches.urloptions import options_of
 from stillfresh.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -73,7 +74,10 @@ def read_url(url: str, prefix: str | None, timeout: float | None, *, asynchronou
     except ValueError:
         msg = "that is no URL: brackets belong around an IPv6 address only"
         raise ConfigError(msg) from None
-    given = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if parts.fragment:
+        msg = "a '#' in a URL is written %23"
+        raise ConfigError(msg)
+    given = options_of(parts.query, {"prefix", "timeout", *_OPTIONS}, parts.scheme)
     own_prefix, own_timeout = given.pop("prefix", PREFIX), given.pop("timeout", None)
     prefix = own_prefix if prefix is None else prefix
     if timeout is None:
@@ -87,14 +91,7 @@ def _servers(
 ) -> Servers:
     credentials, _, hosts = parts.netloc.rpartition("@")
     options: dict[str, Any] = _credentials(credentials)
-    if parts.fragment:
-        msg = "a '#' in a URL is written %23"
-        raise ConfigError(msg)
     for name, value in given.items():
-        if name not in _OPTIONS:
-            there_are = ", ".join(sorted(_OPTIONS))
-            msg = f"{parts.scheme}://: an unknown option; there are prefix, timeout, {there_are}"
-            raise ConfigError(msg)
         options[name] = _boolean(value) if name == "ssl_check_hostname" else value
     if "db" in options:
         options["db"] = _database(options["db"])

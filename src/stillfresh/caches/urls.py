@@ -10,7 +10,8 @@ memory:?max_bytes=64M                  MemoryCache(max_bytes=64 * 1024**2)
 redis://host:6379/0                    RedisCache, with names that begin with "stillfresh:"
 redis://host?prefix=app:&timeout=0.1   RedisCache(..., prefix="app:", timeout=0.1)
 
-The other URLs of Redis and Valkey are in `redisurls.py`: TLS, Unix sockets, Sentinel, Cluster.
+A path whose first part is ~ or ~user, as in sqlite:///~/folder, is in that home. The other URLs of
+Redis and Valkey are in `redisurls.py`: TLS, Unix sockets, Sentinel, Cluster.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import os
 import re
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final, TypeAlias
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from stillfresh.caches.asynchronous import AsyncBaseCache
 from stillfresh.caches.base import BaseCache
@@ -28,6 +29,7 @@ from stillfresh.caches.foreign import ClassicCache, adapt
 from stillfresh.caches.memory import DEFAULT_MAX_BYTES, MemoryCache
 from stillfresh.caches.sqlite import DEFAULT_MAX_BYTES as SQLITE_MAX_BYTES
 from stillfresh.caches.sqlite import SQLiteCache
+from stillfresh.caches.urloptions import options_of
 from stillfresh.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -100,6 +102,8 @@ def cache_from_url(url: str) -> BaseCache:
         from stillfresh.caches.redis import RedisCache
 
         return RedisCache.from_url(url)
+    if _is_path(url):
+        raise ConfigError(_instead_of_a_path(url))
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -110,22 +114,15 @@ def cache_from_url(url: str) -> BaseCache:
         raise ConfigError(msg)
     make = _SCHEMES.get(parts.scheme)
     if make is None:
-        known = ", ".join(f"{scheme}:" for scheme in (*_SCHEMES, *_OF_REDIS))
-        msg = f"{_without_password(url)!r} names no cache known here; there are {known}"
-        if "://" not in url:
-            msg += f" (for a folder: {_as_file_url(url)!r})"
+        msg = f"{_without_password(url)!r} names no cache known here: write {_EXAMPLES}"
         raise ConfigError(msg)
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    cache = make(parts.netloc, parts.path, options)
-    if options:
-        msg = f"{_without_password(url)!r}: unknown option {next(iter(options))!r}"
-        raise ConfigError(msg)
-    return cache
+    return make(parts.netloc, parts.path, parts.query)
 
 
-def _sqlite(netloc: str, path: str, options: dict[str, str]) -> BaseCache:
+def _sqlite(netloc: str, path: str, query: str) -> BaseCache:
     folder = _folder("sqlite", netloc, path) if netloc or path else None
-    size, age = options.pop("max_bytes", None), options.pop("max_age", None)
+    options = options_of(query, _BOUNDS, "sqlite")
+    size, age = options.get("max_bytes"), options.get("max_age")
     return SQLiteCache(
         folder,
         max_bytes=SQLITE_MAX_BYTES if size is None else parse_size(size),
@@ -135,19 +132,30 @@ def _sqlite(netloc: str, path: str, options: dict[str, str]) -> BaseCache:
 
 def _folder(scheme: str, netloc: str, path: str) -> str:
     if netloc not in {"", "localhost"} or path in {"", "/"}:
-        msg = f"{scheme}://{netloc}{path}: write {scheme}:///path, with three slashes"
+        given = _without_password(f"{scheme}://{netloc}{path}")
+        msg = f"{given}: write {scheme}:///path, with three slashes"
         raise ConfigError(msg)
     from urllib.request import url2pathname
 
+    first, slash, below = path.removeprefix("/").partition("/")
+    first = unquote(first)
+    # Behind a scheme no shell has expanded it, and nobody means a folder of that name in the root.
+    if first.startswith("~"):
+        home = os.path.expanduser(first)
+        if home == first:
+            msg = f"{first}: whose home that is, nobody knows here; write the whole path"
+            raise ConfigError(msg)
+        return home + url2pathname(slash + below)
     return url2pathname(path)
 
 
-def _file(netloc: str, path: str, options: dict[str, str]) -> BaseCache:
+def _file(netloc: str, path: str, query: str) -> BaseCache:
     folder = _folder("file", netloc, path)
-    size, age = options.pop("max_bytes", None), options.pop("max_age", None)
+    options = options_of(query, ("body", *_BOUNDS), "file")
+    size, age = options.get("max_bytes"), options.get("max_age")
     max_bytes = None if size is None else parse_size(size)
     max_age = None if age is None else _seconds(age)
-    match options.pop("body", "apart"):
+    match options.get("body", "apart"):
         case "apart":
             return SeparateBodyFileCache(folder, max_bytes=max_bytes, max_age=max_age)
         case "inside":
@@ -165,11 +173,12 @@ def _seconds(text: str) -> float:
         raise ConfigError(msg) from None
 
 
-def _memory(netloc: str, path: str, options: dict[str, str]) -> BaseCache:
+def _memory(netloc: str, path: str, query: str) -> BaseCache:
     if netloc or path:
         msg = "memory: has neither host nor path"
         raise ConfigError(msg)
-    size, age = options.pop("max_bytes", None), options.pop("max_age", None)
+    options = options_of(query, _BOUNDS, "memory")
+    size, age = options.get("max_bytes"), options.get("max_age")
     return MemoryCache(
         max_bytes=DEFAULT_MAX_BYTES if size is None else parse_size(size),
         max_age=None if age is None else _seconds(age),
@@ -185,17 +194,39 @@ _OF_REDIS: Final = (
     ),
     "unix",
 )
-_SCHEMES: Final[dict[str, Callable[[str, str, dict[str, str]], BaseCache]]] = {
+_BOUNDS: Final = ("max_bytes", "max_age")
+_SCHEMES: Final[dict[str, Callable[[str, str, str], BaseCache]]] = {
     "file": _file,
     "memory": _memory,
     "sqlite": _sqlite,
 }
+_EXAMPLES: Final = (
+    "sqlite:///path/to/folder, file:///path/to/folder, memory: or redis://host; also valkey://,"
+    " rediss://, redis+sentinel://, redis+cluster:// and unix://"
+)
 
 
-def _as_file_url(path: str) -> str:
-    return "file://" + os.path.abspath(path)
+def _is_path(url: str) -> bool:
+    """Tell whether this is no URL, but the path of a folder."""
+    scheme, colon, _ = url.partition(":")
+    if not colon:
+        return scheme.lower() not in {"", *_SCHEMES, *_OF_REDIS}
+    return "/" in scheme
+
+
+def _instead_of_a_path(path: str) -> str:
+    """Say what to write instead."""
+    from pathlib import Path
+
+    folder, question, query = path.partition("?")
+    absolute = os.path.abspath(os.path.expanduser(folder))
+    written = Path(absolute).as_uri().removeprefix("file") + question + query
+    return (
+        f"{path!r} is a path and no URL: write 'sqlite{written}' for a database there, or"
+        f" 'file{written}' for files"
+    )
 
 
 def _without_password(url: str) -> str:
     # Greedily: in a password that isn't quoted there may be anything.
-    return re.sub(r"//.*@", "//***@", url, flags=re.DOTALL)
+    return re.sub(r"(//|^(?!.*//)).*@", r"\1***@", url, count=1, flags=re.DOTALL)

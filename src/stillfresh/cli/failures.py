@@ -31,10 +31,17 @@ FAILURES: Final = (errors.RequestException, HTTPError, OSError, ValueError)
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The end of a download."""
+    """The end of a download.
+
+    Attributes:
+        exit: the status.
+        message: the sentence.
+        lies_in_body: it is what has come that is of no use, and not that no more did.
+    """
 
     exit: Exit
     message: str
+    lies_in_body: bool = False
 
 
 def failure_of(
@@ -53,7 +60,7 @@ def failure_of(
     chain = list(_chain(error))
     reason = _reason(chain)
     if any(isinstance(one, BodyLost) for one in chain):
-        return Failure(Exit.BROKEN_OFF, f"the stored body is damaged: {error}")
+        return Failure(Exit.BROKEN_OFF, f"the stored body is damaged: {error}", lies_in_body=True)
     found = _timeout(chain, host, timeout) or _no_connection(chain, host, reason)
     if found is not None:
         return found
@@ -62,7 +69,7 @@ def failure_of(
     if isinstance(error, errors.TooManyRedirects):
         return Failure(Exit.REDIRECT, "too many redirects")
     if isinstance(error, errors.ContentDecodingError):
-        return Failure(Exit.BROKEN_OFF, f"the body cannot be decoded: {reason}")
+        return Failure(Exit.BROKEN_OFF, f"the body cannot be decoded: {reason}", lies_in_body=True)
     if receiving:
         return Failure(Exit.BROKEN_OFF, f"the body broke off: {reason}")
     # A header that is refused is one of the response's.
@@ -115,11 +122,12 @@ def _reason(chain: list[BaseException]) -> str:
     cause = chain[-1]
     for one in chain:
         if isinstance(one, IncompleteRead) and not isinstance(one, InvalidChunkLength):
+            if not one.expected:
+                # What was read is of the last chunk, then, and mostly nothing.
+                return "the connection ended before it did"
             partial: object = one.partial  # urllib3's has only its length
             read = partial if isinstance(partial, int) else len(one.partial)
-            return f"{read} bytes read" + (
-                f", {one.expected} more expected" if one.expected else ""
-            )
+            return f"{read} bytes read, {one.expected} more expected"
     if isinstance(cause, ValueError) and not isinstance(cause, HTTPError | OSError):
         return "what came next is no HTTP"  # such as the length of a chunk
     if isinstance(cause, ssl.SSLCertVerificationError):

@@ -19,6 +19,7 @@ from stillfresh.cli.exits import MEANINGS, Exit
 from stillfresh.cli.options import cache_option
 from stillfresh.cli.output import OutputError, ReaderGone, opened
 from stillfresh.cli.text import say, show_line, size_text
+from stillfresh.cli.transfer import Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -197,7 +198,9 @@ def get(
 ) -> int:
     """Download URL through the cache.
 
-    The last line on stderr says what the cache did and why, and whether it keeps the response.
+    The last line on stderr says what the cache did and why, and whether it keeps the response. What
+    breaks off, or is interrupted, is kept if the rest of it can be asked for: then it says so, and
+    the same command goes on from there.
     """
     _log(verbose=verbose, quiet=quiet)
     wanted = _Wanted(
@@ -213,27 +216,36 @@ def get(
     from stillfresh import __version__
     from stillfresh.clients.requests import CachedSession
 
+    transfer = Transfer()
     try:
         with CachedSession(cache) as session:
             session.headers["User-Agent"] = f"stillfresh/{__version__}"
-            return _get(session, wanted, output, quiet=quiet)
+            return _get(session, wanted, output, transfer, quiet=quiet)
     except ConfigError as error:
         raise click.BadParameter(str(error), param_hint="'--cache'") from error
     except ReaderGone:
         return Exit.READER_GONE
     except OutputError as error:
         say(str(error))
-        return Exit.OUTPUT
+        status = Exit.OUTPUT
     except KeyboardInterrupt:
         say("interrupted")
-        return Exit.INTERRUPTED
+        status = Exit.INTERRUPTED
+    _say_what_is_kept(transfer, wanted, quiet=quiet)
+    return status
 
 
-def _get(session: CachedSession, wanted: _Wanted, output: str, *, quiet: bool) -> int:
+def _say_what_is_kept(transfer: Transfer, wanted: _Wanted, *, quiet: bool) -> None:
+    if not quiet and transfer.goes_on(wanted.headers):
+        say("what has come is kept in the cache: the same command goes on from there")
+
+
+def _get(
+    session: CachedSession, wanted: _Wanted, output: str, transfer: Transfer, *, quiet: bool
+) -> int:
     from stillfresh.cli.failures import FAILURES, failure_of
 
     started = time.perf_counter()
-    transfer = _Transfer()
     try:
         with opened(output) as sink:
             response = _download(session, wanted, sink, transfer)
@@ -246,39 +258,24 @@ def _get(session: CachedSession, wanted: _Wanted, output: str, *, quiet: bool) -
             wanted.url,
             wanted.timeout,
             redirected=transfer.answered,
-            receiving=transfer.received is not None,
+            receiving=transfer.info is not None,
         )
         say(failure.message)
+        if not failure.lies_in_body:
+            _say_what_is_kept(transfer, wanted, quiet=quiet)
         return failure.exit
     seconds = time.perf_counter() - started
     failed = response.status_code >= 400
     if failed:
         say(f"HTTP {response.status_code} {response.reason}")
     if not quiet:
-        size = size_text(transfer.received or 0)
+        size = size_text(transfer.received)
         show_line(f"{_told(response.cache)} · {size} in {seconds:.3f} s")
     return Exit.HTTP_ERROR if failed else Exit.OK
 
 
-@dataclass(slots=True)
-class _Transfer:
-    """How far a download has come.
-
-    Attributes:
-        answered: whether there was a response at all, if only a redirect.
-        received: the bytes of the body so far; None before the last response.
-    """
-
-    answered: bool = False
-    received: int | None = None
-
-    def note(self, *_: object, **__: object) -> None:
-        """Take notice of a response."""
-        self.answered = True
-
-
 def _download(
-    session: CachedSession, wanted: _Wanted, sink: Output, transfer: _Transfer
+    session: CachedSession, wanted: _Wanted, sink: Output, transfer: Transfer
 ) -> CachedResponse:
     explicit = any(name.lower() == "authorization" for name in wanted.headers)
     answer = session.request(
@@ -295,7 +292,7 @@ def _download(
     )
     response = cast("CachedResponse", answer)
     with response:
-        transfer.received = 0
+        transfer.begin(response.cache, session.cache)
         if wanted.include:
             sink.write(_head(response))
         with _bar(response, shown=wanted.progress and not sink.is_terminal) as advance:

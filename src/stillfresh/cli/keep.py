@@ -23,6 +23,7 @@ from stillfresh import (
     describe,
 )
 from stillfresh.caches.urls import cache_of
+from stillfresh.cli.documents import entry_document, line_of, stats_document
 from stillfresh.cli.exits import Exit
 from stillfresh.cli.options import Days, Size, cache_option
 from stillfresh.cli.text import count_text, drop_output, printable, say, size_text
@@ -30,7 +31,7 @@ from stillfresh.cli.text import count_text, drop_output, printable, say, size_te
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from stillfresh import BaseCache, EntryInfo, Stats
+    from stillfresh import BaseCache, Content, EntryInfo, Stats
 
 _DAY = 86_400.0
 _HOSTS_SHOWN = 10
@@ -42,11 +43,15 @@ _STATUSES = (
 
 @click.command(epilog=_STATUSES)
 @cache_option
-def stats(cache: str | None) -> int:
+@click.option(
+    "--json", "as_json", is_flag=True, help="Write one JSON document, for programs, with all hosts."
+)
+def stats(cache: str | None, as_json: bool) -> int:
     """Say how much is stored, since when, and of which hosts."""
     with _opened(cache) as opened, _progress("counting") as progress:
         counted = opened.stats(progress=progress)
-    return _print(_lines(counted), Exit.OK)
+    lines = [line_of(stats_document(counted))] if as_json else _lines(counted)
+    return _print(lines, Exit.OK)
 
 
 @click.command(epilog=_STATUSES)
@@ -113,21 +118,36 @@ def verify(cache: str | None, repair: bool) -> int:
     help="By URL, last use, size, or age, the largest number last; without it, as they come.",
 )
 @click.option("--host", help="Only what is stored of this host, or of one of its ports.")
-def ls(cache: str | None, long: bool, sort: str | None, host: str | None) -> int:
-    """List what is stored: size, age, and the URL or what else can be told."""
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Write one JSON document a line, for programs, with all that is known of an entry.",
+)
+def ls(cache: str | None, long: bool, sort: str | None, host: str | None, as_json: bool) -> int:
+    """List what is stored: size, age, and the URL or what else can be told.
+
+    Of what is only a part of a response, kept to be completed, it says so.
+    """
     with _opened(cache) as opened:
         order = None if sort is None else Order[sort.upper()]
         host = None if host is None else host.lower()
-        return _print(_listing(opened, _listed(opened, order, host), long=long), Exit.OK)
+        found = ((entry, describe(opened, entry)) for entry in _listed(opened, order, host))
+        documents = (line_of(entry_document(*each)) for each in found)
+        return _print(documents if as_json else _listing(found, long=long), Exit.OK)
 
 
-def _listing(cache: BaseCache, listing: Iterable[EntryInfo], *, long: bool) -> Iterator[str]:
+def _listing(found: Iterable[tuple[EntryInfo, Content]], *, long: bool) -> Iterator[str]:
     now = time.time()
-    for listed in listing:
-        content = describe(cache, listed)
+    for listed, content in found:
         what = content.url or content.about or listed.key or listed.name
-        if content.url and content.about:
-            what += f" ({content.about})"
+        notes = [content.about] if content.url and content.about else []
+        if content.part is not None:
+            whole = content.part.size
+            of = "an unknown length" if whole is None else size_text(whole)
+            notes.append(f"part: {size_text(content.part.length)} of {of}")
+        if notes:
+            what += f" ({'; '.join(notes)})"
         more = f"  {content.status or '':>3}  {content.content_type or '-':<24}" if long else ""
         yield f"{size_text(listed.size):>10}  {_age(now - listed.stored_at):>6}{more}  {what}"
 

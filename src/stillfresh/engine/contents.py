@@ -20,7 +20,8 @@ from stillfresh.rfc9111.keys import primary_of
 
 if TYPE_CHECKING:
     from stillfresh.caches.base import BaseCache, Entry, EntryInfo
-    from stillfresh.rfc9111.messages import Response
+    from stillfresh.rfc9111.messages import StoredResponse
+    from stillfresh.rfc9111.ranges import Part
 
 # An index's page of a project that is larger than this is not read for its name.
 _PAGE: Final = 1 << 20
@@ -38,12 +39,15 @@ class Content:
         status: of the response; None if there is none.
         content_type: the media type, without parameters.
         about: of a wheel the project and version, of a page of a package index its project.
+        part: the first byte, the last one and the size of the whole (None if unknown) where the
+            body is only a part of it, kept to be completed (RFC 9111 §3.3); None where it is all.
     """
 
     url: str | None = None
     status: int | None = None
     content_type: str | None = None
     about: str | None = None
+    part: Part | None = None
 
 
 def describe(cache: BaseCache, listed: EntryInfo) -> Content:
@@ -63,10 +67,10 @@ def describe(cache: BaseCache, listed: EntryInfo) -> Content:
 
 
 def _describe(entry: Entry, listed: EntryInfo) -> Content:
-    head, body = _head(entry)
-    if head is None:
+    stored, body = _stored(entry)
+    if stored is None:
         return Content(url=_url(listed.key))
-    fields = head.fields
+    fields = stored.response.fields
     content_type = (fields.get("content-type") or "").partition(";")[0].strip().lower() or None
     file = io.BytesIO(body) if body else _Body(entry)
     about = None
@@ -74,16 +78,16 @@ def _describe(entry: Entry, listed: EntryInfo) -> Content:
     with contextlib.suppress(Exception):
         coding = (fields.get("content-encoding") or "").strip().lower()
         about = _project(file, content_type or "", coding)
-    return Content(_url(listed.key), head.status, content_type, about)
+    return Content(_url(listed.key), stored.response.status, content_type, about, stored.part)
 
 
-def _head(entry: Entry) -> tuple[Response | None, bytes]:
-    """Return the response's head, and the body where the record has that in it."""
+def _stored(entry: Entry) -> tuple[StoredResponse | None, bytes]:
+    """Return the response, and its body where the record has that in it."""
     with contextlib.suppress(StoreError):
         if legacy.is_legacy(entry.metadata):
             stored, body = legacy.decode(entry.metadata, _NOWHERE, lambda _, value: value)
-            return stored.response, body
-        return records.decode(entry.metadata).response, b""
+            return stored, body
+        return records.decode(entry.metadata), b""
     return None, b""
 
 

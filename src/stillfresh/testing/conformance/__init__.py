@@ -10,6 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+try:
+    import pytest  # noqa: F401 - the modules of the suite do, and nobody would be told more
+except ImportError as error:
+    msg = "stillfresh.testing.conformance needs pytest: pip install pytest"
+    raise ImportError(msg) from error
+
 from stillfresh.testing.conformance.entries import Reading, Seeking, Updating, Writing
 from stillfresh.testing.conformance.lifetime import Lifetime
 from stillfresh.testing.conformance.pairs import Bodies, ReadersCalls, WritersCalls
