@@ -17,6 +17,7 @@ from stillfresh.events import (
     LoggingHook,
     Miss,
     NotStored,
+    RefreshFailed,
     Revalidated,
     Stored,
     StoreFailed,
@@ -125,6 +126,17 @@ def test_what_is_remembered_is_bounded(levels: list[int]) -> None:
     for number in range(600):
         hook(failed(CacheFull("x"), operation=str(number)))
     assert len(hook._causes) <= 256  # noqa: SLF001 - memory has no public side
+
+
+def test_what_is_logged_keeps_nothing_alive(caplog: pytest.LogCaptureFixture) -> None:
+    """A handler may keep it, and an error's traceback leads to the bodies that were under way."""
+    caplog.set_level(logging.DEBUG, "stillfresh")
+    log_event(failed(CacheUnavailable("kept alive")))
+    log_event(RefreshFailed(URL, OSError("kept alive")))
+    assert len(caplog.records) == 2
+    for record in caplog.records:
+        assert isinstance(record.args, tuple)
+        assert {type(each) for each in record.args} == {str}
 
 
 def test_another_logger_may_be_named(caplog: pytest.LogCaptureFixture) -> None:

@@ -129,11 +129,13 @@ class LoggingHook:
                 event.operation,
                 event.key,
                 type(event.error).__name__,
-                event.error,
+                # A handler may keep what it is given, and an error what was under way.
+                str(event.error),
             )
         elif isinstance(event, RefreshFailed):
             error = event.error
-            self._log.debug("refresh of %s failed: %s: %s", event.key, type(error).__name__, error)
+            said = (event.key, type(error).__name__, str(error))
+            self._log.debug("refresh of %s failed: %s: %s", *said)
         elif isinstance(event, Pruned):
             self._log.debug("pruned: %s", event.report)
         elif isinstance(event, Decided) and self._log.isEnabledFor(logging.DEBUG):
