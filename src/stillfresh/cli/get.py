@@ -281,7 +281,7 @@ def _download(
     session: CachedSession, wanted: _Wanted, sink: Output, transfer: _Transfer
 ) -> CachedResponse:
     explicit = any(name.lower() == "authorization" for name in wanted.headers)
-    answer = session.request(
+    response = session.request(
         wanted.method,
         wanted.url,
         headers=wanted.headers,
@@ -293,7 +293,6 @@ def _download(
         hooks={"response": transfer.note},
         stream=True,
     )
-    response = cast("CachedResponse", answer)
     with response:
         transfer.received = 0
         if wanted.include:
