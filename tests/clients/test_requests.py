@@ -116,6 +116,12 @@ def in_a_clean_room(session: CachedSession) -> CachedSession:
     return session
 
 
+def test_nothing_comes_between_a_session_and_requests() -> None:
+    # What type checkers are told of these is told to nobody else.
+    for name in ("request", "get", "options", "head", "post", "put", "patch", "delete", "send"):
+        assert getattr(CachedSession, name) is getattr(requests.Session, name)
+
+
 def get(session: requests.Session, url: str, **options: Any) -> CachedResponse:
     response = session.get(url, timeout=10, **options)
     assert isinstance(response, CachedResponse)

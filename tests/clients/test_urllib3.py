@@ -27,7 +27,12 @@ from stillfresh import (
     SeparateBodyFileCache,
     SQLiteCache,
 )
-from stillfresh.clients.urllib3 import CachedPoolManager, CachedProxyManager, StoredBodyLost
+from stillfresh.clients.urllib3 import (
+    CachedPoolManager,
+    CachedProxyManager,
+    CachedResponse,
+    StoredBodyLost,
+)
 from stillfresh.events import Event, Hook, NotStored, Stored
 from stillfresh.testing import ManualClock
 from tests.clients.behaviours import ClientBehaviours, OneThread
@@ -129,6 +134,31 @@ def test_every_way_to_read_gives_what_urllib3_gives(
                 response = manager.request("GET", url, **options)  # type: ignore[arg-type]
                 assert read(response) == expected, name
                 assert stored(response) is from_cache, name
+
+
+def test_what_the_cache_has_had_a_say_in_is_known_by_its_class(
+    origin: Origin, manager: CachedPoolManager
+) -> None:
+    stored, passed_on = origin.on("/s", Reply(headers=FRESH)), origin.on("/p", Reply())
+    beside = manager.connection_from_url(stored)
+    for url, path in ((stored, "/s"), (passed_on, "/p")):
+        for preload in (True, False):
+            first = manager.request("GET", url, preload_content=preload)
+            then = beside.request("GET", path, preload_content=preload)
+            for response in (first, then):
+                assert isinstance(response, CachedResponse)
+                assert isinstance(response.cache, CacheInfo)
+                assert response.from_cache is response.cache.from_cache
+                response.close()
+    with urllib3.PoolManager() as plain:
+        assert not isinstance(plain.request("GET", stored), CachedResponse)
+    whole_server = beside.urlopen("OPTIONS", "*", assert_same_host=False)
+    assert not isinstance(whole_server, CachedResponse)
+
+
+def test_nothing_comes_between_a_manager_and_urllib3() -> None:
+    for name in ("request", "request_encode_url", "request_encode_body", "urlopen"):
+        assert getattr(CachedPoolManager, name) is getattr(urllib3.PoolManager, name)
 
 
 def test_a_hit_has_all_that_a_miss_has(origin: Origin, manager: CachedPoolManager) -> None:

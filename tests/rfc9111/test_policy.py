@@ -49,6 +49,14 @@ SECRET = b"0123456789abcdef"
         {"targets": "CDN-Cache-Control"},
         {"statuses": "200"},
         {"rules": "never"},
+        {"isolate": b"X-User"},
+        # One where there may be several.
+        {"statuses": 200},
+        {"targets": 5},
+        {"rules": Rule(fresh_for=5)},
+        {"methods": None},
+        {"isolate": None},
+        {"rules": None},
     ],
     ids=str,
 )
@@ -79,6 +87,23 @@ def test_what_makes_no_sense_is_refused(settings: dict[str, object]) -> None:
 def test_what_makes_some_is_taken_and_can_be_compared(settings: dict[str, object]) -> None:
     policies = {Policy(**settings), Policy(**settings)}  # type: ignore[arg-type]
     assert len(policies) == 1
+
+
+def test_several_are_kept_as_what_nobody_can_change() -> None:
+    rule = Rule(fresh_for=5)
+    policy = Policy(
+        methods={"GET"}, statuses={200}, isolate={"X-User"}, targets=["A-Control"], rules=[rule]
+    )
+    several = (policy.methods, policy.statuses, policy.isolate, policy.targets, policy.rules)
+    kept: tuple[object, ...] = (
+        frozenset({"GET"}),
+        frozenset({200}),
+        frozenset({"x-user"}),
+        ("a-control",),
+        (rule,),
+    )
+    assert several == kept
+    assert list(map(type, several)) == list(map(type, kept))
 
 
 def test_a_private_cache_that_keeps_to_the_letter_is_the_default() -> None:

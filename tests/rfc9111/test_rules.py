@@ -62,6 +62,7 @@ def lifetime(policy: Policy, said: Response | None = None, request: Request | No
     "settings",
     [
         {"methods": "POST"},
+        {"methods": b"POST"},
         {"statuses": 200},
         {"content_types": "image/*"},
         {"ignore": "no-store"},

@@ -278,7 +278,7 @@ def _download(
     session: CachedSession, wanted: _Wanted, sink: Output, transfer: Transfer
 ) -> CachedResponse:
     explicit = any(name.lower() == "authorization" for name in wanted.headers)
-    answer = session.request(
+    response = session.request(
         wanted.method,
         wanted.url,
         headers=wanted.headers,
@@ -290,7 +290,6 @@ def _download(
         hooks={"response": transfer.note},
         stream=True,
     )
-    response = cast("CachedResponse", answer)
     with response:
         transfer.begin(response.cache, session.cache)
         if wanted.include:

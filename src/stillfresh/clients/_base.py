@@ -25,11 +25,26 @@ from stillfresh.rfc9111.policy import Policy
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from concurrent.futures import Executor
+    from typing import Concatenate, ParamSpec
 
     from stillfresh.caches.base import BaseCache
     from stillfresh.caches.urls import CacheLike
     from stillfresh.rfc9111.decisions import Why
     from stillfresh.rfc9111.messages import Request
+
+    Given = ParamSpec("Given")
+    R = TypeVar("R")
+
+    def taking_what(
+        theirs: Callable[Given, object],
+    ) -> Callable[[Callable[..., R]], Callable[Concatenate[Any, Given], R]]:
+        """Declare a method that takes what a library's does, in whatever version.
+
+        It is for type checkers: where a client inherits the method and only what comes out of it is
+        of another kind.
+        """
+        raise NotImplementedError
+
 
 Line = tuple[str, str]
 P = TypeVar("P")

@@ -50,10 +50,13 @@ if TYPE_CHECKING:
     from stillfresh import events
     from stillfresh.caches.base import BaseCache
     from stillfresh.caches.urls import CacheLike
+    from stillfresh.clients._base import taking_what
     from stillfresh.clients._urllib3 import FromOrigin, Lines
     from stillfresh.engine.answers import CacheInfo
     from stillfresh.rfc9111.decisions import Why
     from stillfresh.rfc9111.policy import Policy
+
+    _theirs: Final = requests.Session()
 
 __all__ = ["CacheAdapter", "CachedResponse", "CachedSession", "StoredBodyLost"]
 
@@ -190,7 +193,7 @@ class CacheAdapter(HTTPAdapter):
         verify: Any = True,
         cert: Any = None,
         proxies: dict[str, str] | None = None,
-    ) -> requests.Response:
+    ) -> CachedResponse:
         """Answer `request` from the cache, from the origin, or from both."""
         options = {
             "stream": stream,
@@ -313,7 +316,40 @@ class CacheAdapter(HTTPAdapter):
 
 
 class CachedSession(requests.Session):
-    """A `requests.Session` whose `http:` and `https:` requests go through one `CacheAdapter`."""
+    """A `requests.Session` whose `http:` and `https:` requests go through one `CacheAdapter`.
+
+    So its responses are `CachedResponse`s, and that is what type checkers are told. What comes
+    through another adapter, mounted beside this one or in its place, is as that one makes it.
+    """
+
+    if TYPE_CHECKING:
+
+        @taking_what(_theirs.request)
+        def request(self, *args: Any, **options: Any) -> CachedResponse: ...
+
+        @taking_what(_theirs.get)
+        def get(self, *args: Any, **options: Any) -> CachedResponse: ...
+
+        @taking_what(_theirs.options)
+        def options(self, *args: Any, **options: Any) -> CachedResponse: ...
+
+        @taking_what(_theirs.head)
+        def head(self, *args: Any, **options: Any) -> CachedResponse: ...
+
+        @taking_what(_theirs.post)
+        def post(self, *args: Any, **options: Any) -> CachedResponse: ...
+
+        @taking_what(_theirs.put)
+        def put(self, *args: Any, **options: Any) -> CachedResponse: ...
+
+        @taking_what(_theirs.patch)
+        def patch(self, *args: Any, **options: Any) -> CachedResponse: ...
+
+        @taking_what(_theirs.delete)
+        def delete(self, *args: Any, **options: Any) -> CachedResponse: ...
+
+        @taking_what(_theirs.send)
+        def send(self, *args: Any, **options: Any) -> CachedResponse: ...
 
     def __init__(
         self,

@@ -10,8 +10,9 @@ from __future__ import annotations
 import ssl
 import threading
 import time
+from abc import ABCMeta
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 try:
     from urllib3 import (
@@ -58,19 +59,58 @@ if TYPE_CHECKING:
     from stillfresh import events
     from stillfresh.caches.base import BaseCache
     from stillfresh.caches.urls import CacheLike
-    from stillfresh.clients._base import Line
+    from stillfresh.clients._base import Line, taking_what
     from stillfresh.clients._urllib3 import FromOrigin
+    from stillfresh.engine.answers import CacheInfo
     from stillfresh.rfc9111.policy import Policy
 
-__all__ = ["CachedPoolManager", "CachedProxyManager", "StoredBodyLost"]
+    _theirs: Final = PoolManager()
+
+__all__ = ["CachedPoolManager", "CachedProxyManager", "CachedResponse", "StoredBodyLost"]
 
 
 class StoredBodyLost(ProtocolError, BodyLost):
     """A stored body broke off or turned out to be wrong while it was being read."""
 
 
+class _Told(ABCMeta):
+    """Knows the responses that the cache has said something of."""
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, HTTPResponse) and "cache" in vars(instance)
+
+
+class CachedResponse(HTTPResponse, metaclass=_Told):
+    """A `urllib3.HTTPResponse` that knows what the cache did.
+
+    `isinstance` tells those that do. That is all which this class is for: what needs no recording
+    is handed out as urllib3 has made it, and is of this class nevertheless.
+
+    Attributes:
+        from_cache: whether the body came out of the cache.
+        cache: what happened, and why.
+    """
+
+    from_cache: bool
+    cache: CacheInfo
+
+
 class _Caching:
     """What a caching manager is, beside a manager of urllib3's."""
+
+    if TYPE_CHECKING:
+
+        @taking_what(_theirs.request)
+        def request(self, *args: Any, **options: Any) -> CachedResponse: ...
+
+        @taking_what(_theirs.request_encode_url)
+        def request_encode_url(self, *args: Any, **options: Any) -> CachedResponse: ...
+
+        @taking_what(_theirs.request_encode_body)
+        def request_encode_body(self, *args: Any, **options: Any) -> CachedResponse: ...
+
+        @taking_what(_theirs.urlopen)
+        def urlopen(self, *args: Any, **options: Any) -> CachedResponse: ...
 
     def __init__(
         self,
@@ -127,14 +167,11 @@ class _Caching:
         return pool
 
 
-class CachedPoolManager(_Caching, PoolManager):
-    """A `urllib3.PoolManager` with a cache.
-
-    Responses have `from_cache`, and `cache`, which says what happened, and why.
-    """
+class CachedPoolManager(_Caching, PoolManager):  # type: ignore[misc]  # `urlopen`, as urllib3's
+    """A `urllib3.PoolManager` with a cache, whose responses are `CachedResponse`s."""
 
 
-class CachedProxyManager(_Caching, ProxyManager):
+class CachedProxyManager(_Caching, ProxyManager):  # type: ignore[misc]
     """A `urllib3.ProxyManager` with a cache: as `CachedPoolManager`, through a proxy."""
 
 

@@ -16,7 +16,7 @@ from stillfresh.rfc9111.fields import DESCRIBING, TOKEN, Fields, field_names, sp
 from stillfresh.rfc9111.structured import Item, parse_dictionary
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 # §1.2.2: a value too large to be represented counts as this.
 MAX_DELTA: Final = 2**31
@@ -74,7 +74,7 @@ def request_directives(fields: Fields) -> RequestDirectives:
     return fields.known(_asked)
 
 
-def response_directives(fields: Fields, targets: tuple[str, ...] = ()) -> ResponseDirectives:
+def response_directives(fields: Fields, targets: Sequence[str] = ()) -> ResponseDirectives:
     """Read the directives of a response.
 
     The first of `targets` that says any speaks in the place of Cache-Control: names of targeted

@@ -7,6 +7,8 @@ answer. The answers are worked out in `reuse` and `reception`.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,6 +39,8 @@ _CDN: Final = ("CDN-Cache-Control",)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """What a user may decide. The defaults are those of a private cache that keeps to the letter.
+
+    Names, codes and rules are given in whatever holds several, and kept in frozensets and tuples.
 
     Attributes:
         shared: serve more than one user (§3.5, §5.2.2.7, §5.2.2.10). Default: private.
@@ -76,17 +80,17 @@ class Policy:
     shared: bool = False
     heuristic_fraction: float = 0.1
     heuristic_cap: float = _DAY
-    methods: frozenset[str] = _CACHED
-    statuses: frozenset[int] | None = None
+    methods: AbstractSet[str] = _CACHED
+    statuses: Collection[int] | None = None
     max_body: int | None = None
     stale_while_revalidate: float | None = None
     stale_if_error: float | None = None
-    isolate: frozenset[str] = frozenset()
+    isolate: AbstractSet[str] = frozenset()
     secret: bytes | None = None
-    targets: tuple[str, ...] | None = None
+    targets: Sequence[str] | None = None
     match_language: bool = False
     collapse_wait: float = 5.0
-    rules: tuple[Rule, ...] = ()
+    rules: Sequence[Rule] = ()
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
@@ -106,8 +110,11 @@ class Policy:
             msg = "secret has at least 16 bytes"
             raise ConfigError(msg)
         for name in ("methods", "statuses", "isolate", "targets", "rules"):
-            if isinstance(getattr(self, name), str | rules.Rule):
-                _refuse(f"{name} takes several", getattr(self, name))
+            value = getattr(self, name)
+            if value is None and name in {"statuses", "targets"}:
+                continue
+            if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+                _refuse(f"{name} takes several", value)
         put = object.__setattr__
         put(self, "methods", frozenset(self.methods))
         if not self.methods <= _CACHED:
@@ -342,7 +349,7 @@ class Policy:
 
 def _understood(
     stored: StoredResponse,
-    targets: tuple[str, ...],
+    targets: Sequence[str],
     shared: bool,  # noqa: FBT001 - one of the details that it is asked with
     heuristic_fraction: float,
     heuristic_cap: float,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
@@ -64,7 +64,7 @@ class Rule:
 
     url: str | re.Pattern[str] | None = None
     methods: AbstractSet[str] | None = None
-    statuses: AbstractSet[int] | None = None
+    statuses: Collection[int] | None = None
     content_types: AbstractSet[str] | None = None
     fresh_for: float | None = None
     fresh_by_default: float | None = None
@@ -80,7 +80,7 @@ class Rule:
         """Refuse what makes no sense."""
         for name in ("methods", "statuses", "content_types", "ignore", "key_without"):
             value = getattr(self, name)
-            if isinstance(value, str) or not isinstance(value, Iterable | None):
+            if isinstance(value, str | bytes) or not isinstance(value, Iterable | None):
                 msg = f"{name} is a set of several, not {value!r}"
                 raise ConfigError(msg)
             if value is not None:
@@ -197,7 +197,7 @@ class Terms(NamedTuple):
 NO_TERMS: Final = Terms()
 
 
-def terms(rules: tuple[Rule, ...], url: str, method: str, response: Response | None) -> Terms:
+def terms(rules: Sequence[Rule], url: str, method: str, response: Response | None) -> Terms:
     """Return what `rules` settle; of a response nothing is settled before there is one."""
     of_request = [rule for rule in rules if rule.is_for(url, method)]
     of_response = (
@@ -214,7 +214,7 @@ def terms(rules: tuple[Rule, ...], url: str, method: str, response: Response | N
     )
 
 
-def ignored_parameters(rules: tuple[Rule, ...], url: str, method: str) -> frozenset[str]:
+def ignored_parameters(rules: Sequence[Rule], url: str, method: str) -> frozenset[str]:
     """Return the query parameters that the key of a request leaves out."""
     for rule in rules:
         if rule.key_without and rule.is_for(url, method):
@@ -222,7 +222,7 @@ def ignored_parameters(rules: tuple[Rule, ...], url: str, method: str) -> frozen
     return frozenset()
 
 
-def keys_content(rules: tuple[Rule, ...], url: str, method: str) -> bool:
+def keys_content(rules: Sequence[Rule], url: str, method: str) -> bool:
     """Tell whether the key of a request is made of its content too.
 
     Only a rule that names others makes it so for more than POST and QUERY: what a DELETE does must
@@ -236,7 +236,7 @@ def keys_content(rules: tuple[Rule, ...], url: str, method: str) -> bool:
     )
 
 
-def may_key_content(rules: tuple[Rule, ...], url: str) -> bool:
+def may_key_content(rules: Sequence[Rule], url: str) -> bool:
     """Tell whether there may be responses to requests with content for a URI."""
     return any(rule.key_with_content and rule.is_for_url(url) for rule in rules)
 

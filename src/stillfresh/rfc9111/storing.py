@@ -10,6 +10,8 @@ from stillfresh.rfc9111.fields import DESCRIBING, Fields, field_names
 from stillfresh.rfc9111.keys import vary_names
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from stillfresh.rfc9111.directives import RequestDirectives, ResponseDirectives
     from stillfresh.rfc9111.messages import Request, Response
 
@@ -60,7 +62,7 @@ def refusal(
     shared: bool,
     stores: bool,
     keyed: bool,
-    statuses: frozenset[int] | None,
+    statuses: Collection[int] | None,
     ruled: bool,
 ) -> Why | None:
     """Walk through §3 in its order; return the clause that forbids storing, or None.

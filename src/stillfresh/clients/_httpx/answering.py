@@ -28,7 +28,7 @@ from stillfresh.errors import BodyLost, ConfigError
 from stillfresh.rfc9111.messages import Request, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from stillfresh import events
     from stillfresh.caches.urls import CacheLike
@@ -243,6 +243,18 @@ class AwaitedPorts(_Ports[Q, A], AsyncCachePorts):
         AsyncCachePorts.__init__(self, transport.side.cache)
 
 
+class Blocking(Protocol):
+    """A blocking transport of a library's, or anybody's."""
+
+    def handle_request(self, request: Any, /) -> Any: ...
+
+
+class Awaited(Protocol):
+    """An async transport of a library's, or anybody's."""
+
+    def handle_async_request(self, request: Any, /) -> Awaitable[Any]: ...
+
+
 class Transport(Generic[Q, A]):
     """What blocking and async transports have in common.
 
@@ -264,7 +276,7 @@ class Transport(Generic[Q, A]):
 
     def __init__(
         self,
-        transport: Any = None,
+        transport: Blocking | None = None,
         cache: CacheLike | None = None,
         *,
         policy: Policy | None = None,

@@ -71,10 +71,12 @@ class BlockingClient(_Client):
         cache: BaseCache = self._side.cache
         return cache
 
-    def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:
-        if not stream:
-            request.extensions = {**request.extensions, WHOLE: True}
-        return super().send(request, stream=stream, **options)  # type: ignore[misc]
+    if not TYPE_CHECKING:  # they are to see the library's, which knows its own kinds
+
+        def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:
+            if not stream:
+                request.extensions = {**request.extensions, WHOLE: True}
+            return super().send(request, stream=stream, **options)
 
     def settle(self, timeout: float | None = None) -> bool:
         """Wait until no refresh is under way, `timeout` seconds at most; tell whether none is."""
@@ -111,10 +113,12 @@ class AsyncClient(_Client):
         cache: BaseCache | AsyncBaseCache = self._side.cache
         return cache
 
-    async def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:
-        if not stream:
-            request.extensions = {**request.extensions, WHOLE: True}
-        return await super().send(request, stream=stream, **options)  # type: ignore[misc]
+    if not TYPE_CHECKING:
+
+        async def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:
+            if not stream:
+                request.extensions = {**request.extensions, WHOLE: True}
+            return await super().send(request, stream=stream, **options)
 
     async def settle(self) -> None:
         """Wait until no refresh is under way."""

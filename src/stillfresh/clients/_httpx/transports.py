@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from stillfresh.caches.asynchronous import AsyncBaseCache
     from stillfresh.caches.base import BaseCache
     from stillfresh.caches.urls import CacheLike
+    from stillfresh.clients._httpx.answering import Awaited
     from stillfresh.engine.delivery import Chunks, Delivery
     from stillfresh.rfc9111.policy import Policy
 
@@ -119,7 +120,7 @@ class AsyncTransport(Transport[Q, A]):
 
     def __init__(
         self,
-        transport: Any = None,
+        transport: Awaited | None = None,
         cache: CacheLike | AsyncBaseCache | None = None,
         *,
         offload: bool = False,
