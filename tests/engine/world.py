@@ -264,6 +264,13 @@ class World:
                 left -= len(chunk)
                 yield chunk
 
+    def forget(self) -> None:
+        """Have kept nothing of what has passed through so far, not even what is stored."""
+        for those in (self.kept, self._asked):
+            those.clear()
+        for past in (self.sent, self.calls, self.events, self.handles, self.refreshing):
+            past.clear()
+
     def record(self, key: str = URL) -> StoredResponse:
         """Return what is known of a stored response."""
         return records.decode(self.kept[key][0])

@@ -117,7 +117,7 @@ class _Exchange(Generic[E, W, U]):
             else:
                 again = None
                 if lookup.recall is not None:
-                    again = lookup.recall.again(found.stored, now)
+                    again = lookup.recall.again(self._request, found.stored, now)
                     if again is None:
                         await lookup.think_again()
                 decision = again or policy.on_request(request, found.stored, now, size=found.size)

@@ -7,6 +7,7 @@ change. So only its age is worked out anew, and once a second the head that says
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from stillfresh.rfc9111 import cache_status
@@ -23,28 +24,29 @@ _NAME: Final = "recall"
 class Recall:
     """A decision that stands for as long as the stored response is fresh."""
 
-    __slots__ = ("_decision", "_head", "_policy", "_request")
+    __slots__ = ("_decision", "_fields", "_head", "_method", "_policy")
 
     def __init__(self, policy: Policy, request: Request, decision: Serve) -> None:
         """Take the decision, and what else it depends on than the time."""
         self._policy = policy
-        self._request = request
+        self._method = request.method
+        # Nobody asks with the same ones when they are gone; and they may be long.
+        self._fields = weakref.ref(request.fields)
         self._decision = decision
         # What was decided, what the cache said of it, and the head that says both.
         self._head: tuple[Response, str, Response] | None = None
 
     def is_of(self, policy: Policy, request: Request) -> bool:
         """Tell whether such a request was answered."""
-        last = self._request
         return (
-            last.fields is request.fields
-            and last.method == request.method
+            self._fields() is request.fields
+            and self._method == request.method
             and self._policy is policy
         )
 
-    def again(self, stored: StoredResponse, now: float) -> Serve | None:
+    def again(self, request: Request, stored: StoredResponse, now: float) -> Serve | None:
         """Decide as `Policy.on_request` would; None if that might decide otherwise by now."""
-        decision = self._policy.again(self._request, stored, now, self._decision)
+        decision = self._policy.again(request, stored, now, self._decision)
         if decision is not None:
             self._decision = decision
         return decision

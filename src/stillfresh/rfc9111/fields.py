@@ -41,7 +41,7 @@ class Fields:
             known of those needs not be found out again.
     """
 
-    __slots__ = ("_answers", "_index", "_lines", "_repeated", "before")
+    __slots__ = ("__weakref__", "_answers", "_index", "_lines", "_repeated", "before")
 
     def __init__(self, lines: Iterable[tuple[str, str]] = ()) -> None:
         """Take `(name, value)` pairs."""
