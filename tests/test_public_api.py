@@ -51,7 +51,7 @@ def test_all_that_is_promised_is_there() -> None:
 
 def test_nothing_public_is_left_out() -> None:
     modules = {"caches", "cli", "clients", "engine", "errors", "events", "integrations", "rfc9111"}
-    modules |= {"forks", "testing"}
+    modules |= {"forks", "memo", "testing"}
     public = {name for name in vars(stillfresh) if not name.startswith("_")} - modules
     assert public <= set(stillfresh.__all__)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from stillfresh.caches import frames
@@ -17,6 +16,7 @@ from stillfresh.caches.base import EntryInfo
 from stillfresh.caches.files import write_all
 from stillfresh.caches.frames import BODY_ELSEWHERE, Frame
 from stillfresh.errors import CorruptEntry
+from stillfresh.memo import remembered
 
 if TYPE_CHECKING:
     from stillfresh.caches.leaf import Leaf
@@ -33,7 +33,7 @@ _COPY_STEP: Final = 1 << 20
 NAME_LENGTH: Final = 56
 
 
-@lru_cache(maxsize=64)
+@remembered()
 def file_name(key: str) -> str:
     """Return the name of the entry file of `key`; other programs know it, so it never changes."""
     return hashlib.sha224(frames.encode_key(key)).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import re
 from typing import Final, NamedTuple
@@ -12,14 +11,13 @@ import xxhash
 from stillfresh.caches import frames
 from stillfresh.caches.redislinks import hash_part
 from stillfresh.errors import ConfigError
+from stillfresh.memo import remembered
 
 IS_PIECE: Final = re.compile(rb":sf:[0-9a-f]{16}:\d+\Z")
 # How the name of a claim ends. By its name it is a piece, of a version that no entry has: so it is
 # in no listing.
 IS_CLAIM: Final = re.compile(rb":00\Z")
 _GLOB: Final = re.compile(rb"([*?\[\]^\\-])")
-# So many keys in hand are remembered by name.
-_REMEMBERED: Final = 64
 
 
 class Place(NamedTuple):
@@ -50,7 +48,7 @@ class Names:
             raise ConfigError(msg)
         self.pattern = _GLOB.sub(rb"\\\1", self._prefix) + b"*"
         # What is looked up is claimed, fetched and stored, or asked for again soon.
-        self.place = functools.lru_cache(_REMEMBERED)(self._place)
+        self.place = remembered()(self._place)
 
     def _place(self, key: str) -> Place:
         """Say where the entry of a key is.

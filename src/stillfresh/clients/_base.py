@@ -7,7 +7,6 @@ import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -18,6 +17,7 @@ from stillfresh.engine.behind import LEFT_OUT
 from stillfresh.engine.credentials import Vault
 from stillfresh.errors import ConfigError
 from stillfresh.forks import call_in_children
+from stillfresh.memo import remembered
 from stillfresh.rfc9111.decisions import Reason, why
 from stillfresh.rfc9111.fields import Fields
 from stillfresh.rfc9111.policy import Policy
@@ -272,12 +272,13 @@ def _as_targeted(request: Request) -> Request:
     host = request.fields.get("host")
     if not host:
         return request
-    target = _target(request.url, host)
+    target = _target((request.url, host))
     return request if target == request.url else request._replace(url=target)
 
 
-@lru_cache(maxsize=1024)
-def _target(url: str, host: str) -> str:
+@remembered(1 << 17)
+def _target(asked: tuple[str, str]) -> str:
+    url, host = asked
     parts = _AUTHORITY.match(url)
     if parts is None or parts[3] == host:
         return url

@@ -12,7 +12,6 @@ import copy
 import time
 from dataclasses import replace
 from datetime import timedelta
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Self
 
 try:
@@ -41,6 +40,7 @@ from stillfresh.engine.exchange import exchange
 from stillfresh.engine.ports import LocalCachePorts, run
 from stillfresh.engine.waiting import ThreadSignal
 from stillfresh.errors import BodyLost, ConfigError
+from stillfresh.memo import remembered
 from stillfresh.rfc9111.fields import Fields
 from stillfresh.rfc9111.messages import Request
 
@@ -264,7 +264,7 @@ class CacheAdapter(HTTPAdapter):
         if isinstance(resp, _StoredRaw | RecordedRaw):
             fields = resp.fields
             response.headers = _Headers.of(fields.lines)
-            response.encoding = _encoding(fields.get("content-type"))
+            response.encoding = _encoding(fields.get("content-type") or "")
             if isinstance(resp, _StoredRaw):
                 heard = resp.heard
                 resp.encoded = "content-encoding" in fields
@@ -497,11 +497,10 @@ def _by_name(lines: Lines) -> CaseInsensitiveDict[str]:
     return joined if len(joined) == len(lines) else CaseInsensitiveDict(_urllib3.header_dict(lines))
 
 
-@lru_cache(maxsize=64)
-def _encoding(content_type: str | None) -> str | None:
+@remembered()
+def _encoding(content_type: str) -> str | None:
     """Return the encoding of the text that a Content-Type says, as requests reads it."""
-    headers = {} if content_type is None else {"content-type": content_type}
-    return get_encoding_from_headers(CaseInsensitiveDict(headers))
+    return get_encoding_from_headers(CaseInsensitiveDict({"content-type": content_type}))
 
 
 def _content(prepared: requests.PreparedRequest) -> bytes | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from stillfresh.memo import remembered
 from stillfresh.rfc9111.messages import Response
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _more(key: str | None, detail: str | None) -> str:
     return text if detail is None else f"{text}; detail={_string(detail)}"
 
 
-@lru_cache(maxsize=256)
+@remembered()
 def _string(text: str) -> str:
     """Write a String, which is printable ASCII (RFC 9651 §3.3.3)."""
     plain = _UNPRINTABLE.sub("?", text.replace("§", "section "))

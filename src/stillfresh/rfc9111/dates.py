@@ -5,8 +5,9 @@ from __future__ import annotations
 import calendar
 import re
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Final
+
+from stillfresh.memo import remembered
 
 _MONTHS: Final = {
     name: number
@@ -48,7 +49,7 @@ def parse_date(text: str, now: float) -> float | None:
     return None if match is None else _seconds(match, _year_of_century(match, now))
 
 
-@lru_cache(maxsize=512)
+@remembered()
 def parse_date_once(text: str) -> float | None:
     """Parse the preferred form only, remembering the answer: most dates are seen again."""
     match = _IMF.fullmatch(text)

@@ -8,10 +8,10 @@ stale (§4.2.1), of a request as asking for the fresher answer.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
+from stillfresh.memo import remembered
 from stillfresh.rfc9111.fields import DESCRIBING, TOKEN, Fields, field_names, split_list, unquote
 from stillfresh.rfc9111.structured import Item, parse_dictionary
 
@@ -110,7 +110,7 @@ _NOTHING_ASKED: Final = RequestDirectives()
 _NOTHING_SAID: Final = ResponseDirectives()
 
 
-@lru_cache(maxsize=256)
+@remembered()
 def _read_request(lines: tuple[str, ...]) -> RequestDirectives:
     found = _directives(lines)
     return RequestDirectives(
@@ -128,7 +128,8 @@ def _read_request(lines: tuple[str, ...]) -> RequestDirectives:
     )
 
 
-@lru_cache(maxsize=1024)
+# The field that every response has, and each origin its own.
+@remembered(1 << 16)
 def _read_response(lines: tuple[str, ...]) -> ResponseDirectives:
     return _response_directives(_directives(lines))
 
@@ -155,7 +156,7 @@ def _response_directives(found: Mapping[str, list[str | None]]) -> ResponseDirec
     )
 
 
-@lru_cache(maxsize=256)
+@remembered()
 def _read_targeted(value: str) -> ResponseDirectives | None:
     """Read a Dictionary of directives (RFC 9213 §2.1); None if it is invalid or says nothing.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from itertools import compress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from stillfresh.memo import remembered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, KeysView, Mapping
@@ -202,7 +203,7 @@ def field_names(value: str | None) -> frozenset[str]:
     return _names_in(value) if value is not None else _NO_NAMES
 
 
-@lru_cache(maxsize=512)
+@remembered()
 def _names_in(value: str) -> frozenset[str]:
     names = (name.strip(_WHITESPACE) for name in value.lower().split(","))
     return frozenset(name for name in names if name)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from stillfresh.memo import remembered
 from stillfresh.rfc9111.invalidation import SAFE
 from stillfresh.rfc9111.structured import parse_list, strings
 
@@ -48,7 +48,7 @@ def group_key(url: str, group: str) -> str:
     return f"{scheme}://{authority}/#group={name.hexdigest()}"
 
 
-@lru_cache(maxsize=256)
+@remembered()
 def _groups_in(value: str) -> frozenset[str]:
     # RFC 9651 §2: a List that isn't one of Strings throughout is ignored as a whole.
     names = strings(parse_list(value) or ())

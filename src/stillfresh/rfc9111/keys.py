@@ -11,10 +11,10 @@ from __future__ import annotations
 import hashlib
 import re
 from fnmatch import fnmatchcase
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_plus
 
+from stillfresh.memo import remembered
 from stillfresh.rfc9111.fields import Fields, field_names, split_list
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ _UNRESERVED: Final = frozenset(
 _DOT_SEGMENT: Final = re.compile(r"/\.\.?(?:/|$)")
 
 
-@lru_cache(maxsize=1024)
+# There are many, and those that are signed have a KiB or two.
+@remembered(1 << 17)
 def primary_key(url: str) -> str:
     """Normalise a target URI.
 
@@ -166,12 +167,13 @@ def normalised(name: str, value: str) -> str:
     if name in _SINGLE:
         return value.strip(" \t")
     if name in _ACCEPTED:
-        return _as_set(name, value)
+        return _as_set((name, value))
     return _AROUND_COMMA.sub(",", value).strip(" \t") if '"' not in value else value.strip(" \t")
 
 
-@lru_cache(maxsize=256)
-def _as_set(name: str, value: str) -> str:
+@remembered()
+def _as_set(line: tuple[str, str]) -> str:
+    name, value = line
     members = [
         # In a string, whitespace is what it says.
         member if '"' in member else _AROUND_SEMICOLON.sub(";", member)

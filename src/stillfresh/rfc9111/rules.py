@@ -245,13 +245,22 @@ def _first(said: Iterable[float | None]) -> float | None:
     return next((seconds for seconds in said if seconds is not None), None)
 
 
-@lru_cache(maxsize=256)
 def without(said: ResponseDirectives, ignored: frozenset[str]) -> ResponseDirectives:
     """Return directives as if those of these names had not been there."""
+    # With field names they may be of any length. That is rare, and not worth remembering.
+    if said.no_cache_fields or said.private_fields:
+        return _without(said, ignored)
+    return _remembered_without(said, ignored)
+
+
+def _without(said: ResponseDirectives, ignored: frozenset[str]) -> ResponseDirectives:
     names = {_IGNORABLE[name] for name in ignored}
     names |= {f"{name}_fields" for name in names & {"no_cache", "private"}}
     changes = {name: getattr(_DEFAULTS, name) for name in names}
     return replace(said, **changes)
+
+
+_remembered_without: Final = lru_cache(maxsize=256)(_without)
 
 
 def _as_normalised(pattern: str) -> str:

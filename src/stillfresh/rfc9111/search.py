@@ -8,11 +8,11 @@ are equivalent (§6): here, they are equal once `reduced`.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import parse_qsl, unquote_plus, urlencode
 
+from stillfresh.memo import remembered
 from stillfresh.rfc9111.structured import InnerList, Item, parse_dictionary, strings
 
 if TYPE_CHECKING:
@@ -41,13 +41,17 @@ class SearchVariance(NamedTuple):
 _DEFAULT: Final = SearchVariance(_NO_NAMES, _NO_NAMES, ordered=True)
 
 
-@lru_cache(maxsize=256)
 def search_variance(value: str | None) -> SearchVariance | None:
     """Read the field (§5.1). None is the default: all of the query matters, as it is written.
 
     The default is also what a field stands for that isn't valid: it costs no more than a miss.
     """
-    members = parse_dictionary(value or "")
+    return None if value is None else _read(value)
+
+
+@remembered()
+def _read(value: str) -> SearchVariance | None:
+    members = parse_dictionary(value)
     if not members:
         return None
     unordered = _boolean(members.get("key-order", _FALSE))
