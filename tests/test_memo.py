@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stillfresh.memo import remembered
+from stillfresh.memo import brief, remembered
 
 ROOM = 1 << 15
 SHORT = "x" * 900
@@ -106,3 +106,16 @@ def test_what_is_raised_is_not_remembered() -> None:
 def test_functions_remember_apart() -> None:
     assert remembered()(str.upper)("a") == "A"
     assert remembered()(str.title)("a b") == "A B"
+
+
+def test_a_short_text_stands_for_itself() -> None:
+    assert brief("") == ""
+    assert brief("https://example.org/") == "https://example.org/"
+
+
+def test_a_long_one_is_stood_for_by_a_short_one_of_its_own() -> None:
+    texts = [LONG, LONG + "x", LONG.upper(), "\udc80" * 300, "é" * 300]
+    stand_ins = [brief(text) for text in texts]
+    assert len(set(stand_ins)) == len(texts)
+    assert all(len(text) < 64 for text in stand_ins)
+    assert [brief(text) for text in texts] == stand_ins

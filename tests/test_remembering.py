@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import tracemalloc
 from collections.abc import Callable
 from itertools import count, islice, product
@@ -9,6 +11,7 @@ from pathlib import Path
 from string import ascii_lowercase
 from typing import TypeAlias
 
+import httpx
 import pytest
 
 from stillfresh import (
@@ -17,10 +20,14 @@ from stillfresh import (
     Outcome,
     Policy,
     Rule,
+    SeparateBodyFileCache,
 )
 from stillfresh.caches.redisnames import Names
+from stillfresh.clients.httpx import CacheTransport
 from stillfresh.clients.requests import CachedSession
 from stillfresh.engine import records
+from stillfresh.errors import CacheUnavailable
+from stillfresh.events import LoggingHook, StoreFailed
 from stillfresh.rfc9111.fields import Fields
 from stillfresh.rfc9111.messages import Response, StoredResponse
 from stillfresh.testing import ManualClock
@@ -134,6 +141,16 @@ def test_nor_of_long_fields_of_requests(message: str) -> None:
     assert most_kept(lambda number: exchanged(world, REQUESTS[message](long(number)))) < MOST
 
 
+@pytest.mark.parametrize("path", ["{}", "?{}", "?a#{}"])
+def test_nor_of_long_urls(path: str) -> None:
+    world = World()
+
+    def each(number: int) -> None:
+        exchanged(world, ({}, FRESH), URL + path.format(long(number)))
+
+    assert most_kept(each) < MOST
+
+
 def test_nor_of_requests_that_get_what_is_remembered() -> None:
     world = World(told())
 
@@ -144,6 +161,27 @@ def test_nor_of_requests_that_get_what_is_remembered() -> None:
         world.forget()
 
     assert most_kept(each) < MOST
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Location", "/{}"),
+        ("Content-Location", "/{}"),
+        ("Cache-Group-Invalidation", '"{}"'),
+    ],
+)
+def test_nor_of_what_is_invalidated(name: str, value: str) -> None:
+    world = World()
+
+    def each(number: int) -> None:
+        text = long(number)[: LONG // 4]
+        world.replies = [Told(200, ((name, value.format(text)),))]
+        world.consume(world.ask("POST", f"{URL}{text}"))
+        world.forget()
+
+    # `urllib.parse` remembers the last 128 that it has split, however long; no more of them.
+    assert most_kept(each, 1024) < 2 * MOST
 
 
 # A list of short names takes many times the memory of its text, once it is read.
@@ -168,7 +206,23 @@ def test_of_lists_of_short_names_little_is_kept(kind: str) -> None:
 # Clients.
 
 
-def test_of_a_long_content_type_nothing_is_kept() -> None:
+def test_a_long_host_is_not_kept() -> None:
+    cache = MemoryCache()
+    inner = httpx.MockTransport(lambda _: httpx.Response(200, headers=FRESH))
+
+    with httpx.Client(transport=CacheTransport(inner, cache), trust_env=False) as client:
+
+        def each(number: int) -> None:
+            client.get(URL, headers={"Host": long(number)})
+            cache.clear()
+            # What httpx leaves is in circles.
+            if number % 4 == 0:
+                gc.collect()
+
+        assert most_kept(each) < MOST
+
+
+def test_nor_is_a_long_content_type() -> None:
     cache, clock = MemoryCache(), ManualClock()
 
     with CachedSession(cache, clock=clock) as session:
@@ -196,11 +250,39 @@ def test_files_keep_no_long_keys(tmp_path: Path) -> None:
     assert most_kept(each) < MOST // 2
 
 
+def test_nor_does_the_classic_interface(tmp_path: Path) -> None:
+    cache = SeparateBodyFileCache(tmp_path)
+
+    def each(number: int) -> None:
+        key = long(number)
+        cache.set(key, b"value")
+        cache.set_body(key, b"body")
+        assert cache.get(key) == b"value"
+        # Which is also what is in hand.
+        assert cache.get("nothing") is None
+
+    assert most_kept(each) < MOST
+
+
 def test_nor_do_their_names_in_redis() -> None:
     names = Names("prefix:")
 
     def each(number: int) -> None:
         key = long(number)
         assert names.place(key).key == key
+
+    assert most_kept(each) < MOST
+
+
+def test_nor_does_the_log() -> None:
+    log = logging.getLogger("nobody's")
+    log.addHandler(logging.NullHandler())
+    log.propagate = False
+    hook = LoggingHook(log)
+
+    def each(number: int) -> None:
+        error = CacheUnavailable("down")
+        error.__cause__ = ValueError(long(number))
+        hook(StoreFailed(URL, "open", error))
 
     assert most_kept(each) < MOST

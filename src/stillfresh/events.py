@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from stillfresh.memo import brief
+
 if TYPE_CHECKING:
     from stillfresh.errors import StoreError
 
@@ -146,7 +148,7 @@ class LoggingHook:
         cause: object = getattr(event.error, "outage", None) or (
             event.operation,
             type(event.error).__name__,
-            repr(event.error.__cause__) if event.error.__cause__ is not None else "",
+            brief(repr(event.error.__cause__)) if event.error.__cause__ is not None else "",
         )
         # Without a lock, which a thread of the parent might have where this is a child: two at
         # once may both be told of it.

@@ -11,6 +11,7 @@ one of `lru_cache` does (40 ns for 80), where looking at the length in Python fi
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ _ROOM: Final = 1 << 15
 _PARTS: Final = 32
 # What a text takes beside its characters, of the room: its entry, and objects of their own.
 _EACH: Final = 32
+# From so many characters on a digest is shorter than a text by far.
+_BRIEF: Final = 256
 
 
 def remembered(room: int = _ROOM) -> Callable[[Callable[[K], V]], Callable[[K], V]]:
@@ -38,6 +41,13 @@ def remembered(room: int = _ROOM) -> Callable[[Callable[[K], V]], Callable[[K], 
         return _Remembered(find, room).__getitem__
 
     return remembering
+
+
+def brief(text: str) -> str:
+    """Return what stands for a text where it would be kept: a digest, if it is long."""
+    if len(text) <= _BRIEF:
+        return text
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 class _Remembered(dict[K, V]):

@@ -32,6 +32,7 @@ from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
 from stillfresh.caches.reading import CHECKED_AT_ONCE
 from stillfresh.errors import CacheClosed, CacheError, StoreError
+from stillfresh.memo import brief
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,6 +132,7 @@ class _Hand:
     """What one thread has read."""
 
     pinned: tuple[str, Entry] | None = None
+    # By key, in brief.
     seen: OrderedDict[str, _Seen] = field(default_factory=OrderedDict)
 
     def pin(self, key: str, entry: Entry) -> None:
@@ -143,13 +145,14 @@ class _Hand:
             pinned[1].close()
 
     def remember(self, key: str, version: str, *, has_body: bool) -> None:
-        self.seen[key] = _Seen(version, has_body)
-        self.seen.move_to_end(key)
+        name = brief(key)
+        self.seen[name] = _Seen(version, has_body)
+        self.seen.move_to_end(name)
         if len(self.seen) > _REMEMBERED:
             self.seen.popitem(last=False)
 
     def forget(self, key: str) -> None:
-        self.seen.pop(key, None)
+        self.seen.pop(brief(key), None)
         if self.pinned is not None and self.pinned[0] == key:
             self.unpin()
 
@@ -210,7 +213,7 @@ class Pairing:
         entry = self._alive().open(key)
         if entry is None:
             return None
-        seen = hand.seen.get(key)
+        seen = hand.seen.get(brief(key))
         if not entry.has_body or (seen is not None and seen.version != entry.version):
             entry.close()
             return None
@@ -228,7 +231,7 @@ class Pairing:
         if expires_at is not None and expires_at <= self._clock():
             self._alive().remove(key)
             return
-        seen = hand.seen.get(key) or self._present(key)
+        seen = hand.seen.get(brief(key)) or self._present(key)
         if seen is not None and seen.has_body:
             draft.base = seen.version
         draft.pending = self._alive()

@@ -38,6 +38,7 @@ from stillfresh.caches.redisscripts import (
     time_to_live,
 )
 from stillfresh.errors import CacheUnavailable, CorruptEntry
+from stillfresh.memo import brief
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -71,8 +72,8 @@ class Store:
         """Know names only; nothing is asked."""
         self._names = Names(prefix)
         self._clock = clock
-        # How values began when they were last looked at here, by key; as nothing, if none was. And
-        # by whom.
+        # How values began when they were last looked at here, by key in brief; as nothing, if none
+        # was. And by whom.
         self._seen: dict[str, tuple[bytes, int]] = {}
         # Whether there was nothing when one last looked for anything.
         self._has_missed = False
@@ -95,7 +96,7 @@ class Store:
         Who has missed will miss again, in a crawl or an empty cache; but not what it has stored. A
         hit is to stay one GET.
         """
-        if not self._has_missed or self._seen.get(key, (b"", 0))[0]:
+        if not self._has_missed or self._seen.get(brief(key), (b"", 0))[0]:
             return None
         wanted = seconds()
         if wanted <= 0 or self.claims.holds(key):
@@ -121,7 +122,7 @@ class Store:
     async def _found(self, line: Line, place: Place, value: bytes, who: int) -> Found | None:
         key = place.key
         # What is damaged is not what has been seen.
-        self._seen.pop(key, None)
+        self._seen.pop(brief(key), None)
         if not value.startswith(frames.MAGIC):
             frames.refuse_damaged(value)
             version = f"foreign-{frames.digest(value).hex()}"
@@ -165,7 +166,7 @@ class Store:
         hold = self.claims.that_ends(key)
         claim, holder, _ = hold or NO_HOLD
         # It has been looked at just now by who has validated it, most of the time.
-        old, _ = self._seen.get(key, (b"", 0))
+        old, _ = self._seen.get(brief(key), (b"", 0))
         for _ in range(_TRIES):
             now = self._clock()
             head = _head_of(old, version)
@@ -230,7 +231,7 @@ class Store:
         """Make a version visible, and end the claim that it is for."""
         key = draft.place.key
         hold = self.claims.that_ends(key)
-        nothing, _ = self._seen.get(key, (None, 0))
+        nothing, _ = self._seen.get(brief(key), (None, 0))
         head = await draft.publish(line, seal, hold, is_first=nothing == b"")
         self._see(key, head, _NOBODY)
         if hold is not None:
@@ -251,7 +252,7 @@ class Store:
         if accepted(set_) is None and not await self._was_granted(line, hold):
             return None
         self.claims.granted(key, hold)
-        return self._seen.get(key) != (head, who)
+        return self._seen.get(brief(key)) != (head, who)
 
     async def _was_granted(self, line: Line, hold: Hold) -> bool:
         """Tell whether what is refused is its own: it was asked for twice, and granted at first."""
@@ -267,7 +268,7 @@ class Store:
     def _see(self, key: str, value: bytes, who: int) -> None:
         if len(self._seen) >= _REMEMBERED:
             self._seen.clear()
-        self._seen[key] = value[:HEAD_SIZE], who
+        self._seen[brief(key)] = value[:HEAD_SIZE], who
 
     async def page(
         self, line: Line, address: Address, cursor: bytes

@@ -21,6 +21,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
 
 from stillfresh.forks import call_in_children
+from stillfresh.memo import brief
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -151,10 +152,10 @@ class Flights:
     def __init__(self) -> None:
         """Have none."""
         self._open: dict[str, Flight] = {}
-        # By primary key: what came of it last, and when.
+        # By primary key, in brief: what came of it last, and when.
         self._past: dict[str, tuple[Fate, float]] = {}
         self.moment = 0
-        # By primary key: the moment of its invalidation; those up to one are forgotten.
+        # By primary key, in brief: the moment of its invalidation; those up to one are forgotten.
         self._invalidated: dict[str, int] = {}
         self._forgotten = 0
         call_in_children(self.begin)
@@ -166,7 +167,7 @@ class Flights:
         """
         if self.is_apart(primary):
             return None
-        _, last = self._past.get(primary, (None, -math.inf))
+        _, last = self._past.get(brief(primary), (None, -math.inf))
         flight = Flight(primary, key)
         present = self._open.setdefault(key, flight)
         if present is not flight and present not in _led.get():
@@ -175,7 +176,7 @@ class Flights:
 
     def is_apart(self, primary: str) -> bool:
         """Tell whether nobody is to wait for anybody about `primary` (`keep_apart`)."""
-        past = self._past.get(primary)
+        past = self._past.get(brief(primary))
         if past is None or past[0] is Fate.STORED:
             return False
         return time.monotonic() - past[1] < _APART
@@ -207,9 +208,9 @@ class Flights:
 
     def may_share(self, primary: str) -> None:
         """Take that back, unless it took too long: what comes can be stored."""
-        past = self._past.get(primary)
+        past = self._past.get(brief(primary))
         if past is not None and past[0] is Fate.UNSHARED:
-            self._past.pop(primary, None)
+            self._past.pop(brief(primary), None)
 
     def invalidated(self, primary: str) -> None:
         """Have nobody wait for what was asked for before now, nor store it."""
@@ -217,7 +218,7 @@ class Flights:
             self._forgotten = self.moment
             self._invalidated.clear()
         self.moment += 1
-        self._invalidated[primary] = self.moment
+        self._invalidated[brief(primary)] = self.moment
         for flight in list(self._open.values()):
             if flight.primary == primary:
                 self.detach(flight)
@@ -226,7 +227,7 @@ class Flights:
 
     def invalidated_since(self, moment: int, primary: str) -> bool:
         """Tell whether what was asked for at a moment may have been invalidated since."""
-        return self._invalidated.get(primary, self._forgotten) > moment
+        return self._invalidated.get(brief(primary), self._forgotten) > moment
 
     def __len__(self) -> int:
         """Count what is under way."""
@@ -238,13 +239,13 @@ class Flights:
         return sum(flight.waiting for flight in list(self._open.values()))
 
     def _remember(self, primary: str, fate: Fate) -> None:
-        past, now = self._past.get(primary), time.monotonic()
+        past, now = self._past.get(brief(primary)), time.monotonic()
         if past is not None and past[0] is Fate.LATE and now - past[1] < _APART:
             # Somebody may still be at it, and not get any further.
             return
         if len(self._past) >= _REMEMBERED:
             self._past.clear()
-        self._past[primary] = (fate, now)
+        self._past[brief(primary)] = (fate, now)
 
     def begin(self) -> None:
         """Begin anew, in a child made by `fork()`: who leads is in its parent."""
