@@ -203,6 +203,27 @@ def test_of_lists_of_short_names_little_is_kept(kind: str) -> None:
     )
 
 
+def list_of_names(number: int) -> list[tuple[str, str]]:
+    return [("Cache-Control", f'private="{names(number, 1800)}"')]
+
+
+def lines_of_names(number: int) -> list[tuple[str, str]]:
+    return [(name, name) for name in names(number, 700).split(",")]
+
+
+@pytest.mark.parametrize("lines", [list_of_names, lines_of_names])
+def test_nor_of_records_of_many_short_words(lines: Callable[[int], list[tuple[str, str]]]) -> None:
+    world = World()
+
+    def each(number: int) -> None:
+        world.replies = [Told(200, (*FRESH.items(), *lines(number)))]
+        world.get()
+        world.get()
+        world.forget()
+
+    assert most_kept(each, 255) < 2 * MOST
+
+
 # Clients.
 
 

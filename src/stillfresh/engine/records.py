@@ -23,6 +23,10 @@ _STRINGS: Final = "surrogatepass"
 # Of the records that were read and written last, those of up to this many bytes are remembered, and
 # what has been found out about them with them. Most hits are of few.
 _SHORT: Final = 2048
+# And of up to so many lines, and members of lists: many short ones take sixty times as much when
+# they are read.
+_LINES: Final = 64
+_COMMAS: Final = 128
 _REMEMBERED: Final = 256
 _last: Final[dict[bytes, StoredResponse]] = {}
 
@@ -97,7 +101,8 @@ def written(stored: StoredResponse) -> bytes:
 
 
 def _remember(metadata: bytes, stored: StoredResponse) -> None:
-    if len(metadata) <= _SHORT:
+    is_small = len(metadata) <= _SHORT and len(stored.response.fields) <= _LINES
+    if is_small and metadata.count(b",") <= _COMMAS:
         if len(_last) >= _REMEMBERED:
             _last.clear()
         _last[metadata] = stored
