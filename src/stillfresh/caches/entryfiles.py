@@ -162,8 +162,11 @@ def body_file_of(leaf: Leaf, name: str) -> str | None:
     return None
 
 
-def is_present(leaf: Leaf, name: str, version: str) -> bool:
-    """Tell whether the present entry is `version`, which only who holds the lock can rely on."""
+def is_present(leaf: Leaf, name: str, version: str, metadata: bytes | None) -> bool:
+    """Tell whether the present entry is `version`, and has this `metadata` if it is given.
+
+    Only who holds the lock can rely on it.
+    """
     try:
         fd, status = leaf.open(name)
     except FileNotFoundError:
@@ -172,7 +175,9 @@ def is_present(leaf: Leaf, name: str, version: str) -> bool:
         frame = read_frame(fd, status)
     finally:
         os.close(fd)
-    return frame is not None and frame.version == version
+    if frame is None or frame.version != version:
+        return False
+    return metadata is None or frame.metadata == metadata
 
 
 def stamp(status: os.stat_result) -> str:

@@ -262,7 +262,7 @@ class DirectoryCache(BaseCache):
                     if old is not None and frame.metadata != old:
                         return False
                     if expires_at is not None and expires_at <= now:
-                        return self._present.unlink_version(leaf, name, version)
+                        return self._present.unlink_version(leaf, name, version, old)
                     changed = frame._replace(
                         metadata=metadata, stored_at=now, expires_at=expires_at
                     )
@@ -273,10 +273,7 @@ class DirectoryCache(BaseCache):
                 finally:
                     os.close(fd)
                 try:
-                    unchanged = None if old is None else status
-                    replaced = self._present.replace_version(
-                        leaf, name, version, temporary, unchanged
-                    )
+                    replaced = self._present.replace_version(leaf, name, version, temporary, old)
                 finally:
                     sweep(leaf, temporary)
                 if replaced:

@@ -46,10 +46,10 @@ class Present:
         sweep(leaf, body)
         return existed
 
-    def unlink_version(self, leaf: Leaf, name: str, version: str) -> bool:
-        """Remove an entry of just this version, and say whether it was there."""
+    def unlink_version(self, leaf: Leaf, name: str, version: str, old: bytes | None) -> bool:
+        """Remove an entry of just this version, and of `old` metadata if given; was it there?"""
         return self._unlink_if(
-            leaf, name, lambda held: self._is_present(leaf, name, version, held=held)
+            leaf, name, lambda held: self._is_present(leaf, name, version, old, held=held)
         )
 
     def unlink_damaged(self, leaf: Leaf, name: str, is_damaged: Callable[[], bool]) -> bool:
@@ -59,7 +59,10 @@ class Present:
     def amend(
         self, leaf: Leaf, name: str, frame: Frame, fd: int, status: os.stat_result, room: int
     ) -> bool:
-        """Append an amendment to the open file, if it is the present one and has room."""
+        """Append an amendment to the open file, if it is the present one and has room.
+
+        No other one gets its number as long as it is open.
+        """
         amendment = frames.encode_amendment(frame)
         # What is linked from elsewhere, a backup say, is not ours alone to change.
         if len(amendment) > room or status.st_nlink != 1 or not frames.may_be_amended(frame):
@@ -81,16 +84,15 @@ class Present:
         name: str,
         version: str,
         temporary: str,
-        unchanged: os.stat_result | None = None,
+        old: bytes | None,
     ) -> bool:
         """Let a finished file take the place of the entry file of just this version.
 
-        If that is to be `unchanged`, it must be the very file that had this status.
+        If it had `old` metadata, it must still have that: by its number and size it may be another
+        one by now, of those that have come and gone.
         """
         with self.turn(leaf) as held:
-            if not self._is_present(leaf, name, version, held=held):
-                return False
-            if unchanged is not None and not _same_file(leaf.status(name), unchanged):
+            if not self._is_present(leaf, name, version, old, held=held):
                 return False
             leaf.rename(temporary, name)
             return True
@@ -118,11 +120,13 @@ class Present:
         with lock, leaf.turn() as held:
             yield held
 
-    def _is_present(self, leaf: Leaf, name: str, version: str, *, held: bool) -> bool:
+    def _is_present(
+        self, leaf: Leaf, name: str, version: str, old: bytes | None, *, held: bool
+    ) -> bool:
         if not held:
             msg = f"others are at work in {self._root}"
             raise CacheUnavailable(msg)
-        return is_present(leaf, name, version)
+        return is_present(leaf, name, version, old)
 
     def _unlink_if(self, leaf: Leaf, name: str, may_go: Callable[[bool], bool]) -> bool:
         with self.turn(leaf) as held:

@@ -100,26 +100,29 @@ class Sharing(Suite):
             together(partial(store, cache, "key", b"new", content("new", size)), update)
             assert load(cache, "key") == (b"new", content("new", size))
 
-    def test_swaps_never_undo_each_other(self, cache: BaseCache) -> None:
+    @pytest.mark.parametrize("padding", [0, 5000])
+    def test_swaps_never_undo_each_other(self, cache: BaseCache, padding: int) -> None:
         self.needs("swaps_atomically")
         if type(cache).swap is BaseCache.swap:
             pytest.skip(
                 "between the two halves of the `swap` that it has inherited others may come"
             )
         body = content("body", 30_000)
-        version = store(cache, "key", b"0", body)
+        rest = content("rest", padding).hex().encode()
+        version = store(cache, "key", b"1000 " + rest, body)
 
         def count() -> None:
             done = 0
             while done < 25:
                 with opened(cache, "key") as entry:
-                    number = int(entry.metadata)
+                    old = entry.metadata
+                new = b"%d %b" % (int(old.split()[0]) + 1, rest)
                 # One that can't be sure may refuse.
                 with contextlib.suppress(StoreError):
-                    done += cache.swap("key", b"%d" % number, b"%d" % (number + 1), version=version)
+                    done += cache.swap("key", old, new, version=version)
 
         together(*[count] * 4)
-        assert load(cache, "key") == (b"100", body)
+        assert load(cache, "key") == (b"1100 " + rest, body)
 
     def test_removal_never_leaves_half_an_entry(self, cache: BaseCache) -> None:
         body = content("body", 100_000)
