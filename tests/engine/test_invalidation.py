@@ -145,19 +145,58 @@ def test_other_urls_may_be_told_to_have_changed_too() -> None:
     assert world.kept == {}
 
 
+def test_an_unsafe_request_may_be_overtaken_by_another() -> None:
+    """Its own answer would be what is there now, had nobody else changed it meanwhile."""
+    world = World()
+
+    def answer(_: Request) -> Told:
+        post(world)
+        return told(b"old", content_location=URL)
+
+    world.replies = [answer]
+    world.consume(world.ask("POST", content=b"old"))
+    assert world.kept == {}
+    assert world.get()[0] == b"new"
+
+
+def test_its_own_answer_is_none_of_those_that_it_throws_out() -> None:
+    world = World(told(b"old"))
+    world.get()
+    world.replies = [told(b"newest", content_location=URL)]
+    world.consume(world.ask("POST", content=b"newest"))
+    assert (world.get()[0], len(world.sent)) == (b"newest", 2)
+
+
+def test_nor_one_that_stands_for_others_by_no_vary_search() -> None:
+    """Nobody knew yet that it stands for what was invalidated."""
+
+    def answer(_: Request) -> Told:
+        post(world, URL + "?a=1&b=2", no_vary_search='params=("b")')
+        return told(b"old", no_vary_search='params=("b")')
+
+    world = World(answer)
+    world.get(url=URL + "?a=1&b=3")
+    world.replies = [told(b"new", no_vary_search='params=("b")')]
+    assert world.get(url=URL + "?a=1&b=2")[0] == b"new"
+
+
 class TestFlights:
     def test_what_was_asked_for_later_is_not_overtaken(self) -> None:
         flights = Flights()
         before = flights.moment
-        flights.invalidated("a")
-        assert flights.invalidated_since(before, "a")
-        assert not flights.invalidated_since(before, "b")
-        assert not flights.invalidated_since(flights.moment, "a")
+        moment = flights.invalidated("a", "a#too")
+        assert before < moment == flights.invalidated_at("a") == flights.invalidated_at("a#too")
+        assert flights.invalidated_at("b") <= before
+        assert moment == flights.moment
 
     def test_what_it_has_forgotten_counts_as_invalidated(self) -> None:
         flights = Flights()
         before = flights.moment
         for number in range(5000):
             flights.invalidated(str(number))
-        assert all(flights.invalidated_since(before, str(number)) for number in range(5000))
-        assert not flights.invalidated_since(flights.moment, "0")
+        assert all(flights.invalidated_at(str(number)) > before for number in range(5000))
+        # Of those that come later only what was forgotten long ago is unknown.
+        later = flights.moment
+        for number in range(500):
+            flights.invalidated(f"another {number}")
+        assert flights.invalidated_at("a third") <= later

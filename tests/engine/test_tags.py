@@ -7,6 +7,7 @@ import pytest
 from stillfresh import BodyLost, CacheFull, CacheUnavailable, Outcome, Policy, Reason
 from stillfresh.engine.ports import Useful
 from stillfresh.events import Hit, Miss, Revalidated, Stored, StoreFailed
+from stillfresh.rfc9111.dates import format_date
 from stillfresh.rfc9111.fields import split_list
 from stillfresh.rfc9111.messages import Request
 from tests.engine.test_exchange import NOT_MODIFIED, by_language, tongue
@@ -434,6 +435,34 @@ class TestVariantsStoredMeanwhile:
             body, info = world.get(tongue(name))
             assert (body.decode(), info.outcome) == (name, Outcome.HIT)
         assert world.left_open() == []
+
+    def test_what_the_origin_said_last_counts_though_it_came_before(self) -> None:
+        """Two validate at once, and the answer to the one who was asked first comes last."""
+        world = World(document(b"x"), policy=Policy(collapse_wait=0))
+        world.get()
+        world.clock.advance(61)
+
+        def slowly(_: Request) -> Told:
+            date = format_date(world.clock())
+            world.clock.advance(2)
+            world.replies = [
+                about('"1"', cache_control="no-cache", date=format_date(world.clock()))
+            ]
+            world.get()
+            world.clock.advance(1)
+            return about('"1"', cache_control="max-age=3600", date=date)
+
+        world.replies = [slowly]
+        assert world.get()[0] == b"x"
+        assert world.record().response.fields.get("cache-control") == "no-cache"
+
+    def test_a_clock_that_was_ahead_keeps_nothing_from_being_refreshed(self) -> None:
+        world = World(confirming)
+        world.clock.advance(10_000)
+        world.get(tongue("en"))
+        world.clock.advance(-9_000)
+        world.get(tongue("en") | {"Cache-Control": "no-cache"})
+        assert world.record().response_time == world.clock()
 
     def test_where_nobody_was_quicker_there_is_no_second_look(self) -> None:
         world = World(confirming)

@@ -212,22 +212,30 @@ class Flights:
         if past is not None and past[0] is Fate.UNSHARED:
             self._past.pop(brief(primary), None)
 
-    def invalidated(self, primary: str) -> None:
-        """Have nobody wait for what was asked for before now, nor store it."""
-        if len(self._invalidated) >= _REMEMBERED:
-            self._forgotten = self.moment
-            self._invalidated.clear()
-        self.moment += 1
-        self._invalidated[brief(primary)] = self.moment
+    def invalidated(self, primary: str, *others: str) -> int:
+        """Have nobody wait for what was asked for before now, nor store it; return the moment.
+
+        It is noted for `others` that a response may be found by as well.
+        """
+        moment = self.moment = self.moment + 1
+        for key in map(brief, (primary, *others)):
+            # The latest last.
+            self._invalidated.pop(key, None)
+            self._invalidated[key] = moment
+        if len(self._invalidated) > _REMEMBERED:
+            for key, noted in list(self._invalidated.items())[: _REMEMBERED // 2]:
+                self._forgotten = noted
+                self._invalidated.pop(key, None)
         for flight in list(self._open.values()):
             if flight.primary == primary:
                 self.detach(flight)
         # In other processes it may be under way, too.
         self.keep_apart(primary, Fate.UNSHARED)
+        return moment
 
-    def invalidated_since(self, moment: int, primary: str) -> bool:
-        """Tell whether what was asked for at a moment may have been invalidated since."""
-        return self._invalidated.get(brief(primary), self._forgotten) > moment
+    def invalidated_at(self, primary: str) -> int:
+        """Return the moment of the last invalidation; the latest that it may be, if unknown."""
+        return self._invalidated.get(brief(primary), self._forgotten)
 
     def __len__(self) -> int:
         """Count what is under way."""

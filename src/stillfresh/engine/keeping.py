@@ -18,6 +18,7 @@ from stillfresh.engine.recorder import Recorder
 from stillfresh.rfc9111 import invalidation, reception
 from stillfresh.rfc9111.decisions import Reason, Refresh, Why, why
 from stillfresh.rfc9111.fields import content_length
+from stillfresh.rfc9111.freshness import date_of
 from stillfresh.rfc9111.groups import group_key, invalidated_groups
 from stillfresh.rfc9111.keys import changed_key, primary_key, search_key, selection_of, variant_key
 from stillfresh.rfc9111.messages import StoredResponse
@@ -67,6 +68,8 @@ class Keeper(Generic[E, W]):
         "_asked",
         "_flights",
         "_guard",
+        "_is_overtaken",
+        "_own",
         "_policy",
         "_ports",
         "lead",
@@ -99,24 +102,35 @@ class Keeper(Generic[E, W]):
         self.lead = lead
         self.recorder: Recorder[E, W] | None = None
         self._flights = ports.flights()
-        self._asked = self._flights.moment
+        self.asking()
 
     def asking(self) -> None:
         """Note that the origin is asked now."""
         self._asked = self._flights.moment
+        self._is_overtaken = False
+        # The moments of what the answer to the request has invalidated itself.
+        self._own: tuple[int, ...] = ()
 
-    def overtaken(self) -> Why | None:
+    def overtaken(self, response: Response) -> Why | None:
         """Return why an answer isn't to be stored any more: it is older than an invalidation.
 
         That it has a clean end, and comes late, makes it no better than what was thrown out (§4.4).
         """
-        flights, lookup = self._flights, self.lookup
-        if flights.moment == self._asked:
+        lookup = self.lookup
+        if self._flights.moment == self._asked:
             return None
-        for key in (lookup.own_key, lookup.primary_key):
-            if flights.invalidated_since(self._asked, key):
-                return why(Reason.INVALIDATED)
+        keys = [lookup.own_key, lookup.primary_key]
+        if "no-vary-search" in response.fields:
+            # It stands for other URLs too, which nobody knew when one of them was invalidated.
+            keys.append(search_key(lookup.own_key))
+        if self._is_overtaken or any(map(self._is_invalidated, keys)):
+            return why(Reason.INVALIDATED)
         return None
+
+    def _is_invalidated(self, key: str) -> bool:
+        """Tell whether others have invalidated a key since the origin was asked."""
+        moment = self._flights.invalidated_at(key)
+        return moment > self._asked and moment not in self._own
 
     async def record(self, decision: Store, info: CacheInfo) -> Recorder[E, W] | None:
         """Begin to write a response; None if the cache can't.
@@ -172,7 +186,7 @@ class Keeper(Generic[E, W]):
         if self.lead is not None:
             self.lead.ending()
         if not found.stored.legacy:
-            return await self._update(found, lambda now: _leading_on(stored, now))
+            return await self._update(found, _refreshing(stored, found.stored))
         if self.request.method != "GET":
             return False
         stored = stored._replace(legacy=False, generation=_new_generation())
@@ -217,7 +231,7 @@ class Keeper(Generic[E, W]):
             # Whether that leads to its key nobody knows who asks for another URL.
             await self._guard.remove(other.key)
             return
-        await self._update(other, lambda now: _leading_on(decision.stored, now))
+        await self._update(other, _refreshing(decision.stored, other.stored))
 
     async def copy_variant(self, found: Found[E], stored: StoredResponse) -> bool | None:
         """Store a variant for what this request selects by too; None if the body got lost."""
@@ -239,7 +253,9 @@ class Keeper(Generic[E, W]):
                 variances = map(search_variance, await self.lookup.search_values(key))
                 keys += [reduced(key, variance) for variance in variances if variance is not None]
             for doubtful in dict.fromkeys(keys):
-                self._flights.invalidated(doubtful)
+                # Its own answer may be what is there now (RFC 9110 §8.7), unless it comes too late.
+                self._is_overtaken |= self._is_invalidated(doubtful)
+                self._own += (self._flights.invalidated(doubtful, search_key(doubtful)),)
                 known = await self._guard.remove(doubtful)
                 if policy.may_key_content(url):
                     known |= await self._put(changed_key(doubtful), repr(now).encode())
@@ -249,8 +265,6 @@ class Keeper(Generic[E, W]):
             key = group_key(primary_key(request.url), group)
             if await self._put(key, repr(now).encode()):
                 self.tell(events.Invalidated, key, reason)
-        # Its own answer may be what is there now (RFC 9110 §8.7).
-        self.asking()
 
     async def _join(self, decision: Store, writer: W) -> bytes | None:
         """Copy what goes before, and return what goes behind; None if either can't be read."""
@@ -413,8 +427,9 @@ class Keeper(Generic[E, W]):
             if now is None:
                 return False
             await self._ports.close(now.entry)
-            if now.version != found.version:
-                # Another one has taken its place, of which this one says nothing.
+            if now.version != found.version or now.metadata == found.metadata:
+                # Another one has taken its place, of which this one says nothing; or nobody was
+                # quicker, and the cache just won't.
                 return False
             found.stored, found.metadata = now.stored, now.metadata
         return False
@@ -442,13 +457,13 @@ class Keeper(Generic[E, W]):
             while chunk := await guard.read(found.key, found.entry, _COPY_STEP):
                 if not await guard.write(key, writer, chunk):
                     break
-            if chunk == b"" and self.overtaken() is None:
+            if chunk == b"" and self.overtaken(stored.response) is None:
                 useful = self._useful(stored)
                 copied = await guard.commit(key, writer, records.written(stored), useful)
         finally:
             if copied is None:
                 await self._ports.abort(writer)
-        if copied is not None and self.overtaken() is not None:
+        if copied is not None and self.overtaken(stored.response) is not None:
             await guard.remove(key)
         await self._ports.close(found.entry)
         again = None if chunk is None else await self.lookup.load(key if copied else found.key)
@@ -480,7 +495,7 @@ class _Plan(Generic[E, W]):
         return self._keeper.useful_for(self._stored)
 
     def overtaken(self) -> Why | None:
-        return self._keeper.overtaken()
+        return self._keeper.overtaken(self._stored.response)
 
     def committing(self) -> None:
         if self._keeper.lead is not None:
@@ -538,6 +553,32 @@ def _with_language_of(stored: StoredResponse, selection: Selection) -> Selection
     return tuple(
         (field, old[name] if field == name and name in old else value) for field, value in selection
     )
+
+
+def _refreshing(
+    stored: StoredResponse, before: StoredResponse
+) -> Callable[[StoredResponse], StoredResponse]:
+    """Return what makes of the record that is there the refreshed one.
+
+    `before` is what was refreshed. What somebody else has refreshed since stays, if the origin said
+    that later, though it came before.
+    """
+
+    def refreshed(now: StoredResponse) -> StoredResponse:
+        is_as_before = (now.request_time, now.response_time) == (
+            before.request_time,
+            before.response_time,
+        )
+        return now if not is_as_before and _is_later(now, stored) else _leading_on(stored, now)
+
+    return refreshed
+
+
+def _is_later(one: StoredResponse, other: StoredResponse) -> bool:
+    """Compare by what the origin says, then by who was asked first."""
+    said = date_of(one.response.fields, one.response_time)
+    other_said = date_of(other.response.fields, other.response_time)
+    return said > other_said if said != other_said else one.request_time > other.request_time
 
 
 def _leading_on(stored: StoredResponse, now: StoredResponse) -> StoredResponse:
