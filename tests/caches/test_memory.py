@@ -1,8 +1,12 @@
+from __future__ import annotations
+
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from stillfresh.caches.base import Entry, Expires
 from stillfresh.caches.memory import DictCache, MemoryCache
 from stillfresh.caches.pruning import Cause, DryRun, PruneReport
 from stillfresh.errors import CacheFull, ConfigError
@@ -10,6 +14,9 @@ from stillfresh.events import Event, StoreFailed
 from stillfresh.testing import ManualClock
 from stillfresh.testing.conformance import CacheConformance
 from stillfresh.testing.conformance.tools import load, store
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 KIB = 1024
 # Of an entry whose key is one letter, with no metadata and no body.
@@ -255,3 +262,26 @@ def test_what_is_used_or_replaced_while_others_are_dropped_stays() -> None:
     assert cache.prune(max_age=60, progress=use).removed == {Cause.OVER_AGE: 2}
     assert keys(cache) == ["b", "c"]
     assert load(cache, "c") == (b"new", b"new body")
+
+
+def test_who_changes_what_update_does_is_asked_by_swap_too() -> None:
+    class Sealed(MemoryCache):
+        """Keeps metadata back to front."""
+
+        def open(self, key: str) -> Entry | None:
+            entry = super().open(key)
+            if entry is not None:
+                entry.metadata = entry.metadata[::-1]
+            return entry
+
+        def update(
+            self, key: str, metadata: Buffer, *, version: str, expires: Expires = None
+        ) -> bool:
+            sealed = bytes(metadata)[::-1]
+            return super().update(key, sealed, version=version, expires=expires)
+
+    with Sealed() as cache:
+        version = store(cache, "key", b"dlo", b"body")
+        assert cache.swap("key", b"old", b"new", version=version)
+        assert load(cache, "key") == (b"new", b"body")
+        assert not cache.swap("key", b"old", b"newer", version=version)

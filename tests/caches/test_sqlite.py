@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from stillfresh import CorruptEntry, Order, Repair, SQLiteCache, StoreError
+from stillfresh import ConfigError, CorruptEntry, Order, Repair, SQLiteCache, StoreError
 from stillfresh.caches import schema
 from stillfresh.caches.sqlite import INLINE_LIMIT
 from stillfresh.events import Event, StoreFailed
@@ -563,6 +563,26 @@ def test_a_bound_of_age_is_seen_to_by_storing(root: Path) -> None:
         store(cache, "new", b"", SMALL)
         assert [entry.key for entry in cache.entries()] == ["new"]
         assert not list(root.glob("bodies-*/*"))
+
+
+def test_a_bound_may_be_changed_while_it_is_used(root: Path) -> None:
+    clock = ManualClock()
+    with SQLiteCache(root, clock=clock) as cache:
+        store(cache, "old", b"", bytes(10_000))
+        clock.advance(100)
+        cache.max_bytes = 200_000
+        for number in range(100):
+            store(cache, str(number), b"", bytes(10_000))
+            assert cache.stats().bytes <= 210_000
+        copy = pickle.loads(pickle.dumps(cache))  # noqa: S301 - our own
+        assert (copy.max_bytes, copy.max_age) == (200_000, None)
+        cache.max_bytes, cache.max_age = None, 50
+        clock.advance(60)
+        store(cache, "new", b"", b"")
+        assert [entry.key for entry in cache.entries()] == ["new"]
+        with pytest.raises(ConfigError):
+            cache.max_bytes = -1
+        assert (cache.max_bytes, cache.max_age) == (None, 50)
 
 
 def test_a_smaller_bound_gives_the_space_back(root: Path) -> None:

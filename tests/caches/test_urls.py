@@ -276,3 +276,18 @@ def test_a_size_is_read(text: str, size: int) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="no size"):
         parse_size(text)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis//user:s3cret@host/0",
+        "//user:s3cret@host:6379/0",
+        "redis/:s3cret@host",
+        "host/0?password=s3cret",
+    ],
+)
+def test_what_may_be_a_password_in_something_like_a_path_is_not_repeated(url: str) -> None:
+    with pytest.raises(ConfigError, match="names no cache known here") as caught:
+        cache_from_url(url)
+    assert "s3cret" not in str(caught.value)

@@ -1159,12 +1159,30 @@ def test_the_headers_of_a_hit_are_the_mapping_that_requests_has(
     with requests.Session() as plain, CachedSession(cache, clock=clock) as session:
         plain.trust_env = False
         expected = plain.get(url, timeout=10).headers
-        expected.update({"Age": "0", "Cache-Status": "stillfresh; hit; ttl=60"})
-        get(in_a_clean_room(session), url)
+        first = get(in_a_clean_room(session), url)
         hit = get(session, url)
-    assert hit.from_cache
-    assert look(hit.headers) == look(expected)
+        # They are looked into by `look` first.
+        said = get(session, origin.on("/again", Reply(headers=lines))).headers["Cache-Status"]
+    assert (first.from_cache, hit.from_cache) == (False, True)
+    assert isinstance(first.headers, CaseInsensitiveDict)
+    mine = {"Cache-Status": said}
+    assert look(first.headers) == look(CaseInsensitiveDict({**expected, **mine}))
+    mine = {"Age": "0", "Cache-Status": "stillfresh; hit; ttl=60"}
+    assert look(hit.headers) == look(CaseInsensitiveDict({**expected, **mine}))
     assert isinstance(hit.headers, CaseInsensitiveDict)
+
+
+def test_headers_are_pickled_as_those_of_requests(
+    origin: Origin, cache: MemoryCache, clock: ManualClock
+) -> None:
+    """Who takes them out again need not have this library."""
+    url = origin.on("/", Reply(headers=FRESH))
+    with CachedSession(cache, clock=clock) as session:
+        for _ in range(2):
+            headers = get(in_a_clean_room(session), url).headers
+            copied = pickle.loads(pickle.dumps(headers))  # noqa: S301 - our own
+            assert type(copied) is CaseInsensitiveDict
+            assert copied == headers
 
 
 def test_a_caller_has_no_more_patience_than_it_says(

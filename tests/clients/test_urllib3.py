@@ -155,6 +155,11 @@ def test_what_the_cache_has_had_a_say_in_is_known_by_its_class(
     whole_server = beside.urlopen("OPTIONS", "*", assert_same_host=False)
     assert not isinstance(whole_server, CachedResponse)
 
+    class Another(CachedResponse):
+        """A user's own."""
+
+    assert not isinstance(manager.request("GET", stored), Another)
+
 
 def test_nothing_comes_between_a_manager_and_urllib3() -> None:
     for name in ("request", "request_encode_url", "request_encode_body", "urlopen"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from stillfresh import events
 from stillfresh.caches.claims import Claim
@@ -151,6 +151,12 @@ class AsyncBaseCache(ABC):
 
     hook: events.Hook = staticmethod(events.log_event)
     expires_by_itself: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Have who changes `update` be asked by `swap`, too."""
+        super().__init_subclass__(**options)
+        if "update" in vars(cls) and "swap" not in vars(cls):
+            cls.swap = AsyncBaseCache.swap  # type: ignore[method-assign]
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         """Take the time from `clock`, in seconds since the epoch."""

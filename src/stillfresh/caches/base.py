@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from typing import IO, TYPE_CHECKING, ClassVar, Self
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Self
 
 from stillfresh import events
 from stillfresh.caches.claims import Claim
@@ -73,6 +73,12 @@ class BaseCache(ABC):
     expires_by_itself: ClassVar[bool] = False
     # Whether other caches have names among those that this one lists.
     _lists_others: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Have who changes `update` be asked by `swap`, too."""
+        super().__init_subclass__(**options)
+        if "update" in vars(cls) and "swap" not in vars(cls):
+            cls.swap = BaseCache.swap  # type: ignore[method-assign]
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         """Take the time from `clock`, in seconds since the epoch."""

@@ -50,8 +50,7 @@ class Housekeeping:
     """Keeps one database to its bounds.
 
     Attributes:
-        max_bytes: the most that all entries may take; None is no bound.
-        max_age: how long an entry may go unused, in seconds; None is no bound.
+        bounds: how much all entries may take, and how long one may go unused.
     """
 
     def __init__(
@@ -63,8 +62,7 @@ class Housekeeping:
         clock: Callable[[], float],
     ) -> None:
         """Have nothing to do."""
-        self.max_bytes = bounds.max_bytes
-        self.max_age = bounds.max_age
+        self.bounds = bounds
         self._database = database
         self._bodies = bodies
         self._usage = usage
@@ -72,7 +70,7 @@ class Housekeeping:
         self._pruner = Pruner(self._prune_behind)
         # Bytes that this process has written since it last compared all with the bound. It does so
         # at first: others may have ended before it was time.
-        self._unseen = self.max_bytes or 0
+        self._unseen = bounds.max_bytes or 0
         self._aged_at = 0.0
         # Bytes of body files that it has written since it last swept; None is none so far.
         self._filed: int | None = None
@@ -92,13 +90,14 @@ class Housekeeping:
             CacheFull: it is larger than all may be.
             StoreError: the database failed.
         """
-        if self.max_bytes is None:
+        most = self.bounds.max_bytes
+        if most is None:
             return
-        if size > self.max_bytes:
-            msg = f"an entry of {size} bytes in a cache of at most {self.max_bytes}"
+        if size > most:
+            msg = f"an entry of {size} bytes in a cache of at most {most}"
             raise CacheFull(msg)
-        if size > self.max_bytes * _LARGE:
-            room = self.max_bytes - size
+        if size > most * _LARGE:
+            room = most - size
             if self._is_over(room):
                 self.prune(Bounds(max_bytes=room), PruneReport())
 
@@ -113,7 +112,8 @@ class Housekeeping:
     def look_for_litter(self, size: int) -> None:
         """Sweep what killed writers have left, now and then."""
         first, self._filed = self._filed is None, (self._filed or 0) + size
-        most = _LITTER_UNBOUND if self.max_bytes is None else self.max_bytes * _LITTER
+        bound = self.bounds.max_bytes
+        most = _LITTER_UNBOUND if bound is None else bound * _LITTER
         if not first and self._filed < most:
             return
         with contextlib.suppress(StoreError, OSError):
@@ -188,9 +188,10 @@ class Housekeeping:
 
     def _is_time(self, now: float) -> bool:
         """Tell whether to compare what is stored with the bounds."""
-        if self.max_bytes is not None and self._unseen > self.max_bytes / _STEPS:
+        most, age = self.bounds.max_bytes, self.bounds.max_age
+        if most is not None and self._unseen > most / _STEPS:
             return True
-        return self.max_age is not None and not (0 <= now - self._aged_at < self.max_age / _AGES)
+        return age is not None and not (0 <= now - self._aged_at < age / _AGES)
 
     def _keep_within(self) -> None:
         """See to the bounds, without delaying the store that made it due for long."""
@@ -210,10 +211,10 @@ class Housekeeping:
 
     def _due(self) -> Bounds:
         """Return what to prune to: some less than `max_bytes`, where that is exceeded."""
-        low = None
-        if self.max_bytes is not None and self._is_over(self.max_bytes):
-            low = int(self.max_bytes * _LOW)
-        return Bounds(max_bytes=low, max_age=self.max_age)
+        low, most = None, self.bounds.max_bytes
+        if most is not None and self._is_over(most):
+            low = int(most * _LOW)
+        return Bounds(max_bytes=low, max_age=self.bounds.max_age)
 
     def _has_gaps(self) -> bool:
         free, size = self._database.gaps()
@@ -225,7 +226,9 @@ class Housekeeping:
         if total is None:
             return False
         stored = total[0]
-        if type(stored) is not int or not 0 <= stored <= _UNLIKELY * (self.max_bytes or most):
+        if type(stored) is not int or not 0 <= stored <= _UNLIKELY * (
+            self.bounds.max_bytes or most
+        ):
             with self._database.change("counting") as database:
                 rows.recount(database)
             (stored,) = self._database.one("counting", "SELECT bytes FROM total") or (0,)

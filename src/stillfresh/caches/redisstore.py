@@ -108,7 +108,9 @@ class Store:
         place = self._names.place(key)
         # In this order: who has claimed it then sees what others have stored before.
         set_, value = await line.ask(place.name, hold.command(), (b"GET", place.name))
-        is_held = isinstance(set_, bytes) or await self._was_granted(line, hold)
+        is_held = isinstance(set_, bytes)
+        if value is None and not is_held:
+            is_held = await self._was_granted(line, hold)
         self._has_missed = value is None
         if value is None:
             self._see(key, b"", who)

@@ -91,8 +91,6 @@ class SQLiteCache(SeparateBodyBaseCache):
 
     Attributes:
         directory: the root.
-        max_bytes: the most that all entries may take, to within 5 %; None is no bound.
-        max_age: how long an entry may go unused, in seconds; None is no bound.
         inline_limit: bodies longer than this many bytes are files of their own.
         timeout: how long a writer waits for another, in seconds.
 
@@ -130,8 +128,6 @@ class SQLiteCache(SeparateBodyBaseCache):
             msg = f"timeout is a number of seconds up to {_LONGEST_TIMEOUT}, not {timeout!r}"
             raise ConfigError(msg)
         self.directory = directory = default_directory() if directory is None else directory
-        self.max_bytes = max_bytes
-        self.max_age = max_age
         self.inline_limit = inline_limit
         self.timeout = timeout
         self.durable = durable
@@ -172,6 +168,27 @@ class SQLiteCache(SeparateBodyBaseCache):
         )
         # The versions that could not be removed, on a full disk say: they aren't handed out here.
         self._dead: dict[int, str] = {}
+
+    @property
+    def max_bytes(self) -> int | None:
+        """The most that all entries may take, to within 5 %; None is no bound."""
+        return self._bounds.max_bytes
+
+    @max_bytes.setter
+    def max_bytes(self, max_bytes: int | None) -> None:
+        self._bound(Bounds(max_bytes=max_bytes, max_age=self.max_age))
+
+    @property
+    def max_age(self) -> float | None:
+        """How long an entry may go unused, in seconds; None is no bound."""
+        return self._bounds.max_age
+
+    @max_age.setter
+    def max_age(self, max_age: float | None) -> None:
+        self._bound(Bounds(max_bytes=self.max_bytes, max_age=max_age))
+
+    def _bound(self, bounds: Bounds) -> None:
+        self._bounds = self._housekeeping.bounds = bounds
 
     @property
     def place(self) -> str:

@@ -216,6 +216,9 @@ def _is_path(url: str) -> bool:
 
 def _instead_of_a_path(path: str) -> str:
     """Say what to write instead."""
+    if "@" in path or "password" in path.lower():
+        # More likely a URL of Redis that lacks its colon.
+        return f"that names no cache known here: write {_EXAMPLES}"
     from pathlib import Path
 
     folder, question, query = path.partition("?")

@@ -486,9 +486,12 @@ class _Headers(CaseInsensitiveDict[str]):
         made = {} if lines is None else vars(_by_name(lines))
         if name not in made:
             raise AttributeError(name)
-        # In one step, for others who look at the same time.
-        vars(self).update(made)
-        return made[name]
+        # In one step: another one who looks at the same time may have changed it already.
+        return vars(self).setdefault(name, made[name])
+
+    def __reduce__(self) -> tuple[type, tuple[list[tuple[str, str]]]]:
+        """Go into a pickle as what requests has."""
+        return CaseInsensitiveDict, (list(self.items()),)
 
 
 def _by_name(lines: Lines) -> CaseInsensitiveDict[str]:

@@ -77,6 +77,8 @@ class _Told(ABCMeta):
     """Knows the responses that the cache has said something of."""
 
     def __instancecheck__(cls, instance: object) -> bool:
+        if cls is not CachedResponse:
+            return super().__instancecheck__(instance)
         return isinstance(instance, HTTPResponse) and "cache" in vars(instance)
 
 

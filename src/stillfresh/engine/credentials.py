@@ -44,12 +44,12 @@ class Vault:
         """
         now = self._clock()
         if self._secret is None or not self._seen <= now < self._due:
-            # Of many at once, one looks again.
-            self._seen, self._due = now, now + _HOUR
+            # Of many at once, one looks again; should it be cancelled, another one does soon.
+            self._seen, self._due = now, now + _MINUTE
             mine = self._secret or os.urandom(_LENGTH)
             theirs = await self._agreed(guard, mine)
-            if theirs is None:
-                self._due = now + _MINUTE
+            if theirs is not None:
+                self._due = now + _HOUR
             self._secret = theirs or mine
         return self._secret
 

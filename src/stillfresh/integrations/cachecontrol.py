@@ -150,6 +150,9 @@ class SeparateBodyFileCache(  # type: ignore[misc]
                 return False
             return self._write_anew(key, entry, as_bytes(metadata), expires)
 
+    # Of other programs' entries the engine makes its own.
+    swap = file.SeparateBodyFileCache.swap
+
     def _write_anew(self, key: str, entry: Entry, metadata: bytes, expires: Expires) -> bool:
         with self.writer(key) as writer:
             writer.write(b"")
