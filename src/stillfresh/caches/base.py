@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, ClassVar, Self
 from stillfresh import events
 from stillfresh.caches.claims import Claim
 from stillfresh.caches.coroutines import run
-from stillfresh.caches.entry import Entry, EntryInfo, EntryWriter
+from stillfresh.caches.entry import Entry, EntryInfo, EntryWriter, host_of
 from stillfresh.caches.expiry import Expires, moment
 from stillfresh.caches.frames import StrayError
 from stillfresh.caches.pairing import Pairing
@@ -53,6 +53,7 @@ __all__ = [
     "Seal",
     "SeparateBodyBaseCache",
     "as_bytes",
+    "host_of",
     "moment",
     "run",
 ]
