@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from requests import PreparedRequest
 
@@ -40,6 +41,15 @@ def session_on(cache: BaseCache | str | None) -> CachedSession:
     return session
 
 
+@contextmanager
+def refused() -> Iterator[None]:
+    """Say what is wrong with a request that can't be made."""
+    try:
+        yield
+    except ValueError as error:
+        raise click.UsageError(f"the request cannot be made: {error}") from error
+
+
 def auth_of(headers: Headers) -> Callable[[PreparedRequest], PreparedRequest] | None:
     """Return what leaves a request with the credentials it was given, if it was given any.
 
@@ -54,15 +64,26 @@ def _unchanged(request: PreparedRequest) -> PreparedRequest:
 
 
 def _a_url(_: click.Context, __: click.Parameter, value: str) -> str:
-    return checked_url(value)
+    return _checked_url(value)
 
 
-def checked_url(value: str) -> str:
-    """Return a URL that requests can ask for.
+def requested_url(value: str) -> str:
+    """Return the URL that requests would ask for, which writes some characters otherwise.
+
+    User and password are left out: they are no part of what is asked for.
 
     Raises:
         BadParameter: it is none.
     """
+    from requests import PreparedRequest
+
+    prepared = PreparedRequest()
+    prepared.prepare_url(_checked_url(value), None)
+    parts = urlsplit(prepared.url or "")
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _checked_url(value: str) -> str:
     from requests import PreparedRequest, RequestException
 
     try:
@@ -114,23 +135,20 @@ def _headers(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> 
 url_argument: Final[Callable[[Any], Any]] = click.argument("url", callback=_a_url)
 """What is asked for."""
 
-method_option: Final[Callable[[Any], Any]] = click.option(
-    "-X",
-    "--method",
-    callback=_a_method,
-    metavar="METHOD",
-    help="The request's method.  [default: GET, or POST with --data]",
-)
-"""By which method."""
 
-headers_option: Final[Callable[[Any], Any]] = click.option(
-    "-H",
-    "--header",
-    "headers",
-    callback=_headers,
-    multiple=True,
-    metavar="'NAME: VALUE'",
-    help="A header of the request; may be given more than once. With 'Cache-Control: no-cache' the"
-    " origin is asked in any case, with 'Cache-Control: only-if-cached' in none.",
-)
-"""With which header fields."""
+def method_option(help_text: str) -> Callable[[Any], Any]:
+    """Take the method of a request."""
+    return click.option("-X", "--method", callback=_a_method, metavar="METHOD", help=help_text)
+
+
+def headers_option(help_text: str) -> Callable[[Any], Any]:
+    """Take header fields of a request."""
+    return click.option(
+        "-H",
+        "--header",
+        "headers",
+        callback=_headers,
+        multiple=True,
+        metavar="'NAME: VALUE'",
+        help=help_text,
+    )

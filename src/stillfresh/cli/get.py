@@ -85,8 +85,11 @@ class _Wanted:
     " what it was.  [default: -, the standard output]",
 )
 @click.option("-i", "--include", is_flag=True, help="Write the response's head before the body.")
-@method_option
-@headers_option
+@method_option("The request's method.  [default: GET, or POST with --data]")
+@headers_option(
+    "A header of the request; may be given more than once. With 'Cache-Control: no-cache' the"
+    " origin is asked in any case, with 'Cache-Control: only-if-cached' in none."
+)
 @click.option(
     "-d",
     "--data",

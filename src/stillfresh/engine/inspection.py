@@ -88,6 +88,7 @@ class Variant:
             body is only a part of it (§3.3); None where it is all.
         size: the bytes of the body that are stored, as they came: still encoded.
         received_at: when it came, or was last found to be good still; seconds since the epoch.
+        seen_at: when somebody looked; age and `why` are of that moment.
         age: in seconds (§4.2.3).
         lifetime: for how many seconds in all it is fresh (§4.2.1).
         source: what says so, as in `max-age=60`.
@@ -108,6 +109,7 @@ class Variant:
     part: Part | None
     size: int
     received_at: float
+    seen_at: float
     age: float
     lifetime: float
     source: str
@@ -362,6 +364,7 @@ class _Eyes:
             stored.part,
             found.size,
             stored.response_time,
+            now,
             current_age(stored, now),
             limit.seconds,
             limit.source,
