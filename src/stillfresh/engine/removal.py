@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from stillfresh.caches.base import host_of
 from stillfresh.engine import records
 from stillfresh.engine.flights import flights_for
-from stillfresh.errors import BodyLost, ConfigError, CorruptEntry, StoreError
+from stillfresh.errors import BodyLost, ConfigError, CorruptEntry
 from stillfresh.rfc9111.fields import Fields
 from stillfresh.rfc9111.keys import is_mark, primary_of, search_key
 from stillfresh.rfc9111.messages import Request
@@ -137,8 +137,8 @@ def _metadata(cache: BaseCache, key: str) -> bytes:
 def _size(cache: BaseCache, key: str) -> int:
     try:
         entry = cache.peek(key)
-    except StoreError:
-        # Damaged, perhaps: then it has to go all the more.
+    except (BodyLost, CorruptEntry):
+        # It has to go all the more.
         return 0
     if entry is None:
         return 0
