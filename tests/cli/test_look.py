@@ -5,9 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +173,64 @@ def test_a_part_says_which(run: InProcess, cache: BaseCache, origin: Origin) -> 
     shown = rows(lines(run("show", url)))
     assert shown["body"] == "1.0 KiB, only a part: bytes 0 to 1023 of 4096"
     assert shown["plain GET"].startswith("only a part is stored: 1024 of 4096 bytes")
+
+
+def test_what_was_invalidated_counts_as_gone(
+    run: InProcess, cache: BaseCache, origin: Origin
+) -> None:
+    url = origin.on("/", Reply(headers={**FRESH, "Cache-Groups": '"g"'}, body=b"body"))
+    other = origin.on("/other", Reply(headers={"Cache-Group-Invalidation": '"g"'}, body=b""))
+    run("get", url)
+    run("get", "-X", "POST", other)
+    for options in ([], ["--body"]):
+        done = run("show", *options, url)
+        assert (done.status, done.out) == (78, b"")
+        assert done.err == (
+            "stillfresh: what is stored counts as gone: a group of the stored response was"
+            " invalidated (RFC 9875 §2.2.1)\n"
+        )
+    text = lines(run("explain", url))
+    assert steps(text)["stored"] == "yes, but it counts as gone"
+    assert text[-1].startswith("forward: a group of the stored response was invalidated")
+
+
+def test_what_is_served_while_it_is_refreshed_says_so(
+    run: InProcess, cache: BaseCache, origin: Origin
+) -> None:
+    fields = {"Cache-Control": "max-age=60, stale-while-revalidate=600", "Age": "100"}
+    url = origin.on("/", Reply(headers=fields, body=b"body"))
+    run("get", url)
+    text = lines(run("explain", url))
+    assert steps(text)["origin"] == "is asked behind, for the next time"
+    assert text[-1].startswith("serve, as 200: stale, and refreshed behind")
+
+
+def test_nobody_may_be_asked(run: InProcess, cache: BaseCache, origin: Origin) -> None:
+    text = lines(run("explain", "-H", "Cache-Control: only-if-cached", origin.url("/")))
+    assert text[-1].startswith("unsatisfiable, 504: the request says only-if-cached")
+    assert steps(text)["origin"] == "is not asked"
+
+
+def test_a_variant_that_is_damaged_hides_no_other(
+    run: InProcess, folder: Path, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STILLFRESH_CACHE", f"sqlite://{folder}")
+    url = origin.on("/", by_language)
+    for name in ("de", "en", "fr"):
+        run("get", "-H", f"Accept-Language: {name}", url)
+    (path,) = folder.glob("*.sqlite")
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        changed = database.execute(
+            "UPDATE entry SET frame = zeroblob(length(frame)) WHERE rid ="
+            " (SELECT max(rid) FROM entry WHERE CAST(key AS TEXT) LIKE '%#variant=%')"
+        )
+        assert changed.rowcount == 1
+    done = run("show", url)
+    assert done.status == 1
+    assert done.out.decode().count("\n  selected by  ") == 2
+    assert done.err.startswith("stillfresh: what is stored is damaged: ")
+    assert done.err.count("\n") == 1
+    assert run("rm", url).out.startswith(b"removed 3 entries")
 
 
 @pytest.mark.parametrize("command", ["show", "explain"])
@@ -480,6 +541,21 @@ def test_nobody_listens(
     finally:
         os.close(writing)
     assert (done.status, done.err) == (141, "")
+
+
+def test_an_interruption_is_no_traceback(
+    run: InProcess, environment: dict[str, str], origin: Origin
+) -> None:
+    url = origin.on("/", Reply(headers=FRESH, body=b"x" * 3_000_000))
+    run("get", "-o", "/dev/null", url)
+    with process(environment, "show", "--body", url) as started:
+        assert started.stdout is not None
+        # The rest doesn't fit into the pipe.
+        assert started.stdout.read(1) == b"x"
+        started.send_signal(signal.SIGINT)
+        done = ended(started)
+    assert (done.status, done.err.strip()) == (130, "")
+    assert len(done.out) < 3_000_000 - 1
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device here")
