@@ -9,9 +9,26 @@ from pathlib import Path
 
 import pytest
 
-from stillfresh import ConfigError, Content, EntryInfo, Stats, cache_from_url
-from stillfresh.cli.documents import entry_document, line_of, stats_document
+from stillfresh import (
+    ConfigError,
+    Content,
+    EntryInfo,
+    Explanation,
+    MemoryCache,
+    Stats,
+    cache_from_url,
+    explain,
+)
+from stillfresh.cli.documents import (
+    entry_document,
+    explanation_document,
+    line_of,
+    stats_document,
+    variant_document,
+)
+from stillfresh.testing.conformance.tools import store
 from tests.clients import limits
+from tests.engine.world import legacy
 
 ROOT = Path(__file__).parent.parent
 
@@ -41,7 +58,7 @@ def test_the_page_of_the_command_has_its_help_texts() -> None:
     assert made.stdout == written, "make docs"
     _, _, listed = written.partition("Commands:\n")
     commands = re.findall(r"^  ([a-z]+) ", listed.partition("```")[0], re.MULTILINE)
-    assert len(commands) >= 5
+    assert len(commands) >= 9
     shown = re.findall(r"^\$ stillfresh ([a-z]*) ?--help$", written, re.MULTILINE)
     assert sorted(shown) == sorted(["", *commands])
 
@@ -49,9 +66,23 @@ def test_the_page_of_the_command_has_its_help_texts() -> None:
 def test_the_page_of_the_command_has_the_names_in_its_documents() -> None:
     listed = EntryInfo("", "", 0, 0, 0.0, 0.0, None)
     page = (ROOT / "docs" / "command.md").read_text("utf-8").partition("\nOf an entry:\n")[2]
-    of_entry, _, of_all = page.partition("\nOf all:\n")
+    of_entry, _, page = page.partition("\nOf all:\n")
+    of_all, _, page = page.partition("\nOf a response, ")
+    of_response, _, of_request = page.partition("\nOf a request, ")
     assert names_in_rows(of_entry) == list(json.loads(line_of(entry_document(listed, Content()))))
     assert names_in_rows(of_all) == list(json.loads(line_of(stats_document(Stats()))))
+    told = told_of_a_response()
+    assert told.stored is not None
+    document = variant_document(told.stored, selected=True)
+    assert names_in_rows(of_response) == list(json.loads(line_of(document)))
+    assert names_in_rows(of_request) == list(json.loads(line_of(explanation_document(told))))
+
+
+def told_of_a_response() -> Explanation:
+    url = "http://a.example/"
+    with MemoryCache() as cache:
+        store(cache, url, legacy(b"body"), None)
+        return explain(cache, url)
 
 
 def names_in_rows(page: str) -> list[str]:

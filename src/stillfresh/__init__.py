@@ -21,6 +21,16 @@ from stillfresh.caches.sqlite import SQLiteCache
 from stillfresh.caches.urls import cache_from_url
 from stillfresh.engine.answers import CacheInfo, Outcome
 from stillfresh.engine.contents import Content, describe
+from stillfresh.engine.inspection import (
+    Explanation,
+    Inspection,
+    Variant,
+    Verdict,
+    explain,
+    inspect_url,
+    open_variant,
+)
+from stillfresh.engine.removal import Removed, remove_host, remove_url
 from stillfresh.errors import (
     BodyLost,
     CacheClosed,
@@ -52,7 +62,9 @@ __all__ = [
     "EntryInfo",
     "EntryWriter",
     "ExpiresAfter",
+    "Explanation",
     "FileCache",
+    "Inspection",
     "LastModified",
     "MemoryCache",
     "OneDayCache",
@@ -61,6 +73,7 @@ __all__ = [
     "Policy",
     "PruneReport",
     "Reason",
+    "Removed",
     "Repair",
     "Rule",
     "SQLiteCache",
@@ -68,12 +81,19 @@ __all__ = [
     "SeparateBodyFileCache",
     "Stats",
     "StoreError",
+    "Variant",
+    "Verdict",
     "VerifyReport",
     "Why",
     "__version__",
     "adapt",
     "cache_from_url",
     "describe",
+    "explain",
+    "inspect_url",
+    "open_variant",
+    "remove_host",
+    "remove_url",
 ]
 
 if _TYPE_CHECKING:

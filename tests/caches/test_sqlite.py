@@ -647,3 +647,13 @@ def test_freed_space_goes_back_to_the_file_system(root: Path) -> None:
         assert size < 400_000
         cache.clear()
         assert sum(file.stat().st_size for file in root.iterdir()) < 200_000
+
+
+def test_who_peeks_is_not_counted(tmp_path: Path) -> None:
+    with SQLiteCache(tmp_path / "cache") as cache:
+        store(cache, "key", b"metadata", b"body")
+        for key in ("key", "none"):
+            entry = cache.peek(key)
+            assert entry is None or entry.read() == b"body"
+        stats = cache.stats()
+    assert (stats.hits, stats.misses, stats.served) == (0, 0, 0)

@@ -7,7 +7,6 @@ import json
 import os
 import pty
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -20,7 +19,6 @@ from typing import Any, TypeAlias
 import pytest
 
 from stillfresh import BaseCache, FileCache, SeparateBodyFileCache, cache_from_url
-from stillfresh.cli.main import main
 from stillfresh.testing import ManualClock
 from stillfresh.testing.conformance.tools import content, store
 from tests.cli.test_get import RUN, Ended, ended
@@ -30,50 +28,6 @@ COMMANDS = ["stats", "prune", "verify"]
 DAY = 86_400.0
 
 Run: TypeAlias = Callable[..., Ended]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Where the cache is that the command is about."""
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def environment(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """A home of the test's own, and nothing of this user's."""
-    for name in os.environ:
-        if "stillfresh" in name.lower() or name.startswith("XDG_"):
-            monkeypatch.delenv(name)
-    for name, value in {
-        "HOME": str(tmp_path / "home"),
-        "STILLFRESH_CACHE": folder.as_uri(),
-        "TERM": "xterm",
-        "COLUMNS": "100",
-        "LC_ALL": "C.UTF-8",
-    }.items():
-        monkeypatch.setenv(name, value)
-    return dict(os.environ)
-
-
-@pytest.fixture
-def run(
-    environment: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
-    capfdbinary: pytest.CaptureFixture[bytes],
-) -> Iterator[Run]:
-    """The command, within this process."""
-    handler = signal.getsignal(signal.SIGTERM)
-
-    def run(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["stillfresh", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        assert isinstance(exit_.value.code, int)
-        written = capfdbinary.readouterr()
-        return Ended(exit_.value.code, written.out, written.err.decode())
-
-    yield run
-    signal.signal(signal.SIGTERM, handler)
 
 
 def process(

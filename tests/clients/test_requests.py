@@ -38,8 +38,10 @@ from stillfresh import (
     Outcome,
     Policy,
     Reason,
+    Rule,
     SeparateBodyFileCache,
     SQLiteCache,
+    Verdict,
 )
 from stillfresh.caches.urls import CacheLike
 from stillfresh.clients.requests import (
@@ -1570,3 +1572,47 @@ def test_a_child_does_not_wait_for_a_thread_of_its_parent(tmp_path: Path) -> Non
         place.may.set()
         opening.join()
         session.close()
+
+
+# What would be done.
+
+
+def test_a_session_says_what_it_would_do_and_does_not_do_it(origin: Origin) -> None:
+    fields = {"Cache-Control": "max-age=60", "Vary": "Accept-Encoding, X-Mine"}
+    url = origin.on("/", Reply(headers=fields, body=b"body"))
+    with MemoryCache() as cache, CachedSession(cache) as session:
+        assert session.explain("GET", url).why.reason is Reason.NO_STORED
+        assert session.inspect(url).variants == ()
+        assert origin.received == []
+        session.headers["X-Mine"] = "1"
+        response = session.get(url)
+        told = session.explain("GET", url)
+        assert (told.verdict, told.selected) == (Verdict.SERVE, told.stored)
+        # With the headers that requests adds.
+        kept = dict(session.inspect(url).variants[0].selection)
+        assert "gzip" in (kept.pop("accept-encoding") or "")
+        assert kept == {"authorization": None, "x-mine": "1"}
+        assert session.explain("GET", url, headers={"X-Mine": "2"}).differing == ("x-mine",)
+        assert session.inspect(url, headers={"X-Mine": "2"}).selected is None
+        assert session.explain("GET", url, auth=("me", "pw")).selected is None
+        assert session.explain("POST", url, data=b"x").why.reason is Reason.METHOD
+        assert response.request.headers["X-Mine"] == "1"
+    assert len(origin.received) == 1
+
+
+def test_a_session_explains_by_host_and_by_its_own_policy(origin: Origin) -> None:
+    url = origin.on("/", Reply(body=b"body"))
+    policy = Policy(rules=(Rule(fresh_for=500),))
+    with MemoryCache() as cache, CachedSession(cache, policy=policy) as session:
+        session.get(url, headers={"Host": "other.example"})
+        told = session.explain("GET", url, headers={"Host": "other.example"})
+        assert (told.verdict, told.key) == (Verdict.SERVE, "http://other.example/")
+        assert session.explain("GET", url).verdict is Verdict.FORWARD
+
+
+def test_who_has_mounted_another_adapter_is_told_so() -> None:
+    with MemoryCache() as cache, CachedSession(cache) as session:
+        session.mount("http://a.example/", HTTPAdapter())
+        with pytest.raises(ConfigError, match="another adapter"):
+            session.explain("GET", "http://a.example/")
+        assert session.explain("GET", "http://b.example/").verdict is Verdict.FORWARD

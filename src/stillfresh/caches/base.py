@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar, Self
 from stillfresh import events
 from stillfresh.caches.claims import Claim
 from stillfresh.caches.coroutines import run
-from stillfresh.caches.entry import Entry, EntryInfo, EntryWriter
+from stillfresh.caches.entry import Entry, EntryInfo, EntryWriter, host_of
 from stillfresh.caches.expiry import Expires, moment
 from stillfresh.caches.frames import StrayError
 from stillfresh.caches.pairing import Pairing
@@ -53,6 +53,7 @@ __all__ = [
     "Seal",
     "SeparateBodyBaseCache",
     "as_bytes",
+    "host_of",
     "moment",
     "run",
 ]
@@ -110,6 +111,17 @@ class BaseCache(ABC):
         del seconds
         return self.open(key)
 
+    def peek(self, key: str) -> Entry | None:
+        """Open what is under `key`, as `open` does, without counting that as a use of it.
+
+        For who looks into a cache: neither the order of use nor the counters change, as far as the
+        backend lets one read without that.
+
+        Raises:
+            StoreError: as `open`.
+        """
+        return self.open(key)
+
     @abstractmethod
     def writer(self, key: str) -> EntryWriter:
         """Start a new version under `key`, invisible until its commit.
@@ -163,6 +175,16 @@ class BaseCache(ABC):
         Raises:
             StoreError: the backend failed, or can't list.
         """
+
+    def entries_of(self, host: str) -> Iterator[EntryInfo]:
+        """List what is stored of a host, named as `EntryInfo.host` is, its port included.
+
+        Here that is a choice from all; a cache with an index has a shorter way.
+
+        Raises:
+            StoreError: as `entries`.
+        """
+        return (entry for entry in self.entries() if entry.host == host)
 
     def open_listed(self, listed: EntryInfo) -> Entry | None:
         """Open an entry that `entries` has listed; None if it is gone, or can't be told which.

@@ -183,13 +183,19 @@ class DirectoryCache(BaseCache):
 
     def open(self, key: str) -> Entry | None:
         """Follow the entry file to the version it names."""
+        return self._follow(key, used=True)
+
+    def peek(self, key: str) -> Entry | None:
+        return self._follow(key, used=False)
+
+    def _follow(self, key: str, *, used: bool) -> Entry | None:
         self._check_open()
         name = file_name(key)
         headless: str | None = None
         try:
             for _ in range(_TRIES):
                 try:
-                    return self._open_present(name, key)
+                    return self._open_present(name, key, used=used)
                 except _BodyMissingError as missing:
                     # Either its writer has just removed it, and there is another version by now,
                     # or it is gone for good.

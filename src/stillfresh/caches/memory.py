@@ -96,6 +96,12 @@ class MemoryCache(BaseCache):
 
     def open(self, key: str) -> Entry | None:
         """Return the version under `key`, which becomes the most recently used."""
+        return self._find(key, used=True)
+
+    def peek(self, key: str) -> Entry | None:
+        return self._find(key, used=False)
+
+    def _find(self, key: str, *, used: bool) -> Entry | None:
         self._check_open()
         now = self._clock()
         with self._lock:
@@ -105,8 +111,9 @@ class MemoryCache(BaseCache):
             if is_past(slot.seal.expires_at, now) or self._is_idle(key, now):
                 self._drop(key)
                 return None
-            self._slots.move_to_end(key)
-            self._used_at[key] = now
+            if used:
+                self._slots.move_to_end(key)
+                self._used_at[key] = now
         seal = slot.seal
         return Entry(
             seal.metadata,

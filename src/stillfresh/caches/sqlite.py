@@ -202,6 +202,12 @@ class SQLiteCache(SeparateBodyBaseCache):
 
     def open(self, key: str) -> Entry | None:
         """Follow the row to the version it names."""
+        return self._follow(key, used=True)
+
+    def peek(self, key: str) -> Entry | None:
+        return self._follow(key, used=False)
+
+    def _follow(self, key: str, *, used: bool) -> Entry | None:
         self._check_open()
         name, encoded = rows.numbered(key)
         missing = ""
@@ -229,7 +235,8 @@ class SQLiteCache(SeparateBodyBaseCache):
                         raise CorruptEntry(msg)
                     missing = version
                     continue
-            self._usage.hit(name, used_at, size, now)
+            if used:
+                self._usage.hit(name, used_at, size, now)
             return Entry(
                 metadata,
                 version=version,
@@ -239,7 +246,8 @@ class SQLiteCache(SeparateBodyBaseCache):
                 has_body=bool(flags & HAS_BODY),
                 expires_at=expires_at,
             )
-        self._usage.miss()
+        if used:
+            self._usage.miss()
         return None
 
     def open_listed(self, listed: EntryInfo) -> Entry | None:
@@ -356,6 +364,9 @@ class SQLiteCache(SeparateBodyBaseCache):
         for entry in self._listed(order, host):
             if not is_past(entry.expires_at, now):
                 yield entry
+
+    def entries_of(self, host: str) -> Iterator[EntryInfo]:
+        return self.entries(host=host)
 
     def clear(self) -> None:
         """Begin an empty database in the place of this one; body files go too.

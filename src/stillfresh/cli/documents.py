@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stillfresh import Content, EntryInfo, Stats
+    from stillfresh import Content, EntryInfo, Explanation, Stats, Variant, Why
 
 
 def line_of(document: dict[str, Any]) -> str:
@@ -22,16 +22,13 @@ def line_of(document: dict[str, Any]) -> str:
 
 def entry_document(listed: EntryInfo, content: Content) -> dict[str, Any]:
     """Say all that is known of an entry."""
-    part = content.part
     return {
         "url": content.url,
         "status": content.status,
         "media_type": content.content_type,
         "about": content.about,
         "content_length": listed.body_size,
-        "content_range": None
-        if part is None
-        else {"first_pos": part.first, "last_pos": part.last, "complete_length": part.size},
+        "content_range": _content_range(content.part),
         "size": listed.size,
         "stored_at": _moment(listed.stored_at),
         "used_at": _moment(listed.used_at),
@@ -40,6 +37,74 @@ def entry_document(listed: EntryInfo, content: Content) -> dict[str, Any]:
         "key": listed.key,
         "name": listed.name,
     }
+
+
+def variant_document(variant: Variant, *, selected: bool) -> dict[str, Any]:
+    """Say all that is known of a stored response, but for secrets."""
+    return {
+        "url": variant.url,
+        "key": variant.key,
+        "status": variant.status,
+        "reason": variant.reason,
+        "header": [
+            {"name": name, "value": None if is_secret(name) else value}
+            for name, value in variant.fields
+        ],
+        "selected": selected,
+        "selected_by": [
+            {
+                "name": name,
+                "value": None if name in variant.concealed else value,
+                "concealed": name in variant.concealed,
+            }
+            for name, value in variant.selection
+        ],
+        "content_length": variant.size,
+        "content_range": _content_range(variant.part),
+        "received_at": _moment(variant.received_at),
+        "age": int(variant.age),
+        "freshness_lifetime": int(variant.lifetime),
+        "lifetime_source": variant.source,
+        "fresh_until": _moment(variant.seen_at + variant.ttl),
+        "strong_validator": variant.has_strong_validator,
+        "why": _why(variant.why),
+        "foreign": variant.foreign,
+    }
+
+
+def explanation_document(told: Explanation) -> dict[str, Any]:
+    """Say what would be done with a request; stored responses are as in `variant_document`."""
+    stored, selected = told.stored, told.selected
+    return {
+        "method": told.method,
+        "url": told.url,
+        "key": told.key,
+        "decision": told.verdict.value,
+        "why": _why(told.why),
+        "status": told.status,
+        "stored": stored and variant_document(stored, selected=stored is selected),
+        "selected": selected and variant_document(selected, selected=True),
+        "differing": list(told.differing),
+        "origin_asked": told.asked is not None,
+        "added": [{"name": name, "value": value} for name, value in told.asked or ()],
+        "refreshed_behind": told.refreshes,
+    }
+
+
+def _why(why: Why) -> dict[str, str]:
+    return {"reason": why.reason.name.lower(), "sentence": why.sentence, "section": why.section}
+
+
+def _content_range(part: tuple[int, int, int | None] | None) -> dict[str, int | None] | None:
+    if part is None:
+        return None
+    first, last, size = part
+    return {"first_pos": first, "last_pos": last, "complete_length": size}
+
+
+def is_secret(name: str) -> bool:
+    """Tell whether what a header field says is nobody's business."""
+    return name.lower() in {"set-cookie", "set-cookie2"}
 
 
 def stats_document(stats: Stats) -> dict[str, Any]:

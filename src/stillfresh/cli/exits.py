@@ -14,6 +14,7 @@ class Exit(IntEnum):
 
     OK = 0
     DAMAGED = 1
+    DECLINED = 1
     USAGE = 2
     NAME = 6
     CONNECTION = 7
@@ -25,6 +26,7 @@ class Exit(IntEnum):
     REDIRECT = 47
     NETWORK = 56
     CACHE = 74
+    NOT_STORED = 78
     INTERRUPTED = 130
     READER_GONE = 141
     TERMINATED = 143

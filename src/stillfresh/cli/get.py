@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Final, cast
-from urllib.parse import urlsplit
 
 import click
 
 from stillfresh import ConfigError, Outcome
+from stillfresh.cli.asking import (
+    Headers,
+    auth_of,
+    headers_option,
+    method_option,
+    session_on,
+    url_argument,
+)
 from stillfresh.cli.exits import MEANINGS, Exit
 from stillfresh.cli.options import cache_option
 from stillfresh.cli.output import OutputError, ReaderGone, opened
@@ -25,66 +31,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from requests import PreparedRequest
-
     from stillfresh import CacheInfo
     from stillfresh.cli.output import Output
     from stillfresh.clients.requests import CachedResponse, CachedSession
 
 _CHUNK: Final = 1 << 16
 _DAY: Final = 86_400.0
-_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-
-
-def _a_url(_: click.Context, __: click.Parameter, value: str) -> str:
-    from requests import PreparedRequest, RequestException
-
-    try:
-        if any("\ud800" <= one <= "\udfff" for one in value):
-            # Bytes that the locale has no characters for.
-            value = os.fsencode(value).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise click.BadParameter(f"{value!r} is not UTF-8") from error
-    try:
-        if urlsplit(value).scheme.lower() not in {"http", "https"}:
-            hint = "" if ":" in value else f"; did you mean https://{value}?"
-            raise click.BadParameter(f"{value!r} is neither http:// nor https://{hint}")
-        PreparedRequest().prepare_url(value, None)
-    except (RequestException, ValueError) as error:
-        raise click.BadParameter(str(error)) from error
-    return value
-
-
-def _a_method(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    if value is None:
-        return None
-    if not _TOKEN.fullmatch(value):
-        raise click.BadParameter(f"{value!r} can't be a method")
-    return value.upper()
-
-
-def _headers(
-    _: click.Context, __: click.Parameter, values: tuple[str, ...]
-) -> dict[str, str | bytes]:
-    """Read headers, and join the values of one that was given more than once (RFC 9110 §5.3)."""
-    spelt: dict[str, str] = {}
-    several: dict[str, list[str]] = {}
-    for line in values:
-        name, colon, value = line.partition(":")
-        if not colon:
-            raise click.BadParameter(f"{line!r} has no colon; write 'Name: value'")
-        if not _TOKEN.fullmatch(name):
-            raise click.BadParameter(f"{name!r} can't be the name of a header")
-        if any(character in value for character in "\r\n\0"):
-            raise click.BadParameter(f"the value of {name} has a line break in it")
-        spelt.setdefault(name.lower(), name)
-        several.setdefault(name.lower(), []).append(value.strip())
-    headers: dict[str, str | bytes] = {}
-    for name, each in several.items():
-        value = ("; " if name == "cookie" else ", ").join(each)
-        # What isn't ASCII goes out as it was typed.
-        headers[spelt[name]] = value if value.isascii() else os.fsencode(value)
-    return headers
 
 
 def _content(
@@ -114,7 +66,7 @@ class _Wanted:
 
     url: str
     method: str
-    headers: dict[str, str | bytes]
+    headers: Headers
     data: bytes | IO[bytes] | None
     include: bool
     timeout: float
@@ -123,7 +75,7 @@ class _Wanted:
 
 
 @click.command(epilog=_epilog())
-@click.argument("url", callback=_a_url)
+@url_argument
 @click.option(
     "-o",
     "--output",
@@ -133,22 +85,10 @@ class _Wanted:
     " what it was.  [default: -, the standard output]",
 )
 @click.option("-i", "--include", is_flag=True, help="Write the response's head before the body.")
-@click.option(
-    "-X",
-    "--method",
-    callback=_a_method,
-    metavar="METHOD",
-    help="The request's method.  [default: GET, or POST with --data]",
-)
-@click.option(
-    "-H",
-    "--header",
-    "headers",
-    callback=_headers,
-    multiple=True,
-    metavar="'NAME: VALUE'",
-    help="A header of the request; may be given more than once. With 'Cache-Control: no-cache' the"
-    " origin is asked in any case, with 'Cache-Control: only-if-cached' in none.",
+@method_option("The request's method.  [default: GET, or POST with --data]")
+@headers_option(
+    "A header of the request; may be given more than once. With 'Cache-Control: no-cache' the"
+    " origin is asked in any case, with 'Cache-Control: only-if-cached' in none."
 )
 @click.option(
     "-d",
@@ -187,7 +127,7 @@ def get(
     output: str,
     include: bool,
     method: str | None,
-    headers: dict[str, str | bytes],
+    headers: Headers,
     data: bytes | IO[bytes] | None,
     location: bool,
     cache: str | None,
@@ -213,13 +153,9 @@ def get(
         location=location,
         progress=progress and not quiet and sys.stderr is not None and sys.stderr.isatty(),
     )
-    from stillfresh import __version__
-    from stillfresh.clients.requests import CachedSession
-
     transfer = Transfer()
     try:
-        with CachedSession(cache) as session:
-            session.headers["User-Agent"] = f"stillfresh/{__version__}"
+        with session_on(cache) as session:
             return _get(session, wanted, output, transfer, quiet=quiet)
     except ConfigError as error:
         raise click.BadParameter(str(error), param_hint="'--cache'") from error
@@ -277,14 +213,12 @@ def _get(
 def _download(
     session: CachedSession, wanted: _Wanted, sink: Output, transfer: Transfer
 ) -> CachedResponse:
-    explicit = any(name.lower() == "authorization" for name in wanted.headers)
     response = session.request(
         wanted.method,
         wanted.url,
         headers=wanted.headers,
         data=wanted.data,
-        # Or a password in ~/.netrc would take the place of the header.
-        auth=_unchanged if explicit else None,
+        auth=auth_of(wanted.headers),
         allow_redirects=wanted.location,
         timeout=wanted.timeout,
         hooks={"response": transfer.note},
@@ -366,10 +300,6 @@ def _told(info: CacheInfo) -> str:
     if info.collapsed:
         what += ", waited for while another fetched it"
     return f"{what}: {why}"
-
-
-def _unchanged(request: PreparedRequest) -> PreparedRequest:
-    return request
 
 
 class _Log(logging.Handler):

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from contextlib import contextmanager
-from datetime import UTC, datetime
 from operator import attrgetter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from stillfresh import (
-    CacheUnavailable,
-    ConfigError,
-    DryRun,
-    Order,
-    Repair,
-    SQLiteCache,
-    StoreError,
-    describe,
-)
-from stillfresh.caches.urls import cache_of
+from stillfresh import DryRun, Order, Repair, SQLiteCache, describe
+from stillfresh.cli.answer import print_lines, progress_of
 from stillfresh.cli.documents import entry_document, line_of, stats_document
 from stillfresh.cli.exits import Exit
+from stillfresh.cli.opening import open_cache
 from stillfresh.cli.options import Days, Size, cache_option
-from stillfresh.cli.text import count_text, drop_output, printable, say, size_text
+from stillfresh.cli.text import (
+    count_text,
+    duration_text,
+    entries_text,
+    moment_text,
+    size_text,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from stillfresh import BaseCache, Content, EntryInfo, Stats
 
@@ -48,10 +42,10 @@ _STATUSES = (
 )
 def stats(cache: str | None, as_json: bool) -> int:
     """Say how much is stored, since when, and of which hosts."""
-    with _opened(cache) as opened, _progress("counting") as progress:
+    with open_cache(cache) as opened, progress_of("counting") as progress:
         counted = opened.stats(progress=progress)
     lines = [line_of(stats_document(counted))] if as_json else _lines(counted)
-    return _print(lines, Exit.OK)
+    return print_lines(lines, Exit.OK)
 
 
 @click.command(epilog=_STATUSES)
@@ -72,22 +66,22 @@ def stats(cache: str | None, as_json: bool) -> int:
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
 def prune(cache: str | None, max_bytes: int | None, max_age: float | None, dry_run: bool) -> int:
     """Remove what has expired, what is over the bounds, and what killed programs have left."""
-    with _opened(cache) as opened, _progress("pruning") as progress:
+    with open_cache(cache) as opened, progress_of("pruning") as progress:
         report = opened.prune(
             max_bytes=max_bytes,
             max_age=None if max_age is None else max_age * _DAY,
             dry_run=DryRun.YES if dry_run else DryRun.NO,
             progress=progress,
         )
-    lines = [f"{_entries(count)}: {cause.value}" for cause, count in report.removed.items()]
+    lines = [f"{entries_text(count)}: {cause.value}" for cause, count in report.removed.items()]
     verb = "would remove" if dry_run else "removed"
     lines.append(
-        f"{verb} {_entries(report.removed.total())} ({size_text(report.removed_bytes)}) and "
+        f"{verb} {entries_text(report.removed.total())} ({size_text(report.removed_bytes)}) and "
         f"{count_text(report.swept, 'leftover', 'leftovers')} ({size_text(report.swept_bytes)}); "
-        f"{_entries(report.kept)} ({size_text(report.kept_bytes)}) "
+        f"{entries_text(report.kept)} ({size_text(report.kept_bytes)}) "
         f"{'stays' if report.kept == 1 else 'stay'}"
     )
-    return _print(lines, Exit.OK)
+    return print_lines(lines, Exit.OK)
 
 
 @click.command(epilog=_STATUSES)
@@ -96,7 +90,7 @@ def prune(cache: str | None, max_bytes: int | None, max_age: float | None, dry_r
 def verify(cache: str | None, repair: bool) -> int:
     """Check the length and digest of every entry."""
     wanted = Repair.REMOVE if repair else Repair.REPORT
-    with _opened(cache) as opened, _progress("verifying") as progress:
+    with open_cache(cache) as opened, progress_of("verifying") as progress:
         report = opened.verify(repair=wanted, progress=progress)
     lines = [f"{name}: {problem}" for name, problem in report.damaged.items()]
     lines.append(
@@ -105,7 +99,7 @@ def verify(cache: str | None, repair: bool) -> int:
         f"no digest, {count_text(len(report.damaged), 'is', 'are')} damaged"
         + (f", {report.repaired} of those removed" if repair else "")
     )
-    return _print(lines, Exit.OK if len(report.damaged) == report.repaired else Exit.DAMAGED)
+    return print_lines(lines, Exit.OK if len(report.damaged) == report.repaired else Exit.DAMAGED)
 
 
 @click.command(epilog=_STATUSES)
@@ -129,12 +123,12 @@ def ls(cache: str | None, long: bool, sort: str | None, host: str | None, as_jso
 
     Of what is only a part of a response, kept to be completed, it says so.
     """
-    with _opened(cache) as opened:
+    with open_cache(cache) as opened:
         order = None if sort is None else Order[sort.upper()]
         host = None if host is None else host.lower()
         found = ((entry, describe(opened, entry)) for entry in _listed(opened, order, host))
         documents = (line_of(entry_document(*each)) for each in found)
-        return _print(documents if as_json else _listing(found, long=long), Exit.OK)
+        return print_lines(documents if as_json else _listing(found, long=long), Exit.OK)
 
 
 def _listing(found: Iterable[tuple[EntryInfo, Content]], *, long: bool) -> Iterator[str]:
@@ -149,7 +143,8 @@ def _listing(found: Iterable[tuple[EntryInfo, Content]], *, long: bool) -> Itera
         if notes:
             what += f" ({'; '.join(notes)})"
         more = f"  {content.status or '':>3}  {content.content_type or '-':<24}" if long else ""
-        yield f"{size_text(listed.size):>10}  {_age(now - listed.stored_at):>6}{more}  {what}"
+        age = duration_text(now - listed.stored_at)
+        yield f"{size_text(listed.size):>10}  {age:>6}{more}  {what}"
 
 
 def _listed(cache: BaseCache, order: Order | None, host: str | None) -> Iterable[EntryInfo]:
@@ -172,74 +167,10 @@ def _is_on(entry: EntryInfo, host: str | None) -> bool:
     return host is None or host in {entry.host, entry.host.rpartition(":")[0]}
 
 
-@contextmanager
-def _opened(cache: str | None) -> Iterator[BaseCache]:
-    try:
-        made = cache_of(cache)
-    except ConfigError as error:
-        raise click.BadParameter(str(error), param_hint="'--cache'") from error
-    try:
-        with made as opened:
-            folder = getattr(opened, "directory", None)
-            if folder is not None:
-                _look_at(Path(folder))
-            yield opened
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from error
-    except StoreError as error:
-        say(str(error))
-        raise click.exceptions.Exit(Exit.CACHE) from error
-
-
-def _look_at(folder: Path) -> None:
-    """Say so where there is no cache yet.
-
-    Raises:
-        CacheUnavailable: nobody may look.
-    """
-    try:
-        if not folder.is_dir():
-            say(f"there is no cache in {folder} yet")
-    except OSError as error:
-        msg = f"the cache in {folder} can't be read: {error.strerror}"
-        raise CacheUnavailable(msg) from error
-
-
-@contextmanager
-def _progress(doing: str) -> Iterator[Callable[[int, int | None], None] | None]:
-    """Show a bar on a terminal, and nothing elsewhere."""
-    if sys.stderr is None or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task(doing, total=None)
-        yield lambda done, total: shown.update(task, completed=done, total=total)
-
-
-def _print(lines: Iterable[str], status: Exit) -> Exit:
-    """Write the answer on stdout, and return the exit status."""
-    try:
-        for line in lines:
-            # Keys are anybody's.
-            click.echo(printable(line))
-    except BrokenPipeError:
-        drop_output()
-        return Exit.READER_GONE
-    except OSError as error:
-        drop_output()
-        say(f"the output can't be written: {error.strerror}")
-        return Exit.OUTPUT
-    return status
-
-
 def _lines(stats: Stats) -> Iterator[str]:
-    yield f"{_entries(stats.entries)}, {size_text(stats.bytes)}"
+    yield f"{entries_text(stats.entries)}, {size_text(stats.bytes)}"
     if stats.oldest is not None and stats.newest is not None:
-        yield f"stored from {_day(stats.oldest)} to {_day(stats.newest)}"
+        yield f"stored from {moment_text(stats.oldest)} to {moment_text(stats.newest)}"
     if stats.hits is not None and stats.misses is not None and stats.served is not None:
         looked = stats.hits + stats.misses
         found = f"{stats.hits / looked:.0%} of {looked} look-ups" if looked else "no look-ups yet"
@@ -249,21 +180,3 @@ def _lines(stats: Stats) -> Iterator[str]:
         yield f"{size_text(size):>12}  {count:>8}  {host or 'no URL, or another program'}"
     if len(largest) > _HOSTS_SHOWN:
         yield f"and {len(largest) - _HOSTS_SHOWN} more hosts"
-
-
-def _entries(number: int) -> str:
-    return count_text(number, "entry", "entries")
-
-
-def _age(seconds: float) -> str:
-    for unit, length in (("d", _DAY), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{max(0.0, seconds):.0f} s"
-
-
-def _day(moment: float) -> str:
-    try:
-        return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    except (OSError, OverflowError, ValueError):
-        return "a time that no calendar has"

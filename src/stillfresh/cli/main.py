@@ -64,10 +64,12 @@ def _group() -> click.Group:
 
     from stillfresh.cli.get import get
     from stillfresh.cli.keep import ls, prune, stats, verify
+    from stillfresh.cli.look import explain, show
+    from stillfresh.cli.remove import clear, rm
 
     group = click.Group(
         "stillfresh",
-        commands=[get, ls, stats, prune, verify],
+        commands=[get, ls, show, explain, rm, stats, prune, verify, clear],
         context_settings={"help_option_names": ["-h", "--help"]},
         help="A persistent HTTP response cache, from the command line.",
     )

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Final
 
 import click
+
+_DAY: Final = 86_400.0
 
 
 def size_text(size: int) -> str:
@@ -24,6 +28,27 @@ def size_text(size: int) -> str:
 def count_text(number: int, one: str, several: str) -> str:
     """Write how many there are of something."""
     return f"{number} {one if number == 1 else several}"
+
+
+def entries_text(number: int) -> str:
+    """Write how many entries there are."""
+    return count_text(number, "entry", "entries")
+
+
+def duration_text(seconds: float) -> str:
+    """Write a time in the unit that fits; none is shorter than nothing."""
+    for unit, length in (("d", _DAY), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
+
+
+def moment_text(moment: float) -> str:
+    """Write a moment, to the minute."""
+    try:
+        return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (OSError, OverflowError, ValueError):
+        return "a time that no calendar has"
 
 
 def say(message: str) -> None:

@@ -37,6 +37,7 @@ from stillfresh.clients._base import CacheSide, ClientPorts, credential, unverif
 from stillfresh.clients._urllib3 import CHUNK, RecordedRaw, Sent, Upstream
 from stillfresh.engine.behind import LEFT_OUT, Behind
 from stillfresh.engine.exchange import exchange
+from stillfresh.engine.inspection import explain, inspect_url
 from stillfresh.engine.ports import LocalCachePorts, run
 from stillfresh.engine.waiting import ThreadSignal
 from stillfresh.errors import BodyLost, ConfigError
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from stillfresh.clients._base import taking_what
     from stillfresh.clients._urllib3 import FromOrigin, Lines
     from stillfresh.engine.answers import CacheInfo
+    from stillfresh.engine.inspection import Explanation, Inspection
     from stillfresh.rfc9111.decisions import Why
     from stillfresh.rfc9111.policy import Policy
 
@@ -302,6 +304,30 @@ class CacheAdapter(HTTPAdapter):
         response.connection = self
         return response
 
+    def explain(self, request: requests.PreparedRequest) -> Explanation:
+        """Say what would be done with `request` now, and why, without doing any of it."""
+        method, url, fields, content = self._seen(request)
+        return explain(
+            self.cache,
+            url,
+            method=method,
+            headers=fields.lines,
+            content=content,
+            policy=self.policy,
+            clock=self._side.clock,
+        )
+
+    def inspect(self, request: requests.PreparedRequest) -> Inspection:
+        """Say what is stored for the URL of `request`, a GET, and what of it that selects."""
+        _, url, fields, _ = self._seen(request)
+        return inspect_url(
+            self.cache, url, headers=fields.lines, policy=self.policy, clock=self._side.clock
+        )
+
+    def _seen(self, request: requests.PreparedRequest) -> Request:
+        """Return a request as the cache sees it."""
+        return _Ports(self, request, {"stream": True, "cert": None}, self.cache).request
+
     def close(self) -> None:
         """Close the connections, and the cache if the adapter made it."""
         self._side.closings += 1
@@ -369,11 +395,27 @@ class CachedSession(requests.Session):
     @property
     def cache(self) -> BaseCache:
         """The cache behind the `https:` adapter."""
-        adapter = self.get_adapter("https://")
+        return self._caching("https://").cache
+
+    def explain(self, method: str, url: str, **options: Any) -> Explanation:
+        """Say what would be done with a request now, and why, without doing any of it.
+
+        `options` are those of `requests.Request`: `headers`, `params`, `auth`, `data`, ...
+        """
+        prepared = self.prepare_request(requests.Request(method, url, **options))
+        return self._caching(prepared.url or "").explain(prepared)
+
+    def inspect(self, url: str, **options: Any) -> Inspection:
+        """Say what is stored for a URL, and what of it a GET with these `options` selects."""
+        prepared = self.prepare_request(requests.Request("GET", url, **options))
+        return self._caching(prepared.url or "").inspect(prepared)
+
+    def _caching(self, url: str) -> CacheAdapter:
+        adapter = self.get_adapter(url)
         if not isinstance(adapter, CacheAdapter):
             message = "another adapter has been mounted in the place of the caching one"
             raise ConfigError(message)
-        return adapter.cache
+        return adapter
 
 
 class _Outgoing(requests.PreparedRequest):

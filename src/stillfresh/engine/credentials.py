@@ -65,6 +65,17 @@ class Vault:
         return await guard.metadata(SECRET_KEY)
 
 
+class KeyOfOthers(Vault):
+    """The key that lies in the cache, for who only looks: none is put there.
+
+    Where there is none, nothing was stored by it, and one that nobody knows will do.
+    """
+
+    async def secret(self, guard: Guard[E, W]) -> bytes:
+        """Return the key, or one that opens nothing."""
+        return await guard.metadata(SECRET_KEY) or os.urandom(_LENGTH)
+
+
 def concealer(secret: bytes, concealed: frozenset[str]) -> Callable[[str, str], str]:
     """Return what makes of a selecting value that which is kept of it."""
 

@@ -22,7 +22,7 @@ import re
 import time
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 from stillfresh import events
 from stillfresh.engine.answers import Answer, CacheInfo, Outcome
@@ -41,6 +41,7 @@ from stillfresh.rfc9111.decisions import (
     Pass,
     Reason,
     Refresh,
+    RequestDecision,
     Revalidate,
     Serve,
     Store,
@@ -87,6 +88,37 @@ async def exchange(
         raise
 
 
+class Considered(NamedTuple, Generic[E, W]):
+    """What would be done with a request, and what that rests on.
+
+    Attributes:
+        decision: of the law, for the reason that the engine would give.
+        asking: what the origin would be asked; None where it would not be.
+        lookup: what was looked at, closed by now.
+    """
+
+    decision: RequestDecision
+    asking: Request | None
+    lookup: Lookup[E, W]
+
+
+async def consider(request: Request, policy: Policy, ports: Ports[E, W, U]) -> Considered[E, W]:
+    """Take the steps of `exchange` up to the one that serves, or asks the origin.
+
+    That changes no more than looking does: what `ports` removes, if it removes anything.
+
+    Raises:
+        ConfigError: the URL is no absolute URL with a host.
+        CacheClosed: the cache has been closed.
+    """
+    ours = _Exchange(request, policy, ports)
+    try:
+        return await ours.consider()
+    except BaseException as error:
+        await ours.fail(error)
+        raise
+
+
 class _Exchange(Generic[E, W, U]):
     def __init__(self, request: Request, policy: Policy, ports: Ports[E, W, U]) -> None:
         self._request = request
@@ -104,34 +136,18 @@ class _Exchange(Generic[E, W, U]):
         self._response_time = 0.0
 
     async def answer(self) -> Answer[E, W, U]:
-        policy, request = self._policy, self._request
         while True:
-            lookup, looked = self._lookup, time.monotonic()
-            missed = Forwarded.URI_MISS
-            if policy.looks_up(request):
-                missed = await lookup.find(self._seconds)
-            found = lookup.found
-            now = self._ports.now()
-            if found is None:
-                decision = policy.on_request(request, None, now, missed=missed)
-            else:
-                again = None
-                if lookup.recall is not None:
-                    again = lookup.recall.again(self._request, found.stored, now)
-                    if again is None:
-                        await lookup.think_again()
-                decision = again or policy.on_request(request, found.stored, now, size=found.size)
-            if isinstance(decision, Serve) and found is not None:
-                if await self._ready(found, decision):
-                    if self._turn is not None:
-                        self._turn.served()
-                    return self._serve(decision, found)
-                found, decision = None, policy.on_request(request, None, now)
+            looked = time.monotonic()
+            decision, found = await self._decide()
+            if isinstance(decision, Serve):
+                assert found is not None  # noqa: S101 - there is something to serve
+                if self._turn is not None:
+                    self._turn.served()
+                return self._serve(decision, found)
             if isinstance(decision, Unsatisfiable):
                 return await self._refuse(decision)
-            assert not isinstance(decision, Serve)  # noqa: S101 - there is nothing to serve
             if not await self._look_again(decision, looked):
-                lookup.give_up()
+                self._lookup.give_up()
                 break
         if found is None or isinstance(decision, Forward):
             assert isinstance(decision, Forward)  # noqa: S101 - the others need a stored one
@@ -143,6 +159,43 @@ class _Exchange(Generic[E, W, U]):
         if self._turn is not None:
             self._turn.answered(answer)
         return answer
+
+    async def consider(self) -> Considered[E, W]:
+        decision, found = await self._decide()
+        asking: Request | None = None
+        if isinstance(decision, Complete) and found is not None:
+            if await self._has_beginning(found):
+                asking = decision.request
+            else:
+                decision = Forward(decision.why, decision.forwarded)
+        elif isinstance(decision, Revalidate):
+            asking = decision.request
+        if isinstance(decision, Forward):
+            decision = self._as_forwarded(decision)
+            asks = self._asks_about_variants(decision)
+            asking = self._about_variants() if asks else self._request
+        await self._lookup.close()
+        return Considered(decision, asking, self._lookup)
+
+    async def _decide(self) -> tuple[RequestDecision, Found[E] | None]:
+        """Look, and decide; what is to be served is ready then."""
+        policy, request, lookup = self._policy, self._request, self._lookup
+        missed = Forwarded.URI_MISS
+        if policy.looks_up(request):
+            missed = await lookup.find(self._seconds)
+        found = lookup.found
+        now = self._ports.now()
+        if found is None:
+            return policy.on_request(request, None, now, missed=missed), None
+        again = None
+        if lookup.recall is not None:
+            again = lookup.recall.again(request, found.stored, now)
+            if again is None:
+                await lookup.think_again()
+        decision = again or policy.on_request(request, found.stored, now, size=found.size)
+        if isinstance(decision, Serve) and not await self._ready(found, decision):
+            return policy.on_request(request, None, now), None
+        return decision, found
 
     async def pass_by(self, reason: Why) -> Answer[E, W, U]:
         request = self._request
@@ -318,16 +371,23 @@ class _Exchange(Generic[E, W, U]):
         return self._serve(decision, found)
 
     async def _miss(self, decision: Forward) -> Answer[E, W, U]:
-        reason, lookup = decision.why, self._lookup
-        if reason.reason in _CALLERS_OWN:
-            await lookup.set_aside()
-        elif reason.reason is Reason.NO_STORED and self._guard.failed:
-            return await self._forward(why(Reason.CACHE_FAILED), Forwarded.MISS)
-        elif lookup.invalidated is not None:
-            return await self._forward(why(lookup.invalidated), Forwarded.STALE)
-        elif reason.reason is Reason.NOT_SELECTED and self._may_ask_about_variants():
+        if decision.why.reason in _CALLERS_OWN:
+            await self._lookup.set_aside()
+        decision = self._as_forwarded(decision)
+        if self._asks_about_variants(decision):
             return await self._select(decision)
-        return await self._forward(reason, decision.forwarded)
+        return await self._forward(decision.why, decision.forwarded)
+
+    def _as_forwarded(self, decision: Forward) -> Forward:
+        """Give the reason that the law doesn't know, of what has become of what was stored."""
+        reason, lookup = decision.why.reason, self._lookup
+        if reason in _CALLERS_OWN:
+            return decision
+        if reason is Reason.NO_STORED and self._guard.failed:
+            return Forward(why(Reason.CACHE_FAILED), Forwarded.MISS)
+        if lookup.invalidated is not None:
+            return Forward(why(lookup.invalidated), Forwarded.STALE)
+        return decision
 
     async def _forward(self, reason: Why, forwarded: Forwarded) -> Answer[E, W, U]:
         upstream = await self._send(self._request)
@@ -408,22 +468,27 @@ class _Exchange(Generic[E, W, U]):
         answer.upstream = upstream
         return answer
 
-    def _may_ask_about_variants(self) -> bool:
+    def _asks_about_variants(self, decision: Forward) -> bool:
         request = self._request
         return (
-            request.method == "GET"
+            decision.why.reason is Reason.NOT_SELECTED
+            and request.method == "GET"
             and not asks_for_news(request)
             and "range" not in request.fields
             and not request_directives(request.fields).no_store
             and bool(self._lookup.tags())
         )
 
+    def _about_variants(self) -> Request:
+        """Return the request, with the tags of all variants (§4.3.1)."""
+        tags = ", ".join(self._lookup.tags())
+        fields = self._request.fields.replacing(("If-None-Match", tags))
+        return self._request._replace(fields=fields)
+
     async def _select(self, decision: Forward) -> Answer[E, W, U]:
         """Ask which of the variants stored is the one for this request (§4.3.1)."""
         lookup = self._lookup
-        tags = ", ".join(lookup.tags())
-        asking = self._request.fields.replacing(("If-None-Match", tags))
-        upstream = await self._send(self._request._replace(fields=asking))
+        upstream = await self._send(self._about_variants())
         if isinstance(upstream, Answer):
             return upstream
         if upstream.response.status != 304:
@@ -450,8 +515,7 @@ class _Exchange(Generic[E, W, U]):
     async def _complete(self, decision: Complete, found: Found[E]) -> Answer[E, W, U]:
         """Ask for what is missing, and give the caller both (§3.4)."""
         plain = Forward(decision.why, decision.forwarded)
-        if not await self._guard.prime(found.key, found.entry):
-            await self._lookup.drop(found)
+        if not await self._has_beginning(found):
             return await self._miss(plain)
         upstream = await self._send(decision.request)
         if isinstance(upstream, Answer):
@@ -467,6 +531,13 @@ class _Exchange(Generic[E, W, U]):
             await self._lookup.drop(found)
             return await self._miss(plain)
         return await self._completed(decision, rest, found, upstream)
+
+    async def _has_beginning(self, found: Found[E]) -> bool:
+        """Make sure of a stored part that is to be completed; one that is lost is forgotten."""
+        if await self._guard.prime(found.key, found.entry):
+            return True
+        await self._lookup.drop(found)
+        return False
 
     async def _completed(
         self, decision: Complete, rest: Store, found: Found[E], upstream: U

@@ -36,6 +36,7 @@ _AROUND_COMMA: Final = re.compile(r"[ \t]*,[ \t]*")
 _AROUND_SEMICOLON: Final = re.compile(r"[ \t]*;[ \t]*")
 _QUALITY: Final = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
+_VARIANT: Final = "#variant="
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 # RFC 3986 §3, for URIs with an authority. Of what is before its last "@" nothing is kept.
 _ABSOLUTE: Final = re.compile(
@@ -80,7 +81,12 @@ def variant_key(primary: str, generation: str, selection: Selection) -> str:
         part = f"{name}\n" if value is None else f"{name}={value}\n"
         hasher.update(len(part).to_bytes(8, "big"))
         hasher.update(part.encode("utf-8", "surrogatepass"))
-    return f"{primary}#variant={hasher.hexdigest()}"
+    return f"{primary}{_VARIANT}{hasher.hexdigest()}"
+
+
+def is_variant_key(key: str, primary: str) -> bool:
+    """Tell whether a key has been derived from `primary` by `variant_key`."""
+    return key.startswith(primary + _VARIANT)
 
 
 def without_parameters(url: str, names: frozenset[str]) -> str:
@@ -116,6 +122,12 @@ def changed_key(key: str) -> str:
     Their own keys have the digests of contents in them, which nobody else knows.
     """
     return f"{primary_of(key)}#changed"
+
+
+def is_mark(key: str) -> bool:
+    """Tell whether there is no response under a key, but what is to be known of several."""
+    fragment = key.partition("#")[2]
+    return fragment in {"search", "changed"} or fragment.startswith("group=")
 
 
 def vary_names(fields: Fields) -> frozenset[str]:

@@ -108,6 +108,38 @@ class Upkeep(Suite):
         clock.advance(60)
         assert cache.stats().entries == 2
 
+    def test_a_host_is_listed_with_its_port(self, cache: BaseCache) -> None:
+        self.needs("can_list")
+        for key in ("http://a.example/1", "http://a.example/2", "http://a.example:81/", "a.exam"):
+            store(cache, key, b"metadata", b"body")
+        for host, count in {"a.example": 2, "a.example:81": 1, "": 1, "b.example": 0}.items():
+            listed = list(cache.entries_of(host))
+            assert [entry.host for entry in listed] == [host] * count
+            assert {entry.key for entry in listed} <= {entry.key for entry in cache.entries()}
+
+    def test_who_peeks_gets_what_is_there(self, cache: BaseCache) -> None:
+        assert cache.peek("key") is None
+        body = content("body", 200_000)
+        version = store(cache, "key", b"metadata", body)
+        entry = cache.peek("key")
+        assert entry is not None
+        with entry:
+            assert (entry.metadata, entry.version, entry.read()) == (b"metadata", version, body)
+
+    def test_peeking_is_no_use(self, cache: BaseCache, clock: ManualClock) -> None:
+        self.needs("can_list")
+        self.needs("takes_clock")
+        _fill(cache, "key", 2)
+        before = {entry.key: entry.used_at for entry in cache.entries()}
+        clock.advance(_DAY)
+        entry = cache.peek("key 0")
+        assert entry is not None
+        with entry:
+            entry.read()
+        # Some backends have a clock of their own.
+        after = {entry.key: entry.used_at for entry in cache.entries()}
+        assert after == pytest.approx(before, abs=_HOUR)
+
     def test_pruning_leaves_as_many_bytes_as_it_is_told(self, cache: BaseCache) -> None:
         self.needs("can_list")
         keys = _fill(cache, "key", 8)

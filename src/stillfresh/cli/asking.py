@@ -1,0 +1,154 @@
+"""Which request a command is about, and the session that would make it.
+
+`get` makes it, `explain` says what would be done with it, and `show` what it selects: it has to be
+the same one, down to the header fields that nobody has typed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from urllib.parse import urlsplit, urlunsplit
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from requests import PreparedRequest
+
+    from stillfresh import BaseCache
+    from stillfresh.clients.requests import CachedSession
+
+Headers: TypeAlias = dict[str, str | bytes]
+
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+
+def session_on(cache: BaseCache | str | None) -> CachedSession:
+    """Open a session as the command has it.
+
+    Raises:
+        ConfigError: the cache can't be made sense of.
+    """
+    from stillfresh import __version__
+    from stillfresh.clients.requests import CachedSession
+
+    session = CachedSession(cache)
+    session.headers["User-Agent"] = f"stillfresh/{__version__}"
+    return session
+
+
+@contextmanager
+def refused() -> Iterator[None]:
+    """Say what is wrong with a request that can't be made."""
+    try:
+        yield
+    except ValueError as error:
+        raise click.UsageError(f"the request cannot be made: {error}") from error
+
+
+def auth_of(headers: Headers) -> Callable[[PreparedRequest], PreparedRequest] | None:
+    """Return what leaves a request with the credentials it was given, if it was given any.
+
+    Or a password in ~/.netrc would take the place of the header.
+    """
+    given = any(name.lower() == "authorization" for name in headers)
+    return _unchanged if given else None
+
+
+def _unchanged(request: PreparedRequest) -> PreparedRequest:
+    return request
+
+
+def _a_url(_: click.Context, __: click.Parameter, value: str) -> str:
+    return _checked_url(value)
+
+
+def requested_url(value: str) -> str:
+    """Return the URL that requests would ask for, which writes some characters otherwise.
+
+    User and password are left out: they are no part of what is asked for.
+
+    Raises:
+        BadParameter: it is none.
+    """
+    from requests import PreparedRequest
+
+    prepared = PreparedRequest()
+    prepared.prepare_url(_checked_url(value), None)
+    parts = urlsplit(prepared.url or "")
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _checked_url(value: str) -> str:
+    from requests import PreparedRequest, RequestException
+
+    try:
+        if any("\ud800" <= one <= "\udfff" for one in value):
+            # Bytes that the locale has no characters for.
+            value = os.fsencode(value).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise click.BadParameter(f"{value!r} is not UTF-8") from error
+    try:
+        if urlsplit(value).scheme.lower() not in {"http", "https"}:
+            hint = "" if ":" in value else f"; did you mean https://{value}?"
+            raise click.BadParameter(f"{value!r} is neither http:// nor https://{hint}")
+        PreparedRequest().prepare_url(value, None)
+    except (RequestException, ValueError) as error:
+        raise click.BadParameter(str(error)) from error
+    return value
+
+
+def _a_method(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value is None:
+        return None
+    if not _TOKEN.fullmatch(value):
+        raise click.BadParameter(f"{value!r} can't be a method")
+    return value.upper()
+
+
+def _headers(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> Headers:
+    """Read headers, and join the values of one that was given more than once (RFC 9110 §5.3)."""
+    spelt: dict[str, str] = {}
+    several: dict[str, list[str]] = {}
+    for line in values:
+        name, colon, value = line.partition(":")
+        if not colon:
+            raise click.BadParameter(f"{line!r} has no colon; write 'Name: value'")
+        if not _TOKEN.fullmatch(name):
+            raise click.BadParameter(f"{name!r} can't be the name of a header")
+        if any(character in value for character in "\r\n\0"):
+            raise click.BadParameter(f"the value of {name} has a line break in it")
+        spelt.setdefault(name.lower(), name)
+        several.setdefault(name.lower(), []).append(value.strip())
+    headers: Headers = {}
+    for name, each in several.items():
+        value = ("; " if name == "cookie" else ", ").join(each)
+        # What isn't ASCII goes out as it was typed.
+        headers[spelt[name]] = value if value.isascii() else os.fsencode(value)
+    return headers
+
+
+url_argument: Final[Callable[[Any], Any]] = click.argument("url", callback=_a_url)
+"""What is asked for."""
+
+
+def method_option(help_text: str) -> Callable[[Any], Any]:
+    """Take the method of a request."""
+    return click.option("-X", "--method", callback=_a_method, metavar="METHOD", help=help_text)
+
+
+def headers_option(help_text: str) -> Callable[[Any], Any]:
+    """Take header fields of a request."""
+    return click.option(
+        "-H",
+        "--header",
+        "headers",
+        callback=_headers,
+        multiple=True,
+        metavar="'NAME: VALUE'",
+        help=help_text,
+    )
