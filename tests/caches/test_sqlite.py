@@ -574,8 +574,6 @@ def test_a_bound_may_be_changed_while_it_is_used(root: Path) -> None:
         for number in range(100):
             store(cache, str(number), b"", bytes(10_000))
             assert cache.stats().bytes <= 210_000
-        copy = pickle.loads(pickle.dumps(cache))  # noqa: S301 - our own
-        assert (copy.max_bytes, copy.max_age) == (200_000, None)
         cache.max_bytes, cache.max_age = None, 50
         clock.advance(60)
         store(cache, "new", b"", b"")
@@ -583,6 +581,16 @@ def test_a_bound_may_be_changed_while_it_is_used(root: Path) -> None:
         with pytest.raises(ConfigError):
             cache.max_bytes = -1
         assert (cache.max_bytes, cache.max_age) == (None, 50)
+
+
+def test_a_bound_that_was_changed_is_pickled(root: Path) -> None:
+    with SQLiteCache(root) as cache:
+        cache.max_bytes, cache.max_age = 200_000, 60
+        with pickle.loads(pickle.dumps(cache)) as copy:  # noqa: S301 - our own
+            assert (copy.max_bytes, copy.max_age) == (200_000, 60)
+            for number in range(40):
+                store(copy, str(number), b"", bytes(10_000))
+                assert copy.stats().bytes <= 210_000
 
 
 def test_a_smaller_bound_gives_the_space_back(root: Path) -> None:
