@@ -46,6 +46,10 @@ REASONS: Final[Mapping[str, str]] = {
         "the stored part has no strong validator, so by RFC 9111 §3.4 no other part can be "
         "combined with it, and to ask for one would be of no use"
     ),
+    "vary-normalise-lang-order": (
+        "of languages with the same weight some servers take the first for the one that is wanted "
+        "most (RFC 9110 §12.5.4), so in another order it is another request"
+    ),
     "surrogate-fresh-cc-nostore": _SURROGATE,
     "surrogate-max-age-me-target": _SURROGATE,
     "surrogate-max-age-case-insensitive": (
