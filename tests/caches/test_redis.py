@@ -473,6 +473,30 @@ def test_pruning_keeps_what_the_server_says_was_used(
     assert [info.key for info in cache.entries()] == ["b"]
 
 
+def test_who_peeks_removes_nothing_and_puts_no_end_off(cache: RedisCache, client: Any) -> None:
+    store(cache, "key", b"metadata", content("body", LONG), expires=60)
+    for name in pieces(client):
+        client.expire(name, 10)
+    entry = cache.peek("key")
+    assert entry is not None
+    entry.close()
+    assert all(ttl(client, name) <= 10 for name in pieces(client))
+    client.delete(pieces(client)[0])
+    before = names(client)
+    assert cache.peek("key") is None
+    assert names(client) == before
+    assert cache.open("key") is None
+    assert names(client) != before
+
+
+def test_who_peeks_gets_a_long_body(cache: RedisCache, clock: ManualClock) -> None:
+    store(cache, "key", b"metadata", content("body", LONG))
+    entry = cache.peek("key")
+    assert entry is not None
+    with entry:
+        assert entry.read() == content("body", LONG)
+
+
 def test_a_listing_counts_a_long_body_where_it_is(cache: RedisCache) -> None:
     store(cache, "key", b"metadata", content("body", LONG))
     (info,) = cache.entries()
