@@ -326,7 +326,10 @@ class _Exchange(Generic[E, W, U]):
         if not await self._turn.wait(self._lookup, looked, decision.why):
             return False
         await self._lookup.close()
+        # What it has found to be invalidated is gone, and that was the reason all the same.
+        invalidated = self._lookup.invalidated
         self._lookup = Lookup(request, policy, ports, self._guard, ports.vault)
+        self._lookup.invalidated = invalidated
         return True
 
     @property
