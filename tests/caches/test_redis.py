@@ -20,7 +20,7 @@ import pytest
 import redis
 import requests
 
-from stillfresh import Policy
+from stillfresh import Policy, Reason
 from stillfresh.caches import frames, redisbodies, redisscripts
 from stillfresh.caches.base import Entry
 from stillfresh.caches.claims import Claim
@@ -32,7 +32,7 @@ from stillfresh.errors import BodyLost, ConfigError, CorruptEntry
 from stillfresh.testing import ManualClock
 from stillfresh.testing.conformance import CacheConformance
 from stillfresh.testing.conformance.tools import KEYS, content, in_child, load, opened, store
-from tests.origin import Document, Origin
+from tests.origin import Document, Origin, Reply
 from tests.redis_servers import ClusterSetup, RedisServer, SentinelSetup, needs_redis, wait_until
 
 pytestmark = needs_redis
@@ -471,6 +471,43 @@ def test_pruning_keeps_what_the_server_says_was_used(
     clock.set(time.time())
     cache.prune(max_bytes=11_000)
     assert [info.key for info in cache.entries()] == ["b"]
+
+
+def test_who_peeks_removes_nothing_and_puts_no_end_off(cache: RedisCache, client: Any) -> None:
+    store(cache, "key", b"metadata", content("body", LONG), expires=60)
+    for name in pieces(client):
+        client.expire(name, 10)
+    entry = cache.peek("key")
+    assert entry is not None
+    entry.close()
+    assert all(ttl(client, name) <= 10 for name in pieces(client))
+    client.delete(pieces(client)[0])
+    before = names(client)
+    assert cache.peek("key") is None
+    assert names(client) == before
+    assert cache.open("key") is None
+    assert names(client) != before
+
+
+def test_who_peeks_gets_a_long_body(cache: RedisCache, clock: ManualClock) -> None:
+    store(cache, "key", b"metadata", content("body", LONG))
+    entry = cache.peek("key")
+    assert entry is not None
+    with entry:
+        assert entry.read() == content("body", LONG)
+
+
+def test_what_a_group_took_along_is_told_so(redis_server: RedisServer, origin: Origin) -> None:
+    fields = {"Cache-Control": "max-age=60", "Cache-Groups": '"g"'}
+    url = origin.on("/", Reply(headers=fields, body=b"body"))
+    gone = origin.on("/gone", Reply(headers={"Cache-Group-Invalidation": '"g"'}))
+    with RedisCache.from_url(redis_server.url) as cache, CachedSession(cache) as session:
+        cache.clear()
+        session.get(url)
+        session.post(gone)
+        told = session.explain("GET", url)
+        assert told.why.reason is Reason.GROUP_INVALIDATED
+        assert session.get(url).cache.why == told.why
 
 
 def test_a_listing_counts_a_long_body_where_it_is(cache: RedisCache) -> None:

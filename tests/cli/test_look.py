@@ -522,6 +522,28 @@ def test_wrong_usage(run: InProcess, command: str, arguments: list[str], because
     assert "secret" not in done.err
 
 
+@pytest.mark.parametrize("command", ["get", "show", "explain", "rm"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://me:hunter2@a:99999/",
+        "htp://me:hunter2@a/",
+        "me:hunter2@a/",
+        "hunter2@a/",
+        "http://me:hunter2@/",
+        "http://me:hunter2/2@a/",
+        "http://me:hunter2@[/",
+        "http:/me:hunter2@a/",
+        "http://me:hunter2@a/\udcff",
+    ],
+)
+def test_a_password_in_what_is_no_url_is_not_shown(run: InProcess, command: str, url: str) -> None:
+    refused = run(command, url)
+    assert refused.status == 2
+    assert "Invalid value for" in refused.err
+    assert "hunter2" not in refused.err
+
+
 def test_a_document_has_no_body(run: InProcess) -> None:
     assert run("show", "--json", "--body", "http://a.example/").status == 2
     assert run("explain", "-X", "a b", "http://a.example/").status == 2

@@ -1610,6 +1610,40 @@ def test_a_session_explains_by_host_and_by_its_own_policy(origin: Origin) -> Non
         assert session.explain("GET", url).verdict is Verdict.FORWARD
 
 
+def test_a_session_explains_as_whom_and_to_whom_it_speaks() -> None:
+    url = "https://a.example/"
+    with MemoryCache() as cache, CachedSession(cache) as session:
+        assert session.explain("GET", url).why.reason is Reason.NO_STORED
+        assert session.explain("GET", url, verify=False).why.reason is Reason.UNVERIFIED
+        assert session.explain("GET", "http://a.example/", verify=False).asked == ()
+        # Or a bundle that the environment names would go before it.
+        session.trust_env = False
+        session.verify = False
+        told = session.explain("GET", url)
+        assert (told.verdict, told.why.reason) == (Verdict.FORWARD, Reason.UNVERIFIED)
+        assert (told.asked, told.stored, told.key) == ((), None, url)
+        headers = {"Cache-Control": "only-if-cached"}
+        told = session.explain("GET", url, headers=headers)
+        assert (told.verdict, told.status) == (Verdict.UNSATISFIABLE, 504)
+        assert session.get(url, headers=headers).cache.why == told.why
+        assert session.explain("POST", url, headers=headers).verdict is Verdict.FORWARD
+
+
+def test_a_session_explains_with_its_certificate(origin: Origin, tmp_path: Path) -> None:
+    url = origin.on("/", Reply(headers={"Cache-Control": "max-age=60"}, body=b"body"))
+    mine = str(tmp_path / "mine.pem")
+    Path(mine).touch()
+    with MemoryCache() as cache, CachedSession(cache) as session:
+        session.get(url, cert=mine)
+        assert session.explain("GET", url).differing == ("authorization",)
+        assert session.explain("GET", url, cert=mine).verdict is Verdict.SERVE
+        assert session.inspect(url, cert=mine).selected is not None
+        session.cert = mine
+        assert session.explain("GET", url).verdict is Verdict.SERVE
+        assert session.inspect(url).selected is not None
+        assert session.get(url).from_cache
+
+
 def test_who_has_mounted_another_adapter_is_told_so() -> None:
     with MemoryCache() as cache, CachedSession(cache) as session:
         session.mount("http://a.example/", HTTPAdapter())

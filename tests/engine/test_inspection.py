@@ -130,6 +130,24 @@ class TestExplaining:
         assert told.why.reason is Reason.NO_STORED
         assert list(cache.entries()) == []
 
+    def test_a_key_of_digests_that_was_lost_is_still_the_sessions(
+        self, cache: BaseCache, origin: Origin
+    ) -> None:
+        url, user = origin.on("/", Reply(headers=FRESH, body=b"body")), User(cache)
+        user.get(url, authorization="secret")
+        cache.remove("stillfresh:secret")
+        headers = {"authorization": "secret"}
+        assert user.session.explain("GET", url, headers=headers).verdict is Verdict.SERVE
+        assert user.session.inspect(url, headers=headers).selected is not None
+        assert user.get(url, **headers).from_cache
+        # Nobody else would have it; and nobody has put it back.
+        assert user.explain(url, **headers).verdict is Verdict.FORWARD
+        assert cache.peek("stillfresh:secret") is None
+        CLOCK.advance(3601)
+        told = user.session.explain("GET", url, headers=headers)
+        assert told.why.reason is Reason.STALE
+        assert user.get(url, **headers).cache.why == told.why
+
     def test_what_is_stale_is_asked_about(self, cache: BaseCache, origin: Origin) -> None:
         url, user = origin.on("/", Document(b"body")), User(cache)
         user.get(url)
@@ -304,6 +322,25 @@ class TestInspecting:
         assert dict(first.selection)["x"] == "y"
         assert second.concealed == frozenset()
         assert user.inspect(url, authorization="hunter2", cookie="hunter2", x="y").selected == first
+
+    def test_what_another_policy_conceals_is_concealed(
+        self, cache: BaseCache, origin: Origin
+    ) -> None:
+        url = origin.on("/", Reply(headers=FRESH, body=b"body"))
+        User(cache, Policy(isolate={"X-Api-Key"})).get(url, x_api_key="hunter2")
+        (only,) = User(cache).inspect(url).variants
+        assert only.concealed == {"x-api-key"}
+        assert dict(only.selection) == {"authorization": None, "x-api-key": ""}
+
+    def test_what_another_program_has_not_concealed_is(self, cache: BaseCache) -> None:
+        url = "http://a.example/"
+        kept = legacy(b"body", Vary="Cookie", Cache_Control="max-age=60")
+        cache.set(url, kept.replace(b"\xa4vary\x80", b"\xa4vary\x81\xa6Cookie\xa7hunter2"))
+        (only,) = User(cache).inspect(url).variants
+        assert only.concealed == {"cookie"}
+        assert "hunter2" not in repr(only)
+        assert User(cache).explain(url).differing == ("cookie",)
+        assert User(cache).explain(url, cookie="hunter2").selected is not None
 
     def test_why_is_what_a_plain_request_would_be_told(
         self, cache: BaseCache, origin: Origin

@@ -117,6 +117,24 @@ class TestAUrl:
             assert _from_cache(session.get(origin.url("/p?a=3&x=1")))
         assert remove_url(cache, origin.url("/p?a=4&x=9")).entries == 0
 
+    def test_answers_to_contents_that_stand_for_several_urls_go(
+        self, cache: BaseCache, origin: Origin
+    ) -> None:
+        policy = Policy(rules=(Rule(key_with_content=True, fresh_for=60),))
+        fields = {"No-Vary-Search": 'params=("x")', "Vary": "Accept-Language"}
+        for path, said in (("/", fields), ("/other", fields), ("/none", {})):
+            origin.on(path, Reply(headers=said, body=b"body"))
+        with CachedSession(cache, policy=policy) as session:
+            for path in ("/?x=1", "/other?x=1", "/none?x=1"):
+                session.post(origin.url(path), data=b"1")
+            session.post(origin.url("/?x=1"), data=b"1", headers={"Accept-Language": "de"})
+            assert _from_cache(session.post(origin.url("/?x=2"), data=b"1"))
+            assert remove_url(cache, origin.url("/?x=3")).entries == 2
+            assert not _from_cache(session.post(origin.url("/?x=2"), data=b"1"))
+            assert remove_url(cache, origin.url("/none?x=2")).entries == 0
+            assert _from_cache(session.post(origin.url("/none?x=1"), data=b"1"))
+            assert _from_cache(session.post(origin.url("/other?x=2"), data=b"1"))
+
     def test_what_is_stored_for_another_url_by_now_stays(
         self, cache: BaseCache, origin: Origin
     ) -> None:

@@ -121,6 +121,12 @@ class RedisCache(BaseCache):
         found = self._do(lambda line: self._store.open(line, key, who))
         return None if found is None else self._entry(found)
 
+    def peek(self, key: str) -> Entry | None:
+        """Open what is under `key`; before Redis 7.2 the server counts that as a use."""
+        self._check_open()
+        found = self._do(lambda line: self._store.peek(line, key))
+        return None if found is None else self._entry(found)
+
     def open_or_claim(self, key: str, seconds: Callable[[], float]) -> Entry | Claim | None:
         store = self._store
         hold = store.hold_of_missing(key, seconds)

@@ -162,9 +162,16 @@ class Pieces:
     async def hold(self, line: Line, first: int) -> bool:
         """Put off the end of the pieces from `first` on; answers whether all are there."""
         self._seen_to = time.monotonic()
+        return await self._held(line, first, GRACE)
+
+    async def are_there(self, line: Line) -> bool:
+        """Answer whether all pieces are there, and change nothing."""
+        return await self._held(line, 0, 0)
+
+    async def _held(self, line: Line, first: int, seconds: int) -> bool:
         place = self._place
         found = await HOLD.run(
-            line, place.name, place.stem, self._version, first, self._count, GRACE
+            line, place.name, place.stem, self._version, first, self._count, seconds
         )
         return bool(found == self._count - first)
 

@@ -90,6 +90,22 @@ class Store:
             return None
         return await self._found(line, place, value, who)
 
+    async def peek(self, line: Line, key: str) -> Found | None:
+        """Return the present version, and leave no trace of that.
+
+        A server before 7.2 counts it as a use.
+        """
+        place = self._names.place(key)
+        on, off = ((b"CLIENT", b"NO-TOUCH", switch) for switch in (b"ON", b"OFF"))
+        _, reply, _ = await line.ask(place.name, on, (b"GET", place.name), off)
+        value = accepted(reply)
+        if value is None:
+            return None
+        found = self._read(place, value)
+        if found is None or not isinstance(found.body, Pieces):
+            return found
+        return found if await found.body.are_there(line) else None
+
     def hold_of_missing(self, key: str, seconds: Callable[[], float]) -> Hold | None:
         """Return what to ask for together with a look that is likely to find nothing.
 
@@ -125,27 +141,37 @@ class Store:
         key = place.key
         # What is damaged is not what has been seen.
         self._seen.pop(brief(key), None)
-        if not value.startswith(frames.MAGIC):
-            frames.refuse_damaged(value)
-            version = f"foreign-{frames.digest(value).hex()}"
-            return Found(value, version, 0, None, False, None, b"")
-        metadata, body, flags, size, digest, version, expires_at = frames.unwrap(
-            value, frames.encode_key(key)
-        )
-        if is_past(expires_at, self._clock()):
-            return None
+        found = self._read(place, value)
+        if found is None or not value.startswith(frames.MAGIC):
+            return found
         self._see(key, value, who)
-        has_body = bool(flags & HAS_BODY)
-        if not flags & BODY_ELSEWHERE:
-            return Found(metadata, version, size, None, has_body, expires_at, body)
-        pieces = Pieces(place, version, size)
-        found = Found(metadata, version, size, digest, has_body, expires_at, pieces)
-        if await pieces.hold(line, 0):
+        if not isinstance(found.body, Pieces) or await found.body.hold(line, 0):
             return found
         # Where there is no memory left, a server forgets what it likes. The rest is of no use.
         await REMOVE.run(line, place.name, place.stem, value[:HEAD_SIZE])
         self._see(key, b"", who)
         return None
+
+    def _read(self, place: Place, value: bytes) -> Found | None:
+        """Say what a value is; None if it has expired. Whether all pieces are there is not known.
+
+        Raises:
+            CorruptEntry: it is damaged.
+        """
+        if not value.startswith(frames.MAGIC):
+            frames.refuse_damaged(value)
+            version = f"foreign-{frames.digest(value).hex()}"
+            return Found(value, version, 0, None, False, None, b"")
+        metadata, body, flags, size, digest, version, expires_at = frames.unwrap(
+            value, frames.encode_key(place.key)
+        )
+        if is_past(expires_at, self._clock()):
+            return None
+        has_body = bool(flags & HAS_BODY)
+        if not flags & BODY_ELSEWHERE:
+            return Found(metadata, version, size, None, has_body, expires_at, body)
+        pieces = Pieces(place, version, size)
+        return Found(metadata, version, size, digest, has_body, expires_at, pieces)
 
     def draft(self, key: str, version: str) -> Draft:
         """Begin a version."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Headers: TypeAlias = dict[str, str | bytes]
 
+# All before the last "@", but for the scheme.
+_USER: Final = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*:/+)?.*@", re.DOTALL)
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
@@ -90,16 +92,26 @@ def _checked_url(value: str) -> str:
         if any("\ud800" <= one <= "\udfff" for one in value):
             # Bytes that the locale has no characters for.
             value = os.fsencode(value).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise click.BadParameter(f"{value!r} is not UTF-8") from error
+    except UnicodeDecodeError:
+        raise click.BadParameter(f"{_shown(value)!r} is not UTF-8") from None
     try:
         if urlsplit(value).scheme.lower() not in {"http", "https"}:
-            hint = "" if ":" in value else f"; did you mean https://{value}?"
-            raise click.BadParameter(f"{value!r} is neither http:// nor https://{hint}")
+            hint = "" if ":" in value else f"; did you mean https://{_shown(value)}?"
+            raise click.BadParameter(f"{_shown(value)!r} is neither http:// nor https://{hint}")
         PreparedRequest().prepare_url(value, None)
     except (RequestException, ValueError) as error:
-        raise click.BadParameter(str(error)) from error
+        # Which part of it that names is anybody's guess.
+        text = str(error) if "@" not in value else f"{_shown(value)!r} is no URL"
+        raise click.BadParameter(text) from None
     return value
+
+
+def _shown(value: str) -> str:
+    """Return what may be shown of a URL, or of what was to be one: not a password.
+
+    Wherever that is, since it can't be told from the rest by who doesn't understand it.
+    """
+    return _USER.sub(r"\1", value)
 
 
 def _a_method(_: click.Context, __: click.Parameter, value: str | None) -> str | None:

@@ -37,7 +37,7 @@ from stillfresh.clients._base import CacheSide, ClientPorts, credential, unverif
 from stillfresh.clients._urllib3 import CHUNK, RecordedRaw, Sent, Upstream
 from stillfresh.engine.behind import LEFT_OUT, Behind
 from stillfresh.engine.exchange import exchange
-from stillfresh.engine.inspection import explain, inspect_url
+from stillfresh.engine.inspection import explain_request, inspect_request
 from stillfresh.engine.ports import LocalCachePorts, run
 from stillfresh.engine.waiting import ThreadSignal
 from stillfresh.errors import BodyLost, ConfigError
@@ -304,29 +304,25 @@ class CacheAdapter(HTTPAdapter):
         response.connection = self
         return response
 
-    def explain(self, request: requests.PreparedRequest) -> Explanation:
-        """Say what would be done with `request` now, and why, without doing any of it."""
-        method, url, fields, content = self._seen(request)
-        return explain(
-            self.cache,
-            url,
-            method=method,
-            headers=fields.lines,
-            content=content,
-            policy=self.policy,
-            clock=self._side.clock,
-        )
+    def explain(
+        self, request: requests.PreparedRequest, *, verify: Any = True, cert: Any = None
+    ) -> Explanation:
+        """Say what would be done with `request` now, and why, without doing any of it.
 
-    def inspect(self, request: requests.PreparedRequest) -> Inspection:
+        `verify` and `cert` are what `send` would be given.
+        """
+        side, seen = self._side, self._seen(request, cert)
+        bypass = _distrust(request, verify)
+        return explain_request(self.cache, seen, side.policy, side.vault, side.clock, bypass=bypass)
+
+    def inspect(self, request: requests.PreparedRequest, *, cert: Any = None) -> Inspection:
         """Say what is stored for the URL of `request`, a GET, and what of it that selects."""
-        _, url, fields, _ = self._seen(request)
-        return inspect_url(
-            self.cache, url, headers=fields.lines, policy=self.policy, clock=self._side.clock
-        )
+        side, seen = self._side, self._seen(request, cert)
+        return inspect_request(self.cache, seen, side.policy, side.vault, side.clock)
 
-    def _seen(self, request: requests.PreparedRequest) -> Request:
+    def _seen(self, request: requests.PreparedRequest, cert: Any) -> Request:
         """Return a request as the cache sees it."""
-        return _Ports(self, request, {"stream": True, "cert": None}, self.cache).request
+        return _Ports(self, request, {"stream": True, "cert": cert}, self.cache).request
 
     def close(self) -> None:
         """Close the connections, and the cache if the adapter made it."""
@@ -397,18 +393,26 @@ class CachedSession(requests.Session):
         """The cache behind the `https:` adapter."""
         return self._caching("https://").cache
 
-    def explain(self, method: str, url: str, **options: Any) -> Explanation:
+    def explain(
+        self, method: str, url: str, *, verify: Any = None, cert: Any = None, **options: Any
+    ) -> Explanation:
         """Say what would be done with a request now, and why, without doing any of it.
 
         `options` are those of `requests.Request`: `headers`, `params`, `auth`, `data`, ...
+        `verify` and `cert` are the session's where they aren't given, as they are of a request.
         """
         prepared = self.prepare_request(requests.Request(method, url, **options))
-        return self._caching(prepared.url or "").explain(prepared)
+        asked = prepared.url or ""
+        settings = self.merge_environment_settings(asked, {}, None, verify, cert)
+        return self._caching(asked).explain(
+            prepared, verify=settings["verify"], cert=settings["cert"]
+        )
 
-    def inspect(self, url: str, **options: Any) -> Inspection:
+    def inspect(self, url: str, *, cert: Any = None, **options: Any) -> Inspection:
         """Say what is stored for a URL, and what of it a GET with these `options` selects."""
         prepared = self.prepare_request(requests.Request("GET", url, **options))
-        return self._caching(prepared.url or "").inspect(prepared)
+        cert = self.cert if cert is None else cert
+        return self._caching(prepared.url or "").inspect(prepared, cert=cert)
 
     def _caching(self, url: str) -> CacheAdapter:
         adapter = self.get_adapter(url)

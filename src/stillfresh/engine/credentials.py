@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 # No URL normalises to this, so no response can take its place.
 SECRET_KEY: Final = "stillfresh:secret"  # noqa: S105 - the name of the entry, not the secret
 _LENGTH: Final = 32
+_KEYED: Final = "keyed:"
+_DIGEST: Final = re.compile(r"keyed:[0-9a-f]{32}")
 
 
 # The entry is used once in so many seconds, lest it be pruned as one that nobody has a use for;
@@ -53,6 +56,16 @@ class Vault:
             self._secret = theirs or mine
         return self._secret
 
+    async def seen(self, guard: Guard[E, W]) -> bytes:
+        """Return the key that `secret` would, but put none there, and remember nothing.
+
+        Where there is none, nothing was stored by it, and one that opens nothing will do.
+        """
+        mine = self._secret
+        if mine is not None and self._seen <= self._clock() < self._due:
+            return mine
+        return await guard.metadata(SECRET_KEY) or mine or os.urandom(_LENGTH)
+
     async def _agreed(self, guard: Guard[E, W], mine: bytes) -> bytes | None:
         """Return the key that all have, which is `mine` where there was none; None on failure."""
         known = await guard.metadata(SECRET_KEY)
@@ -66,14 +79,20 @@ class Vault:
 
 
 class KeyOfOthers(Vault):
-    """The key that lies in the cache, for who only looks: none is put there.
+    """The key of a client's digests, for who only looks: none is made."""
 
-    Where there is none, nothing was stored by it, and one that nobody knows will do.
-    """
+    def __init__(self, vault: Vault) -> None:
+        """Look with the eyes of the client that has this `vault`."""
+        self._vault = vault
 
     async def secret(self, guard: Guard[E, W]) -> bytes:
         """Return the key, or one that opens nothing."""
-        return await guard.metadata(SECRET_KEY) or os.urandom(_LENGTH)
+        return await self._vault.seen(guard)
+
+
+def is_digest(value: str) -> bool:
+    """Tell whether a selecting value is what `concealer` keeps, by whatever policy."""
+    return _DIGEST.fullmatch(value) is not None
 
 
 def concealer(secret: bytes, concealed: frozenset[str]) -> Callable[[str, str], str]:
@@ -83,6 +102,6 @@ def concealer(secret: bytes, concealed: frozenset[str]) -> Callable[[str, str], 
         if name not in concealed:
             return value
         text = f"{name}: {value}".encode("utf-8", "surrogatepass")
-        return "keyed:" + hashlib.blake2b(text, key=secret[:64], digest_size=16).hexdigest()
+        return _KEYED + hashlib.blake2b(text, key=secret[:64], digest_size=16).hexdigest()
 
     return conceal

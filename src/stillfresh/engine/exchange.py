@@ -102,7 +102,9 @@ class Considered(NamedTuple, Generic[E, W]):
     lookup: Lookup[E, W]
 
 
-async def consider(request: Request, policy: Policy, ports: Ports[E, W, U]) -> Considered[E, W]:
+async def consider(
+    request: Request, policy: Policy, ports: Ports[E, W, U], *, bypass: Why | None = None
+) -> Considered[E, W]:
     """Take the steps of `exchange` up to the one that serves, or asks the origin.
 
     That changes no more than looking does: what `ports` removes, if it removes anything.
@@ -113,7 +115,7 @@ async def consider(request: Request, policy: Policy, ports: Ports[E, W, U]) -> C
     """
     ours = _Exchange(request, policy, ports)
     try:
-        return await ours.consider()
+        return await (ours.consider() if bypass is None else ours.consider_passing_by(bypass))
     except BaseException as error:
         await ours.fail(error)
         raise
@@ -177,6 +179,11 @@ class _Exchange(Generic[E, W, U]):
         await self._lookup.close()
         return Considered(decision, asking, self._lookup)
 
+    async def consider_passing_by(self, reason: Why) -> Considered[E, W]:
+        if self._may_not_pass_by():
+            return Considered(Unsatisfiable(reason), None, self._lookup)
+        return Considered(Forward(reason, Forwarded.BYPASS), self._request, self._lookup)
+
     async def _decide(self) -> tuple[RequestDecision, Found[E] | None]:
         """Look, and decide; what is to be served is ready then."""
         policy, request, lookup = self._policy, self._request, self._lookup
@@ -198,13 +205,16 @@ class _Exchange(Generic[E, W, U]):
         return decision, found
 
     async def pass_by(self, reason: Why) -> Answer[E, W, U]:
-        request = self._request
-        # What is unsafe is written through (§4), whatever it says.
-        if request.method in SAFE and request_directives(request.fields).only_if_cached:
+        if self._may_not_pass_by():
             return await self._refuse(Unsatisfiable(reason))
-        upstream = await self._ports.send(request)
+        upstream = await self._ports.send(self._request)
         info = CacheInfo(Outcome.MISS, reason, self._lookup.primary_key, storing=reason)
         return self._handed_on(upstream, info, Forwarded.BYPASS, None)
+
+    def _may_not_pass_by(self) -> bool:
+        request = self._request
+        # What is unsafe is written through (§4), whatever it says.
+        return request.method in SAFE and request_directives(request.fields).only_if_cached
 
     async def fail(self, error: BaseException) -> None:
         """Leave nothing behind."""
@@ -326,7 +336,10 @@ class _Exchange(Generic[E, W, U]):
         if not await self._turn.wait(self._lookup, looked, decision.why):
             return False
         await self._lookup.close()
+        # What it has found to be invalidated is gone, and that was the reason all the same.
+        invalidated = self._lookup.invalidated
         self._lookup = Lookup(request, policy, ports, self._guard, ports.vault)
+        self._lookup.invalidated = invalidated
         return True
 
     @property

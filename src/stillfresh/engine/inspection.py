@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from stillfresh.caches.base import host_of
 from stillfresh.engine import legacy, records
-from stillfresh.engine.credentials import KeyOfOthers
+from stillfresh.engine.credentials import KeyOfOthers, Vault, is_digest
 from stillfresh.engine.exchange import consider
 from stillfresh.engine.guard import Guard
 from stillfresh.engine.lookup import Found, Lookup
@@ -81,8 +81,7 @@ class Variant:
         reason: its reason phrase.
         fields: the lines of its header, as name and value.
         selection: what selected it (RFC 9111 §4.1): lower-case names of request fields and their
-            values; None is a field that wasn't there. Of those in `concealed` it has no value
-            that means anything.
+            values; None is a field that wasn't there. Of those in `concealed` the value is "".
         concealed: the names among those whose values are secrets.
         part: the first byte, the last one and the size of the whole (None if unknown) where the
             body is only a part of it (§3.3); None where it is all.
@@ -199,10 +198,26 @@ def explain(
         ConfigError: the URL is no absolute URL with a host.
         CacheClosed: the cache has been closed.
     """
-    policy = policy or Policy()
     request = Request(method, url, Fields(headers), content)
-    ports = _Looking(cache, clock)
-    decision, asking, lookup = run(consider(request, policy, ports))
+    return explain_request(cache, request, policy or Policy(), Vault(clock), clock)
+
+
+def explain_request(
+    cache: BaseCache,
+    request: Request,
+    policy: Policy,
+    vault: Vault,
+    clock: Callable[[], float],
+    *,
+    bypass: Why | None = None,
+) -> Explanation:
+    """Do `explain` for a client, which has a `vault`, and may have a reason to `bypass` the cache.
+
+    Raises:
+        ConfigError, CacheClosed: as `explain`.
+    """
+    ports = _Looking(cache, vault, clock)
+    decision, asking, lookup = run(consider(request, policy, ports, bypass=bypass))
     eyes = _Eyes(request, policy, clock())
     stored = None if lookup.primary is None else eyes.variant(lookup.primary)
     found = lookup.found
@@ -213,8 +228,8 @@ def explain(
         mine = dict(selection_of(request.fields, dict(kept), lookup.conceal))
         differing = tuple(name for name, value in kept if mine[name] != value)
     return Explanation(
-        method,
-        primary_key(url),
+        request.method,
+        primary_key(request.url),
         lookup.primary_key,
         _VERDICTS[type(decision)],
         decision.why,
@@ -244,9 +259,19 @@ def inspect_url(
         ConfigError: the URL is no absolute URL with a host.
         CacheClosed: the cache has been closed.
     """
-    policy = policy or Policy()
     request = Request("GET", url, Fields(headers))
-    ports = _Looking(cache, clock)
+    return inspect_request(cache, request, policy or Policy(), Vault(clock), clock)
+
+
+def inspect_request(
+    cache: BaseCache, request: Request, policy: Policy, vault: Vault, clock: Callable[[], float]
+) -> Inspection:
+    """Do `inspect_url` for a client, which has a `vault`.
+
+    Raises:
+        ConfigError, CacheClosed: as `inspect_url`.
+    """
+    ports = _Looking(cache, vault, clock)
     guard: Guard[Entry, EntryWriter] = Guard(ports, ports.emit)
     try:
         lookup = Lookup(request, policy, ports, guard, ports.vault)
@@ -304,10 +329,10 @@ class _Looking(LocalCachePorts):
     patience: float | None = None
     listening = False
 
-    def __init__(self, cache: BaseCache, clock: Callable[[], float]) -> None:
+    def __init__(self, cache: BaseCache, vault: Vault, clock: Callable[[], float]) -> None:
         super().__init__(cache)
         self.now = clock
-        self.vault = KeyOfOthers(clock)
+        self.vault = KeyOfOthers(vault)
         self.failures: list[StoreError] = []
 
     async def open(self, key: str) -> Entry | None:
@@ -350,7 +375,13 @@ class _Eyes:
         response = stored.response
         limit = policy.lifetime(self._plain, stored)
         decision = policy.on_request(self._plain, stored, now, size=found.size)
-        names = {name for name, value in stored.selection if value is not None}
+        # Who stored it may have had other secrets, of which there are digests then; and another
+        # program has stored them as they are.
+        secrets = frozenset(
+            name
+            for name, value in stored.selection
+            if value is not None and (name in policy.concealed or is_digest(value))
+        )
         strong = strong_validator(response.fields, stored.response_time)
         return Variant(
             found.key,
@@ -359,8 +390,8 @@ class _Eyes:
             response.status,
             response.reason,
             response.fields.lines,
-            stored.selection,
-            policy.concealed & names,
+            tuple([(name, "" if name in secrets else value) for name, value in stored.selection]),
+            secrets,
             stored.part,
             found.size,
             stored.response_time,

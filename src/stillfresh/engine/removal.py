@@ -17,7 +17,7 @@ from stillfresh.engine import records
 from stillfresh.engine.flights import flights_for
 from stillfresh.errors import BodyLost, ConfigError, CorruptEntry
 from stillfresh.rfc9111.fields import Fields
-from stillfresh.rfc9111.keys import is_mark, primary_of, search_key
+from stillfresh.rfc9111.keys import first_of, is_mark, primary_of, search_key
 from stillfresh.rfc9111.messages import Request
 from stillfresh.rfc9111.policy import Policy
 from stillfresh.rfc9111.search import reduced, search_variance
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from stillfresh.caches.base import BaseCache, EntryInfo
+    from stillfresh.rfc9111.search import SearchVariance
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +60,27 @@ def remove_url(cache: BaseCache, url: str, *, policy: Policy | None = None) -> R
         key = (policy or Policy()).primary_key(Request("GET", url, Fields()))
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    keys = {key, *_standing_for(cache, key)}
+    others = list(_equivalent(cache, key))
+    keys = {key, *(other for other, variance in others if _is_for_several(cache, other, variance))}
     removed = Removed()
     for primary in sorted(keys):
         flights_for(cache).invalidated(primary)
         removed += _remove(cache, primary, _size(cache, primary))
-    for listed in list(cache.entries_of(host_of(key))):
-        if listed.key is not None and primary_of(listed.key) in keys and not is_mark(listed.key):
-            removed += _remove(cache, listed.key, listed.size)
+    listing = [
+        (listed.key, listed.size)
+        for listed in cache.entries_of(host_of(key))
+        if listed.key is not None and not is_mark(listed.key)
+    ]
+    # Answers to contents, which no response without one needs to be beside.
+    keys |= {
+        first
+        for first in {first_of(known) for known, _ in listing}
+        for other, variance in others
+        if first.startswith(f"{other}#") and _is_for_several(cache, first, variance)
+    }
+    for known, size in listing:
+        if primary_of(known) in keys or first_of(known) in keys:
+            removed += _remove(cache, known, size)
     return removed
 
 
@@ -109,19 +123,23 @@ def _of_host(cache: BaseCache, host: str) -> Iterator[EntryInfo]:
             yield listed
 
 
-def _standing_for(cache: BaseCache, key: str) -> Iterator[str]:
-    """Return the primary keys of responses that are for this URL too, by No-Vary-Search."""
+def _equivalent(cache: BaseCache, key: str) -> Iterator[tuple[str, SearchVariance]]:
+    """Return other primary keys that may be for this URL too, by which No-Vary-Search."""
     if "?" not in key:
         return
     index = _metadata(cache, search_key(key))
     for value in index.decode("utf-8", "replace").split("\n"):
         variance = search_variance(value)
-        if variance is None or (other := reduced(key, variance)) == key:
-            continue
-        with suppress(CorruptEntry):
-            fields = records.decode(_metadata(cache, other)).response.fields
-            if search_variance(fields.get("no-vary-search")) == variance:
-                yield other
+        if variance is not None and (other := reduced(key, variance)) != key:
+            yield other, variance
+
+
+def _is_for_several(cache: BaseCache, key: str, variance: SearchVariance) -> bool:
+    """Tell whether what is under a key says so itself."""
+    with suppress(CorruptEntry):
+        fields = records.decode(_metadata(cache, key)).response.fields
+        return search_variance(fields.get("no-vary-search")) == variance
+    return False
 
 
 def _metadata(cache: BaseCache, key: str) -> bytes:

@@ -116,6 +116,11 @@ def primary_of(key: str) -> str:
     return key.partition("#")[0]
 
 
+def first_of(key: str) -> str:
+    """Return the key of the first variant, which leads to the one under `key`, or is it."""
+    return key.partition(_VARIANT)[0]
+
+
 def changed_key(key: str) -> str:
     """Return the key of when a URI was last invalidated, for responses to contents (§4.4).
 
