@@ -156,8 +156,8 @@ def test_a_long_body_may_take_longer_than_one_operation(cache: RedisCache, proxy
     # In both directions two megabytes take as long as one operation may.
     body = content("body", 6 << 20)
     proxy.mood = Mood.SLOW
-    store(cache, "key", b"metadata", body)
-    assert load(cache, "key") == (b"metadata", body)
+    patiently(lambda: store(cache, "key", b"metadata", body))
+    assert patiently(lambda: load(cache, "key")) == (b"metadata", body)
 
 
 def test_a_body_stops_in_time_when_the_server_does(cache: RedisCache, proxy: Proxy) -> None:

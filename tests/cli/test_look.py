@@ -509,7 +509,7 @@ def test_an_explanation_in_json_is_one_document(
         (["ftp://a.example/"], "is neither http:// nor https://"),
         (["a.example"], "did you mean https://a.example?"),
         (["http://"], "No host supplied"),
-        (["-H", "no colon", "http://a.example/"], "has no colon"),
+        (["-H", "no colon", "http://a.example/"], "'no' is followed by no colon"),
         (["--cache", "mongodb://me:secret@host", "http://a.example/"], "names no cache known"),
         (["--cache", "file:///dev/null", "http://a.example/"], "is not a directory"),
         (["http://a.example:99999/"], "."),

@@ -129,7 +129,10 @@ def _headers(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> 
     for line in values:
         name, colon, value = line.partition(":")
         if not colon:
-            raise click.BadParameter(f"{line!r} has no colon; write 'Name: value'")
+            # Nor is what follows a name that lacks its colon: it may be a secret.
+            name = line.partition(" ")[0] if " " in line else ""
+            which = f"{name!r} is followed by no colon" if _TOKEN.fullmatch(name) else "no colon"
+            raise click.BadParameter(f"{which}; write 'Name: value'")
         if not _TOKEN.fullmatch(name):
             raise click.BadParameter(f"{name!r} can't be the name of a header")
         if any(character in value for character in "\r\n\0"):
