@@ -44,6 +44,7 @@ __all__ = [
     "BaseCache",
     "BodySource",
     "Claim",
+    "ComparingCache",
     "Entry",
     "EntryInfo",
     "EntrySink",
@@ -364,6 +365,26 @@ class BaseCache(ABC):
 
     def _swallow(self, operation: str, key: str, error: StoreError) -> None:
         events.emit(self.hook, events.StoreFailed(key, operation, error))
+
+
+class ComparingCache(BaseCache):
+    """A cache that compares metadata itself: `update` and `swap` are one change."""
+
+    def update(self, key: str, metadata: Buffer, *, version: str, expires: Expires = None) -> bool:
+        """Swap the metadata of exactly `version`, as `BaseCache.update`."""
+        return self._change(key, None, as_bytes(metadata), version, expires)
+
+    def swap(
+        self, key: str, old: Buffer, new: Buffer, *, version: str, expires: Expires = None
+    ) -> bool:
+        """Swap the metadata of exactly `version`, if it still is `old`, as `BaseCache.swap`."""
+        return self._change(key, as_bytes(old), as_bytes(new), version, expires)
+
+    @abstractmethod
+    def _change(
+        self, key: str, old: bytes | None, metadata: bytes, version: str, expires: Expires
+    ) -> bool:
+        """Do `swap`, or `update` where `old` is None."""
 
 
 class SeparateBodyBaseCache(BaseCache):

@@ -20,16 +20,15 @@ from typing import TYPE_CHECKING, Any, Final
 from stillfresh import events
 from stillfresh.caches import frames, theirs
 from stillfresh.caches.base import (
-    BaseCache,
     BodySource,
     Claim,
+    ComparingCache,
     Entry,
     EntryInfo,
     EntryWriter,
     Expires,
     InMemory,
     SeparateBodyBaseCache,
-    as_bytes,
     moment,
 )
 from stillfresh.caches.claims import DirectoryClaims
@@ -66,8 +65,6 @@ from stillfresh.errors import BodyLost, CacheFull, CacheUnavailable, CorruptEntr
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from typing_extensions import Buffer
-
 
 # Bodies up to this size ride along in the entry file of a SeparateBodyFileCache: a second file
 # costs more than copying this much again when the metadata is refreshed.
@@ -82,7 +79,7 @@ _CACHECONTROL: Final = b"cc="
 _RESEMBLES: Final = 5
 
 
-class DirectoryCache(BaseCache):
+class DirectoryCache(ComparingCache):
     """What the two file caches have in common: all but where a long body goes."""
 
     # Bodies longer than this have a file of their own; None is never.
@@ -233,22 +230,13 @@ class DirectoryCache(BaseCache):
             remove=lambda: self.remove(key),
         )
 
-    def update(self, key: str, metadata: Buffer, *, version: str, expires: Expires = None) -> bool:
+    def _change(
+        self, key: str, old: bytes | None, metadata: bytes, version: str, expires: Expires
+    ) -> bool:
         """Append an amendment to the entry file, or write it anew if it has had many.
 
         Another program's entry is never updated: that answers False.
         """
-        return self._change(key, None, as_bytes(metadata), version, expires)
-
-    def swap(
-        self, key: str, old: Buffer, new: Buffer, *, version: str, expires: Expires = None
-    ) -> bool:
-        """Do the same, if the metadata still is `old`."""
-        return self._change(key, as_bytes(old), as_bytes(new), version, expires)
-
-    def _change(
-        self, key: str, old: bytes | None, metadata: bytes, version: str, expires: Expires
-    ) -> bool:
         self._check_open()
         now = self._clock()
         expires_at = moment(expires, now)

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 from stillfresh.caches import frames
 from stillfresh.caches.base import (
     BaseCache,
+    ComparingCache,
     Entry,
     EntryInfo,
     EntryWriter,
     Expires,
     InMemory,
     Seal,
-    as_bytes,
     moment,
 )
 from stillfresh.caches.expiry import is_past
@@ -30,7 +30,6 @@ from stillfresh.errors import CacheUnavailable, ConfigError, CorruptEntry
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from typing_extensions import Buffer
 
 # Seconds beyond which an object isn't told when a value ends: it may have a last moment.
 _LONGEST: Final = 100 * 366 * 86_400
@@ -71,7 +70,7 @@ def adapt(cache: object, *, clock: Callable[[], float] = time.time) -> BaseCache
     return AdaptedCache(cache, clock=clock)
 
 
-class AdaptedCache(BaseCache):
+class AdaptedCache(ComparingCache):
     """A cache over a classic object; made by `adapt`."""
 
     def __init__(self, cache: ClassicCache, *, clock: Callable[[], float] = time.time) -> None:
@@ -123,19 +122,10 @@ class AdaptedCache(BaseCache):
             remove=lambda: self.remove(key),
         )
 
-    def update(self, key: str, metadata: Buffer, *, version: str, expires: Expires = None) -> bool:
-        """Get, compare, set: another writer may come between."""
-        return self._change(key, None, as_bytes(metadata), version, expires)
-
-    def swap(
-        self, key: str, old: Buffer, new: Buffer, *, version: str, expires: Expires = None
-    ) -> bool:
-        """Get, compare, set, as `update`."""
-        return self._change(key, as_bytes(old), as_bytes(new), version, expires)
-
     def _change(
         self, key: str, old: bytes | None, metadata: bytes, version: str, expires: Expires
     ) -> bool:
+        """Get, compare, set: another writer may come between."""
         self._check_open()
         now = self._clock()
         expires_at = moment(expires, now)

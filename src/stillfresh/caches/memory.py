@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from stillfresh.caches.base import (
-    BaseCache,
+    ComparingCache,
     Entry,
     EntryInfo,
     EntryWriter,
     Expires,
     InMemory,
     Seal,
-    as_bytes,
     moment,
 )
 from stillfresh.caches.expiry import is_past
@@ -28,7 +27,6 @@ from stillfresh.forks import call_in_children
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from typing_extensions import Buffer
 
 DEFAULT_MAX_BYTES: Final = 256 * 1024 * 1024
 # What an entry costs beside its key, metadata and body, roughly: objects and table slots.
@@ -42,7 +40,7 @@ class _Slot:
     size: int
 
 
-class MemoryCache(BaseCache):
+class MemoryCache(ComparingCache):
     """Entries in memory, the least recently used dropped when `max_bytes` is reached.
 
     `init_dict` gives values to start with, as in the classic `DictCache(init_dict)`; they are
@@ -134,16 +132,6 @@ class MemoryCache(BaseCache):
             clock=self._clock,
             remove=lambda: self.remove(key),
         )
-
-    def update(self, key: str, metadata: Buffer, *, version: str, expires: Expires = None) -> bool:
-        """Swap the metadata of `version`."""
-        return self._change(key, None, as_bytes(metadata), version, expires)
-
-    def swap(
-        self, key: str, old: Buffer, new: Buffer, *, version: str, expires: Expires = None
-    ) -> bool:
-        """Swap the metadata of `version`, if it still is `old`."""
-        return self._change(key, as_bytes(old), as_bytes(new), version, expires)
 
     def _change(
         self, key: str, old: bytes | None, metadata: bytes, version: str, expires: Expires

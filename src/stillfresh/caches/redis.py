@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from stillfresh.caches.asynchronous import AsyncBaseCache, AsyncEntry, AsyncEntryWriter
 from stillfresh.caches.base import (
-    BaseCache,
+    ComparingCache,
     Entry,
     EntryInfo,
     EntryWriter,
@@ -52,7 +52,7 @@ T = TypeVar("T")
 _LONGEST_TIMEOUT: Final = 86_400
 
 
-class RedisCache(BaseCache):
+class RedisCache(ComparingCache):
     """Entries on Redis or Valkey, shared by all who use the same server and prefix.
 
     `connection` is a client of redis-py (5 or newer) or valkey-py: for one server, of a Sentinel's
@@ -164,21 +164,14 @@ class RedisCache(BaseCache):
             remove=lambda: self.remove(key),
         )
 
-    def update(self, key: str, metadata: Buffer, *, version: str, expires: Expires = None) -> bool:
-        return self._change(key, None, as_bytes(metadata), version, expires)
-
-    def swap(
-        self, key: str, old: Buffer, new: Buffer, *, version: str, expires: Expires = None
-    ) -> bool:
-        """Swap the metadata of `version`, if it still is `old`."""
-        return self._change(key, as_bytes(old), as_bytes(new), version, expires)
-
     def _change(
-        self, key: str, old: bytes | None, new: bytes, version: str, expires: Expires
+        self, key: str, old: bytes | None, metadata: bytes, version: str, expires: Expires
     ) -> bool:
         self._check_open()
         expires_at = moment(expires, self._clock())
-        return self._do(lambda line: self._store.update(line, key, old, new, version, expires_at))
+        return self._do(
+            lambda line: self._store.update(line, key, old, metadata, version, expires_at)
+        )
 
     def remove(self, key: str) -> bool:
         self._check_open()

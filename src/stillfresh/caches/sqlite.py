@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stillfresh.caches import frames, rows
 from stillfresh.caches.base import (
     Claim,
+    ComparingCache,
     Entry,
     EntryInfo,
     EntryWriter,
@@ -26,7 +27,6 @@ from stillfresh.caches.base import (
     InMemory,
     Seal,
     SeparateBodyBaseCache,
-    as_bytes,
     moment,
 )
 from stillfresh.caches.bodyfiles import BodyFiles, BodySink
@@ -60,8 +60,6 @@ from stillfresh.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from typing_extensions import Buffer
-
     from stillfresh.caches.rows import Order
 
 # Bodies up to this size are rows: reading is quicker up to about 100 KiB, storing up to more. It is
@@ -86,7 +84,7 @@ def default_directory() -> str:
     return os.path.join(platformdirs.user_cache_dir("stillfresh", appauthor=False), "sqlite-1")
 
 
-class SQLiteCache(SeparateBodyBaseCache):
+class SQLiteCache(ComparingCache, SeparateBodyBaseCache):
     """Entries in a database in `directory`, bounded, least recently used out first.
 
     Attributes:
@@ -289,19 +287,10 @@ class SQLiteCache(SeparateBodyBaseCache):
             remove=lambda: self.remove(key),
         )
 
-    def update(self, key: str, metadata: Buffer, *, version: str, expires: Expires = None) -> bool:
-        """Swap the metadata of `version`, unless the row changes meanwhile."""
-        return self._change(key, None, as_bytes(metadata), version, expires)
-
-    def swap(
-        self, key: str, old: Buffer, new: Buffer, *, version: str, expires: Expires = None
-    ) -> bool:
-        """Swap the metadata of `version`, if it still is `old`."""
-        return self._change(key, as_bytes(old), as_bytes(new), version, expires)
-
     def _change(
-        self, key: str, seen: bytes | None, metadata: bytes, version: str, expires: Expires
+        self, key: str, old: bytes | None, metadata: bytes, version: str, expires: Expires
     ) -> bool:
+        """Swap the metadata of `version`, unless the row changes meanwhile."""
         self._check_open()
         now = self._clock()
         expires_at = moment(expires, now)
@@ -310,22 +299,22 @@ class SQLiteCache(SeparateBodyBaseCache):
             row = self._database.one("updating", rows.FIND, (name,))
             if row is None:
                 return False
-            old = row[0]
-            frame, body = rows.read(old)
+            present = row[0]
+            frame, body = rows.read(present)
             if frame.key != key or frame.version != version or is_past(frame.expires_at, now):
                 return False
-            if seen is not None and frame.metadata != seen:
+            if old is not None and frame.metadata != old:
                 return False
             if is_past(expires_at, now):
                 changed = self._database.write(
-                    "removing", "DELETE FROM entry WHERE id = ? AND frame = ?", (name, old)
+                    "removing", "DELETE FROM entry WHERE id = ? AND frame = ?", (name, present)
                 )
                 self._housekeeping.remove_gone()
             else:
                 frame = frame._replace(metadata=metadata, stored_at=now, expires_at=expires_at)
                 data = rows.written(frame, body)
                 size = len(data) + (frame.body_size if frame.flags & BODY_ELSEWHERE else 0)
-                values = (size, now, now, expires_at, data, name, old)
+                values = (size, now, now, expires_at, data, name, present)
                 changed = self._database.write("updating", rows.REFRESH, values)
             if changed:
                 return True
