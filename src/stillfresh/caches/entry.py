@@ -247,7 +247,8 @@ class EntryWriter:
     def __del__(self) -> None:
         """Abort unless committed."""
         try:
-            self.abort()
+            if self._writing.is_open:
+                self.abort()
         except Exception:  # noqa: BLE001, S110 - at interpreter exit anything may be gone already
             pass
 

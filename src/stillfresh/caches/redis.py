@@ -143,12 +143,11 @@ class RedisCache(ComparingCache):
 
     def _entry(self, found: Found) -> Entry:
         body = found.body
-        source = InMemory(body) if isinstance(body, bytes) else _Source(self, body)
         return Entry(
             found.metadata,
             version=found.version,
             size=found.size,
-            source=source,
+            source=body if isinstance(body, bytes) else _Source(self, body),
             digest=found.digest,
             has_body=found.has_body,
             expires_at=found.expires_at,

@@ -112,9 +112,10 @@ class Recorder(Generic[E, W]):
         if self._expected is not None and self._size != self._expected:
             await self.abort()
             return
-        refusal: Why | None = why(Reason.NOT_KEPT)
+        refusal: Why | None
         if self._behind and not await self._written(writer, self._behind):
             self._writer = None
+            refusal = why(Reason.NOT_KEPT)
         else:
             refusal = await self._commit(writer, plan, self._metadata)
             self.stored = refusal is None
@@ -148,16 +149,18 @@ class Recorder(Generic[E, W]):
 
     async def _commit(self, writer: W, plan: Plan, metadata: bytes) -> Why | None:
         """Publish what was written; return why that came to nothing, if it did."""
-        self._writer = version = None
+        self._writer = None
         try:
             refusal = plan.overtaken()
             if refusal is not None:
                 await self._abort(writer)
                 return refusal
             plan.committing()
-            # Closed meanwhile, that is: the request was right when it was made, so it goes on.
-            with contextlib.suppress(CacheClosed):
+            try:
                 version = await self._guard.commit(self._key, writer, metadata, plan.useful)
+            except CacheClosed:
+                # Meanwhile, that is: the request was right when it was made, so it goes on.
+                version = None
             if version is None:
                 return why(Reason.NOT_KEPT)
             # Who overtook it while it was being published has not found it.

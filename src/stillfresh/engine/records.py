@@ -18,8 +18,11 @@ from stillfresh.rfc9111.messages import Response, StoredResponse
 from stillfresh.rfc9111.ranges import Part
 
 PREFIX: Final = b"stillfresh/1\n"
-# Lone surrogates come from clients that decode header bytes with surrogateescape.
+# Lone surrogates come from clients that decode header bytes with surrogateescape. They are rare, and
+# looking for them takes as long as all the rest.
 _STRINGS: Final = "surrogatepass"
+# What msgpack allots at first, in bytes; a quarter of a MiB by itself.
+_ROOM: Final = 4096
 # Of the records that were read and written last, those of up to this many bytes are remembered, and
 # what has been found out about them with them. Most hits are of few.
 _SHORT: Final = 2048
@@ -36,24 +39,25 @@ _TYPES: Final = (str, int, str, int, tuple, float, float, tuple, str, tuple, tup
 def encode(stored: StoredResponse) -> bytes:
     """Write a record."""
     response = stored.response
-    packed: bytes = msgpack.packb(
-        (
-            stored.url,
-            response.status,
-            response.reason,
-            response.version,
-            tuple(chain.from_iterable(response.fields)),
-            # Clocks may count whole seconds.
-            float(stored.request_time),
-            float(stored.response_time),
-            stored.selection,
-            stored.generation,
-            stored.others,
-            stored.part or (),
-            stored.variants,
-        ),
-        unicode_errors=_STRINGS,
+    record = (
+        stored.url,
+        response.status,
+        response.reason,
+        response.version,
+        tuple(chain.from_iterable(response.fields.lines)),
+        # Clocks may count whole seconds.
+        float(stored.request_time),
+        float(stored.response_time),
+        stored.selection,
+        stored.generation,
+        stored.others,
+        stored.part or (),
+        stored.variants,
     )
+    try:
+        packed: bytes = msgpack.packb(record, buf_size=_ROOM)
+    except UnicodeEncodeError:
+        packed = msgpack.packb(record, unicode_errors=_STRINGS)
     return PREFIX + packed
 
 

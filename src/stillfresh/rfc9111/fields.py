@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from itertools import compress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from stillfresh.memo import remembered
@@ -77,14 +76,18 @@ class Fields:
     def without(self, names: Collection[str]) -> Fields:
         """Return the lines whose name, in lower case, is not among `names`."""
         index = self._index or self._by_name()
-        if index.keys().isdisjoint(names):
+        gone = index.keys() & names
+        if not gone:
             return self
         if self._repeated:
-            return Fields([line for line in self._lines if line[0].lower() not in names])
+            return Fields([line for line in self._lines if line[0].lower() not in gone])
         # One line a name, in the same order.
-        kept = index.keys() - names
-        left = Fields(compress(self._lines, map(kept.__contains__, index)))
-        left._index = dict(compress(index.items(), map(kept.__contains__, index)))
+        left = Fields(
+            [line for line, name in zip(self._lines, index, strict=True) if name not in gone]
+        )
+        index = left._index = index.copy()
+        for name in gone:
+            del index[name]
         return left
 
     def replacing(self, *lines: tuple[str, str], but: Collection[str] = ()) -> Fields:

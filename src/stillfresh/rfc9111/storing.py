@@ -146,7 +146,8 @@ def unstorable(fields: Fields, said: ResponseDirectives, *, shared: bool) -> fro
         named |= field_names(fields.get("connection"))
     if shared:
         named |= said.private_fields
-    if not named:
+    # That is what most of them name, if any.
+    if named <= _NOT_STORED:
         return _NOT_STORED
     return _NOT_STORED | {name for name in named if not _is_always_kept(name)}
 
