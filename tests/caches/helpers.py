@@ -1,8 +1,11 @@
-"""What tests of file caches look at directories with, and start processes with."""
+"""What tests look at directories and databases with, and start processes with."""
 
+import contextlib
 import os
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 
@@ -41,3 +44,19 @@ def finish(process: subprocess.Popen[str]) -> str:
 def run(code: str, *arguments: object) -> str:
     """Run `code` in a Python of its own and return what it has printed."""
     return finish(start(code, *arguments))
+
+
+def database_of(root: Path) -> Path:
+    """Return the file of the present database in `root`, the only one there."""
+    (found,) = root.glob("cache-*.sqlite")
+    return found
+
+
+@contextlib.contextmanager
+def stranger(root: Path) -> Iterator[sqlite3.Connection]:
+    """Another program that has the database open."""
+    connection = sqlite3.connect(database_of(root), isolation_level=None, check_same_thread=False)
+    try:
+        yield connection
+    finally:
+        connection.close()

@@ -12,7 +12,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +23,7 @@ from stillfresh.events import Event, StoreFailed
 from stillfresh.testing import ManualClock
 from stillfresh.testing.conformance import SeparateBodyCacheConformance
 from stillfresh.testing.conformance.tools import load, store
+from tests.caches.helpers import database_of, stranger
 from tests.faults.children import in_child, needs_fork
 
 SMALL = b"small body"
@@ -41,23 +41,8 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def database_of(root: Path) -> Path:
-    (found,) = root.glob("cache-*.sqlite")
-    return found
-
-
 def used_by(root: Path) -> int:
     return sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
-
-
-@contextlib.contextmanager
-def stranger(root: Path) -> Iterator[sqlite3.Connection]:
-    """Another program that has the database open."""
-    connection = sqlite3.connect(database_of(root), isolation_level=None)
-    try:
-        yield connection
-    finally:
-        connection.close()
 
 
 def events_of(cache: SQLiteCache) -> list[Event]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import shutil
-import sqlite3
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import pytest
 from stillfresh import ConfigError, Repair, SQLiteCache, StoreError
 from stillfresh.caches import schema
 from stillfresh.testing.conformance.tools import load, opened, store
+from tests.caches.helpers import stranger
 from tests.faults.children import in_child, mount_small_disk, needs_fork, small_disk
 
 __all__ = ["small_disk"]
@@ -25,17 +24,6 @@ LARGE = bytes(100_000)
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return tmp_path / "cache"
-
-
-@contextlib.contextmanager
-def stranger(root: Path) -> Iterator[sqlite3.Connection]:
-    """Another program that has the database open."""
-    (found,) = root.glob("cache-*.sqlite")
-    connection = sqlite3.connect(found, isolation_level=None, check_same_thread=False)
-    try:
-        yield connection
-    finally:
-        connection.close()
 
 
 @pytest.mark.parametrize("timeout", [-1, math.nan, math.inf, 1e9])

@@ -222,7 +222,7 @@ class Housekeeping:
 
     def _is_over(self, most: int) -> bool:
         """Tell whether more than so many bytes are stored; if so, what was used is written down."""
-        total = self._database.one("counting", "SELECT bytes FROM total")
+        total = self._database.one("counting", rows.STORED)
         if total is None:
             return False
         stored = total[0]
@@ -231,7 +231,7 @@ class Housekeeping:
         ):
             with self._database.change("counting") as database:
                 rows.recount(database)
-            (stored,) = self._database.one("counting", "SELECT bytes FROM total") or (0,)
+            (stored,) = self._database.one("counting", rows.STORED) or (0,)
         if stored <= most:
             return False
         self.write_usage()

@@ -25,7 +25,7 @@ _STEPS_A_DOUBLING: Final = 64
 
 
 # Clocks that differ by less, in seconds, tell the same time.
-_AHEAD: Final = 3600.0
+AHEAD: Final = 3600.0
 
 
 class Cause(Enum):
@@ -264,4 +264,4 @@ def _step(entry: EntryInfo, now: float) -> int:
 
 def _used_at(entry: EntryInfo, now: float) -> float:
     """Return when an entry was used, as far as that can be: when the clock was ahead, it wasn't."""
-    return entry.used_at if entry.used_at <= now + _AHEAD else entry.stored_at
+    return entry.used_at if entry.used_at <= now + AHEAD else entry.stored_at

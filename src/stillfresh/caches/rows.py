@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
+import math
 from array import array
 from enum import Enum
+from itertools import islice, takewhile
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import xxhash
@@ -12,7 +16,7 @@ from stillfresh.caches import frames
 from stillfresh.caches.base import EntryInfo
 from stillfresh.caches.frames import BODY_ELSEWHERE
 from stillfresh.caches.generations import BODY_NAME
-from stillfresh.caches.pruning import Bounds, Cause, PruneReport
+from stillfresh.caches.pruning import AHEAD, Bounds, Cause, PruneReport
 from stillfresh.errors import CorruptEntry
 
 if TYPE_CHECKING:
@@ -29,44 +33,63 @@ _PAGE: Final = 500
 BATCH: Final = 4000
 
 FIND: Final = "SELECT frame, used_at FROM entry WHERE id = ?"
+# What was never used counts as used when it was stored.
+_USED_AT: Final = "abs(used_at)"
 # The version stands in the head of a frame.
 EXPIRY: Final = "SELECT expires_at, substr(frame, 49, 8) FROM entry WHERE id = ?"
-WHOLE: Final = """
-SELECT frame, id, key, size, body_size, stored_at, used_at, expires_at, file FROM entry
+WHOLE: Final = f"""
+SELECT frame, id, key, size, body_size, stored_at, {_USED_AT}, expires_at, file FROM entry
 WHERE rid = ?
-"""
+"""  # noqa: S608 - our own text
 LISTED: Final = "SELECT frame FROM entry WHERE rid = ?"
 REMOVE_THIS: Final = "DELETE FROM entry WHERE rid = ? AND frame IS ?"
 FILES: Final = "SELECT file FROM entry WHERE file IS NOT NULL"
 # All that one transaction removes.
 GONE: Final = f"SELECT rowid, file FROM gone LIMIT {BATCH}"  # noqa: S608
-FIRST_FILES: Final = "SELECT file FROM entry WHERE file IS NOT NULL ORDER BY used_at LIMIT 32"
+FIRST_FILES: Final = f"""
+SELECT file FROM entry WHERE file IS NOT NULL ORDER BY {_USED_AT} LIMIT 32
+"""  # noqa: S608 - our own text
 # What was damaged is no number.
 COUNTS: Final = """
 SELECT CAST(hits AS INTEGER), CAST(misses AS INTEGER), CAST(served AS INTEGER) FROM total
 """
 TOTALS: Final = "SELECT CAST(entries AS INTEGER), CAST(bytes AS INTEGER) FROM total"
+STORED: Final = """
+SELECT bytes + (SELECT CAST(total(size) AS INTEGER) FROM entry WHERE rid > counted) FROM total
+"""
 STORE: Final = """
 INSERT INTO entry (id, key, host, size, body_size, stored_at, used_at, expires_at, file, frame)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET key = excluded.key, host = excluded.host, size = excluded.size,
-    body_size = excluded.body_size, stored_at = excluded.stored_at, used_at = excluded.used_at,
+    body_size = excluded.body_size, stored_at = excluded.stored_at, used_at = excluded.stored_at,
     expires_at = excluded.expires_at, file = excluded.file, frame = excluded.frame
 """
-# The row, and the totals.
+# The row, and the totals if it was there before.
 CHANGED_BY_STORING: Final = 2
 REFRESH: Final = """
 UPDATE entry SET size = ?, stored_at = ?, used_at = ?, expires_at = ?, frame = ?
 WHERE id = ? AND frame = ?
 """
-_INFO: Final = "rid, key, size, body_size, stored_at, used_at, expires_at"
+_INFO: Final = f"rid, key, size, body_size, stored_at, {_USED_AT}, expires_at"
 _SIGN: Final = 1 << 63
-# Which rows go first, by cause, with what they are compared with.
-_VICTIMS: Final = {
-    Cause.EXPIRED: "SELECT rid, size FROM entry WHERE expires_at <= ? LIMIT ?",
-    Cause.OVER_AGE: "SELECT rid, size FROM entry WHERE used_at < ? ORDER BY used_at LIMIT ?",
-    Cause.OVER_SIZE: "SELECT rid, size FROM entry WHERE used_at <= ? ORDER BY used_at LIMIT ?",
-}
+_EXPIRED: Final = "SELECT expires_at, rid, size FROM entry WHERE expires_at <= ? LIMIT ?"
+# The rows that were used and those that weren't, each in the order in which they go.
+_USED: Final = """
+SELECT used_at, rid, size FROM entry WHERE used_at > 0 AND used_at <= ? ORDER BY used_at
+"""
+_UNUSED: Final = """
+SELECT stored_at, rid, size FROM entry
+WHERE rid >= (SELECT unused FROM total) AND used_at <= 0 ORDER BY rid
+"""
+_SKIP_USED: Final = """
+UPDATE total SET unused = (
+    SELECT coalesce(
+        (SELECT rid FROM entry WHERE rid >= unused AND used_at <= 0 ORDER BY rid LIMIT 1),
+        (SELECT max(rid) + 1 FROM entry),
+        0
+    )
+)
+"""
 
 
 class Order(Enum):
@@ -76,6 +99,9 @@ class Order(Enum):
     USE = "used_at"
     SIZE = "size"
     AGE = "stored_at"
+
+
+_COLUMNS: Final = {Order.USE: _USED_AT}
 
 
 def listing(database: Database, order: Order | None, host: str | None) -> Iterator[EntryInfo]:
@@ -95,7 +121,7 @@ def listing(database: Database, order: Order | None, host: str | None) -> Iterat
             yield from map(info, rows)
             last = rows[-1][0]
         return
-    column = "rid" if order is None else order.value
+    column = "rid" if order is None else _COLUMNS.get(order, order.value)
     where, values = ("", ()) if host is None else ("WHERE host = ?", (host,))
     rids = array("q")
     rids.extend(
@@ -118,43 +144,81 @@ def listing(database: Database, order: Order | None, host: str | None) -> Iterat
         yield from (info(found[rid]) for rid in page if rid in found)
 
 
+def count(database: sqlite3.Connection) -> None:
+    """Have the totals be of all rows, those too that have come since the last time."""
+    database.execute(
+        "UPDATE total SET counted = (SELECT coalesce(max(rid), 0) FROM entry),"
+        " entries = entries + (SELECT count(*) FROM entry WHERE rid > counted),"
+        " bytes = bytes + (SELECT CAST(total(size) AS INTEGER) FROM entry WHERE rid > counted)"
+    )
+
+
 def recount(database: sqlite3.Connection) -> None:
     """Count anew what is stored: the totals may have been damaged."""
-    database.execute(
-        "UPDATE total SET entries = (SELECT count(*) FROM entry),"
-        " bytes = (SELECT CAST(total(size) AS INTEGER) FROM entry)"
-    )
+    database.execute("UPDATE total SET entries = 0, bytes = 0, counted = 0, unused = 0")
+    count(database)
 
 
 def remove_some(
     database: sqlite3.Connection, bounds: Bounds, now: float, report: PruneReport
 ) -> bool:
     """Remove a batch of rows, and tell whether there may be more to remove."""
-    limits = {Cause.EXPIRED: now}
+    count(database)
+    doomed = database.execute(_EXPIRED, (now, BATCH)).fetchall()
+    if doomed:
+        return _remove(database, Cause.EXPIRED, doomed, report)
     if bounds.max_age is not None:
-        limits[Cause.OVER_AGE] = now - bounds.max_age
-    if bounds.max_bytes is not None:
-        limits[Cause.OVER_SIZE] = float("inf")
-    for cause, limit in limits.items():
-        excess = 1
-        if cause is Cause.OVER_SIZE:
-            stored = database.execute("SELECT bytes FROM total").fetchone()[0]
-            excess = _number(stored) - (bounds.max_bytes or 0)
-        doomed: list[tuple[int]] = []
-        if excess > 0:
-            for rid, given in database.execute(_VICTIMS[cause], (limit, BATCH)).fetchall():
-                if excess <= 0:
-                    break
-                size = _number(given)
-                if cause is Cause.OVER_SIZE:
-                    excess -= size
-                doomed.append((rid,))
-                report.removed_bytes += size
+        limit = now - bounds.max_age
+        doomed = list(takewhile(lambda row: row[0] < limit, islice(_idlest(database, now), BATCH)))
         if doomed:
-            report.removed[cause] += len(doomed)
-            database.executemany("DELETE FROM entry WHERE rid = ?", doomed)
-            return True
+            return _remove(database, Cause.OVER_AGE, doomed, report)
+    if bounds.max_bytes is not None:
+        stored = database.execute("SELECT bytes FROM total").fetchone()[0]
+        excess = _number(stored) - bounds.max_bytes
+        for row in islice(_idlest(database, now), BATCH if excess > 0 else 0):
+            doomed.append(row)
+            excess -= _number(row[2])
+            if excess <= 0:
+                break
+        if doomed:
+            return _remove(database, Cause.OVER_SIZE, doomed, report)
+        if excess > 0:
+            # Where there is too much, there is something: what is known of that was damaged.
+            recount(database)
     return False
+
+
+def _idlest(database: sqlite3.Connection, now: float) -> Iterator[tuple[float, int, Any]]:
+    """Go through the rows as they were used, the first one first: when that was, number and size.
+
+    One that was not is in the place where it came.
+    """
+
+    def unused() -> Iterator[tuple[float, int, Any]]:
+        moment = 0.0
+        for stored_at, rid, size in database.execute(_UNUSED):
+            # What was damaged is no number; and a clock may have been ahead.
+            if type(stored_at) is float and stored_at <= now + AHEAD:
+                moment = stored_at
+            yield moment, rid, size
+
+    used = database.execute(_USED, (math.inf,))
+    return heapq.merge(used, unused(), key=itemgetter(0))
+
+
+def _remove(
+    database: sqlite3.Connection,
+    cause: Cause,
+    doomed: list[tuple[float, int, Any]],
+    report: PruneReport,
+) -> bool:
+    """Remove rows, and look no more where all that is left was used."""
+    report.removed[cause] += len(doomed)
+    report.removed_bytes += sum(_number(size) for *_, size in doomed)
+    database.executemany("DELETE FROM entry WHERE rid = ?", [(rid,) for _, rid, _ in doomed])
+    if cause is not Cause.EXPIRED:
+        database.execute(_SKIP_USED)
+    return True
 
 
 def numbered(key: str) -> tuple[int, bytes]:

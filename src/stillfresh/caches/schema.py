@@ -10,8 +10,15 @@ from stillfresh.errors import CacheUnavailable
 _APPLICATION: Final = 0x5F5265  # says in the database whose it is
 _FORMAT: Final = 1
 # Rows are numbered as they come, so that new ones lie together; `id` is of the key. What is asked
-# about stands before the frame, which mostly lies on pages of its own. A change to an entry always
-# changes `total` as well, and nothing else, unless a body file has lost its row.
+# about stands before the frame, which mostly lies on pages of its own.
+#
+# A new row changes as little as can be. It is in no order of use before it is used, since its
+# number says when it came; till then `used_at` is that moment, and negative. And `total` is of the
+# rows up to `counted` only: those that have come since are few, and counted together when somebody
+# wants to know (`rows.count`). Any other change to an entry always changes `total` as well, and
+# nothing else, unless a body file has lost its row. From `unused` on are all rows that were never
+# used. Numbers are given anew where the last rows were removed, so both are kept from being beyond
+# the last.
 _SCHEMA: Final = """
 CREATE TABLE entry (
     rid INTEGER PRIMARY KEY,
@@ -26,7 +33,7 @@ CREATE TABLE entry (
     file TEXT,
     frame BLOB NOT NULL
 );
-CREATE INDEX used ON entry (used_at);
+CREATE INDEX used ON entry (used_at) WHERE used_at > 0;
 CREATE INDEX filed ON entry (file) WHERE file IS NOT NULL;
 CREATE INDEX expiring ON entry (expires_at) WHERE expires_at IS NOT NULL;
 CREATE TABLE place (bodies INTEGER NOT NULL);
@@ -34,19 +41,22 @@ CREATE TABLE gone (file TEXT NOT NULL);
 CREATE TABLE total (
     entries INTEGER NOT NULL,
     bytes INTEGER NOT NULL,
+    counted INTEGER NOT NULL,
+    unused INTEGER NOT NULL,
     hits INTEGER NOT NULL,
     misses INTEGER NOT NULL,
     served INTEGER NOT NULL
 );
-INSERT INTO total VALUES (0, 0, 0, 0, 0);
-CREATE TRIGGER added AFTER INSERT ON entry BEGIN
-    UPDATE total SET entries = entries + 1, bytes = bytes + new.size;
-END;
+INSERT INTO total VALUES (0, 0, 0, 0, 0, 0, 0);
 CREATE TRIGGER replaced AFTER UPDATE OF size ON entry BEGIN
-    UPDATE total SET bytes = bytes + new.size - old.size;
+    UPDATE total SET bytes = bytes + (new.size - old.size) * (new.rid <= counted);
 END;
 CREATE TRIGGER removed AFTER DELETE ON entry BEGIN
-    UPDATE total SET entries = entries - 1, bytes = bytes - old.size;
+    UPDATE total SET
+        entries = entries - (old.rid <= counted),
+        bytes = bytes - old.size * (old.rid <= counted),
+        counted = min(counted, (SELECT coalesce(max(rid), 0) FROM entry)),
+        unused = min(unused, (SELECT coalesce(max(rid), 0) + 1 FROM entry));
 END;
 CREATE TRIGGER left_behind AFTER UPDATE OF file ON entry WHEN old.file IS NOT NULL BEGIN
     INSERT INTO gone VALUES (old.file);

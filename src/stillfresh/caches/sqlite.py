@@ -474,7 +474,7 @@ class SQLiteCache(ComparingCache, SeparateBodyBaseCache):
                 self._database.begin_anew()
                 report.repaired = 1
                 return report
-        total = self._database.one("listing", "SELECT entries FROM total")
+        total = self._database.one("listing", "SELECT count(*) FROM entry")
         for done, entry in enumerate(self._listed(None, None), 1):
             rid = int(entry.name)
             try:
@@ -526,7 +526,7 @@ class SQLiteCache(ComparingCache, SeparateBodyBaseCache):
             size,
             seal.size,
             seal.stored_at,
-            seal.stored_at,
+            -seal.stored_at,
             seal.expires_at,
             seal.version if number else None,
             data,

@@ -43,11 +43,11 @@ class Usage:
         self._hits = self._misses = self._served = 0
 
     def hit(self, name: int, used_at: float, size: int, now: float) -> None:
-        """Note that an entry was found, whose last use is written as `used_at`."""
+        """Note that an entry was found, whose last use is written as `used_at`, or its storing."""
         self._hits += 1
         self._served += size
         # Where that was damaged, it may be anything.
-        if type(used_at) is not float or not 0 <= now - used_at < _STEP:
+        if type(used_at) is not float or not 0 <= now - abs(used_at) < _STEP:
             self._used[name] = now
         if len(self._used) >= _ENTRIES or self._hits >= _LOOKUPS:
             self._write_behind()
@@ -69,8 +69,9 @@ class Usage:
             self.forget()
         try:
             with self._database.change("noting use") as database:
+                # It may have been stored anew since.
                 database.executemany(
-                    "UPDATE entry SET used_at = ? WHERE id = ?",
+                    "UPDATE entry SET used_at = ?1 WHERE id = ?2 AND abs(used_at) < ?1",
                     [(at, name) for name, at in used.items()],
                 )
                 database.execute(

@@ -18,8 +18,8 @@ from stillfresh.rfc9111.messages import Response, StoredResponse
 from stillfresh.rfc9111.ranges import Part
 
 PREFIX: Final = b"stillfresh/1\n"
-# Lone surrogates come from clients that decode header bytes with surrogateescape. They are rare, and
-# looking for them takes as long as all the rest.
+# Lone surrogates come from clients that decode header bytes with surrogateescape. They are rare,
+# and looking for them takes as long as all the rest.
 _STRINGS: Final = "surrogatepass"
 # What msgpack allots at first, in bytes; a quarter of a MiB by itself.
 _ROOM: Final = 4096
