@@ -85,7 +85,7 @@ class Claim:
     def __del__(self) -> None:
         """Give it back."""
         # At the end of the interpreter nothing can be waited for, and claims end by themselves.
-        if self._release is not None and not sys.is_finalizing():
+        if not sys.is_finalizing():
             self.release()
 
 
