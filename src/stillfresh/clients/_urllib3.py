@@ -363,7 +363,9 @@ class Upstream:
         """Let go of it; nobody wants the body."""
         raw = self.raw
         if raw.length_remaining == 0 and not raw.chunked:
-            raw.drain_conn()
+            # Where there is no body, its end has been read with the head.
+            if not raw.closed:
+                raw.drain_conn()
             raw.release_conn()
         else:
             # Who knows how long the rest is; a new connection costs less.
