@@ -485,12 +485,11 @@ class DirectoryCache(ComparingCache):
                 return None
             if used:
                 touch(fd, now, status)
-            source: BodySource
+            source: BodySource | bytes
             if frame.flags & BODY_ELSEWHERE:
                 source = self._open_body(name, frame)
             elif len(data) == status.st_size:
-                at = frames.HEAD_SIZE
-                source = InMemory(data[at : at + frame.body_size])
+                source = frames.body_of(frame, data)
             else:
                 source, fd = InFile(fd, frames.HEAD_SIZE), -1
             return Entry(

@@ -51,6 +51,8 @@ _AMENDMENT_CHECKSUM_AT: Final = _AMENDMENT.size - 8
 EMPTY_DIGEST: Final = xxhash.xxh3_128_digest(b"")
 
 
+_WRONG_BODY: Final = "the body does not match its digest"
+
 # What a frame says about its body.
 HAS_BODY: Final = 1
 BODY_ELSEWHERE: Final = 2
@@ -191,6 +193,18 @@ def decode(head: Head, raw: bytes, tail: bytes) -> Frame:
         head.stored_at,
         None if head.expires_at == math.inf else head.expires_at,
     )
+
+
+def body_of(frame: Frame, data: bytes) -> bytes:
+    """Return the body that rides along in `data`, the beginning of a frame, and check it.
+
+    Raises:
+        CorruptEntry: it is not what was written.
+    """
+    body = data[HEAD_SIZE : HEAD_SIZE + frame.inline_size]
+    if digest(body) != frame.digest:
+        raise CorruptEntry(_WRONG_BODY)
+    return body
 
 
 def may_be_amended(frame: Frame) -> bool:
@@ -336,8 +350,7 @@ def unwrap(data: bytes, key: bytes) -> tuple[bytes, bytes, int, int, bytes, str,
         raise StrayError(msg)
     body = data[HEAD_SIZE:tail_at]
     if not flags & BODY_ELSEWHERE and digest(body) != body_digest:
-        msg = "the body does not match its digest"
-        raise CorruptEntry(msg)
+        raise CorruptEntry(_WRONG_BODY)
     return (
         data[metadata_at:],
         body,
