@@ -21,6 +21,7 @@ from stillfresh.caches.sqlite import SQLiteCache
 from stillfresh.caches.urls import cache_from_url
 from stillfresh.engine.answers import CacheInfo, Outcome
 from stillfresh.engine.contents import Content, describe
+from stillfresh.engine.hosts import is_of_host
 from stillfresh.engine.inspection import (
     Explanation,
     Inspection,
@@ -91,6 +92,7 @@ __all__ = [
     "describe",
     "explain",
     "inspect_url",
+    "is_of_host",
     "open_variant",
     "remove_host",
     "remove_url",

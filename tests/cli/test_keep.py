@@ -587,6 +587,36 @@ def test_a_host_is_named_with_its_port_or_without(run: Run, folder: Path, host: 
         assert done.out.count(b"http") == 1
 
 
+@pytest.mark.parametrize("kind", ["file", "sqlite"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "m\u00fcnchen.example",
+        "M\u00dcNCHEN.example:443",
+        "XN--MNCHEN-3YA.example",
+        "user:secret@m\u00fcnchen.example",
+    ],
+)
+def test_a_host_may_be_named_as_people_write_it(
+    run: Run, tmp_path: Path, kind: str, host: str
+) -> None:
+    url = f"{kind}://{tmp_path / 'hosts'}"
+    there, *others = (
+        "https://xn--mnchen-3ya.example/",
+        "https://xn--mnchen-3ya.example.org/",
+        "https://xn--mnchen-3ya.example:81/",
+    )
+    if ":443" not in host:
+        others.pop()
+    with cache_from_url(url) as cache:
+        for key in (there, *others):
+            store(cache, key, b"", b"")
+    assert run("ls", "--cache", url, "--host", host).out.decode().split()[-1] == there
+    assert run("rm", "--cache", url, "--host", host).status == 0
+    with cache_from_url(url) as cache:
+        assert {entry.key for entry in cache.entries()} == set(others)
+
+
 # What is in a cache is anybody's.
 
 

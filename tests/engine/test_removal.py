@@ -223,6 +223,11 @@ class TestAHost:
             ("example", set()),
             ("[::1]", {"http://[::1]/", "http://[::1]:81/"}),
             ("[::1]:81", {"http://[::1]:81/"}),
+            ("c.example:443", {"https://c.example/", "http://c.example:443/"}),
+            ("C.example:80", {"http://c.example/"}),
+            ("c.example:", {"https://c.example/", "http://c.example/", "http://c.example:443/"}),
+            ("c.example:" + "8" * 5000, set()),
+            (":443", set()),
         ],
     )
     def test_all_of_it_goes_and_nothing_else(
@@ -235,6 +240,9 @@ class TestAHost:
             "http://a.example.org/",
             "http://[::1]/",
             "http://[::1]:81/",
+            "http://c.example/",
+            "https://c.example/",
+            "http://c.example:443/",
             "no url",
         }
         for key in there:

@@ -85,6 +85,17 @@ def requested_url(value: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
+def requested_host(value: str) -> str:
+    """Return a host, and its port if there is one, as it is in the URLs that requests asks for.
+
+    What can't be in any is left as it is: nothing is stored of it.
+    """
+    try:
+        return urlsplit(requested_url(f"http://{value}/")).netloc or value
+    except click.BadParameter:
+        return value
+
+
 def _checked_url(value: str) -> str:
     from requests import PreparedRequest, RequestException
 

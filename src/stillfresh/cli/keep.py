@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stillfresh import DryRun, Order, Repair, SQLiteCache, describe
+from stillfresh import DryRun, Order, Repair, SQLiteCache, describe, is_of_host
 from stillfresh.cli.answer import print_lines, progress_of
+from stillfresh.cli.asking import requested_host
 from stillfresh.cli.documents import entry_document, line_of, stats_document
 from stillfresh.cli.exits import Exit
 from stillfresh.cli.opening import open_cache
@@ -125,7 +126,7 @@ def ls(cache: str | None, long: bool, sort: str | None, host: str | None, as_jso
     """
     with open_cache(cache) as opened:
         order = None if sort is None else Order[sort.upper()]
-        host = None if host is None else host.lower()
+        host = None if host is None else requested_host(host)
         found = ((entry, describe(opened, entry)) for entry in _listed(opened, order, host))
         documents = (line_of(entry_document(*each)) for each in found)
         return print_lines(documents if as_json else _listing(found, long=long), Exit.OK)
@@ -149,22 +150,15 @@ def _listing(found: Iterable[tuple[EntryInfo, Content]], *, long: bool) -> Itera
 
 def _listed(cache: BaseCache, order: Order | None, host: str | None) -> Iterable[EntryInfo]:
     """List entries in an order; a database has them in it, of others all have to be read first."""
+    listed = cache.entries(order) if isinstance(cache, SQLiteCache) else cache.entries()
+    found = (entry for entry in listed if host is None or is_of_host(entry, host))
     if isinstance(cache, SQLiteCache):
-        # Its index is of hosts with their ports.
-        exact = host is not None and ":" in host
-        found = cache.entries(order, host=host if exact else None)
-        return (entry for entry in found if _is_on(entry, host))
-    found = (entry for entry in cache.entries() if _is_on(entry, host))
+        return found
     if order is None:
         return found
     if order is Order.KEY:
         return sorted(found, key=lambda entry: entry.key or "")
     return sorted(found, key=attrgetter(order.value))
-
-
-def _is_on(entry: EntryInfo, host: str | None) -> bool:
-    """Tell whether an entry is of a host; one without a port is any of its ports."""
-    return host is None or host in {entry.host, entry.host.rpartition(":")[0]}
 
 
 def _lines(stats: Stats) -> Iterator[str]:

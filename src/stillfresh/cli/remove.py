@@ -11,7 +11,7 @@ import click
 
 from stillfresh import CorruptEntry, Removed, StoreError, remove_host, remove_url
 from stillfresh.cli.answer import print_lines, progress_of
-from stillfresh.cli.asking import requested_url
+from stillfresh.cli.asking import requested_host, requested_url
 from stillfresh.cli.exits import Exit
 from stillfresh.cli.opening import open_cache
 from stillfresh.cli.options import cache_option
@@ -52,7 +52,7 @@ def rm(urls: list[tuple[str, str]], cache: str | None, hosts: tuple[str, ...]) -
         raise click.UsageError("name a URL, or a host with --host")
     with open_cache(cache) as opened:
         work = [(url, partial(_remove, opened, url, given)) for url, given in urls]
-        work += [(host, partial(remove_host, opened, host)) for host in hosts]
+        work += [(host, partial(remove_host, opened, host)) for host in map(requested_host, hosts)]
         lines, status = _removed(work)
     return print_lines(lines, status)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from stillfresh.caches.base import host_of
 from stillfresh.engine import records
 from stillfresh.engine.flights import flights_for
+from stillfresh.engine.hosts import entries_of_host
 from stillfresh.errors import BodyLost, ConfigError, CorruptEntry
 from stillfresh.rfc9111.fields import Fields
 from stillfresh.rfc9111.keys import first_of, is_mark, primary_of, search_key
@@ -96,10 +97,9 @@ def remove_host(cache: BaseCache, host: str) -> Removed:
     if not host:
         msg = "no host is named"
         raise ConfigError(msg)
-    host = host.lower()
     removed = Removed()
     marks: list[EntryInfo] = []
-    for listed in _of_host(cache, host):
+    for listed in entries_of_host(cache, host):
         if listed.key is None:
             continue
         if is_mark(listed.key):
@@ -110,17 +110,6 @@ def remove_host(cache: BaseCache, host: str) -> Removed:
     for mark in marks:
         removed += _remove(cache, mark.key or "", mark.size)
     return removed
-
-
-def _of_host(cache: BaseCache, host: str) -> Iterator[EntryInfo]:
-    # Only with its port it is what entries are listed by.
-    if ":" in host.rpartition("]")[2]:
-        yield from cache.entries_of(host)
-        return
-    for listed in cache.entries():
-        name, _, port = listed.host.rpartition(":")
-        if listed.host == host or (name == host and port.isdigit()):
-            yield listed
 
 
 def _equivalent(cache: BaseCache, key: str) -> Iterator[tuple[str, SearchVariance]]:

@@ -37,7 +37,7 @@ _AROUND_SEMICOLON: Final = re.compile(r"[ \t]*;[ \t]*")
 _QUALITY: Final = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
 _VARIANT: Final = "#variant="
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 # RFC 3986 §3, for URIs with an authority. Of what is before its last "@" nothing is kept.
 _ABSOLUTE: Final = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?:[^/?#]*@)?"
@@ -65,7 +65,7 @@ def primary_key(url: str) -> str:
         msg = f"{url!r} is not an absolute URL with a host"
         raise ValueError(msg)
     scheme, host, port = match["scheme"].lower(), match["host"].lower(), match["port"]
-    if port and int(port) != _DEFAULT_PORTS.get(scheme):
+    if port and int(port) != DEFAULT_PORTS.get(scheme):
         host = f"{host}:{int(port)}"
     path = _encoding_normalised(match["path"] or "/")
     if _DOT_SEGMENT.search(path):
