@@ -702,6 +702,26 @@ def test_a_bound_that_is_lower_than_before_takes_effect_at_the_first_store(
             assert [type(event) for event in waiter.events] == [Pruned]
 
 
+def test_a_bound_may_be_changed_while_it_is_used(kind: type[Either], root: Path) -> None:
+    with kind(root) as cache:
+        fill(cache, 60, 16 * KIB)
+        cache.max_bytes = MIB // 2
+        assert (cache.max_bytes, cache.max_age) == (MIB // 2, None)
+        with pytest.raises(ConfigError):
+            cache.max_bytes = -1
+        with pickle.loads(pickle.dumps(cache)) as copy:  # noqa: S301 - our own
+            assert copy.max_bytes == MIB // 2
+        fill(cache, 60, 16 * KIB, "more")
+    assert size_of(root) <= 1.1 * MIB // 2
+    with kind(root) as cache:
+        for key in names(cache):
+            last_used(cache, key, 2)
+        store(cache, "new", b"metadata", b"body")
+        cache.max_age = DAY
+        cache.prune()
+        assert names(cache) == {"new"}
+
+
 def test_where_another_has_pruned_to_the_bound_the_next_makes_room(
     kind: type[Either], root: Path
 ) -> None:

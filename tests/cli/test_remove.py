@@ -112,7 +112,7 @@ def test_all_of_a_host_is_removed(run: InProcess, cache: BaseCache) -> None:
     assert done.err == "stillfresh: nothing is stored for c.example\n"
     assert [line.rpartition(": ")[2] for line in done.out.decode().splitlines()] == [
         "http://b.example/",
-        "A.example",
+        "a.example",
     ]
     assert keys(cache) == set()
 

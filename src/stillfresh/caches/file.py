@@ -130,8 +130,6 @@ class DirectoryCache(ComparingCache):
         self.forever = forever
         self.filemode = filemode
         self.dirmode = dirmode
-        self.max_bytes = max_bytes
-        self.max_age = max_age
         self.durable = durable
         self._lock_class = lock_class
         self._trusted = allow_unsafe_root
@@ -160,6 +158,28 @@ class DirectoryCache(ComparingCache):
         self._upkeep = Upkeep(self._tree, self._bounds, self._clock)
         self._pruner = Pruner(self._prune_by_itself)
         self._claims = DirectoryClaims(self._tree)
+
+    @property
+    def max_bytes(self) -> int | None:
+        """The most that all entries may take, to within 10 %; None is no bound."""
+        return self._bounds.max_bytes
+
+    @max_bytes.setter
+    def max_bytes(self, max_bytes: int | None) -> None:
+        self._bound(Bounds(max_bytes=max_bytes, max_age=self.max_age))
+
+    @property
+    def max_age(self) -> float | None:
+        """How long an entry may go unused, in seconds; None is no bound."""
+        return self._bounds.max_age
+
+    @max_age.setter
+    def max_age(self, max_age: float | None) -> None:
+        self._bound(Bounds(max_bytes=self.max_bytes, max_age=max_age))
+
+    def _bound(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._upkeep = Upkeep(self._tree, bounds, self._clock)
 
     @property
     def place(self) -> str:
