@@ -47,6 +47,7 @@ from stillfresh.rfc9111.policy import Policy
 from stillfresh.rfc9111.rules import ExpiresAfter, LastModified, OneDayCache, Rule
 
 __all__ = [
+    "AsyncRedisCache",
     "BaseCache",
     "BodyLost",
     "CacheClosed",
@@ -74,6 +75,7 @@ __all__ = [
     "Policy",
     "PruneReport",
     "Reason",
+    "RedisCache",
     "Removed",
     "Repair",
     "Rule",
@@ -99,14 +101,20 @@ __all__ = [
 ]
 
 if _TYPE_CHECKING:
+    from stillfresh.caches.redis import AsyncRedisCache, RedisCache
+
     __version__: str
 else:
 
-    def __getattr__(name: str) -> str:
-        """Look the version up when it is asked for: that takes longer than all other imports."""
-        if name != "__version__":
-            message = f"module {__name__!r} has no attribute {name!r}"
-            raise AttributeError(message, name=name)
-        from importlib.metadata import version
+    def __getattr__(name: str) -> object:
+        """Look up what takes longer than all other imports, when it is asked for."""
+        if name == "__version__":
+            from importlib.metadata import version
 
-        return version("stillfresh")
+            return version("stillfresh")
+        if name in {"AsyncRedisCache", "RedisCache"}:
+            from stillfresh.caches import redis
+
+            return getattr(redis, name)
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message, name=name)
