@@ -97,6 +97,19 @@ class TestExplaining:
         assert (told.asked, told.status, told.refreshes, told.failures) == ((), None, False, ())
         assert list(cache.entries()) == []
 
+    def test_the_host_that_is_asked_for_is_the_one_of_the_header(
+        self, cache: BaseCache, origin: Origin
+    ) -> None:
+        user = User(cache)
+        url = origin.on("/", Reply(headers=FRESH, body=b"body"))
+        assert user.explain(url, host="a.example").verdict is Verdict.FORWARD
+        user.get(url, host="a.example")
+        told = user.explain(url, host="a.example")
+        assert (told.verdict, told.url) == (Verdict.SERVE, "http://a.example/")
+        assert user.explain(url).verdict is Verdict.FORWARD
+        assert user.inspect(url, host="a.example").selected is not None
+        assert user.inspect(url).selected is None
+
     def test_what_is_fresh_is_served(self, cache: BaseCache, origin: Origin) -> None:
         url, user = origin.on("/", Reply(headers=FRESH, body=b"body")), User(cache)
         user.get(url)

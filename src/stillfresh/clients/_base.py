@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from urllib.parse import quote
 
 from stillfresh import events
 from stillfresh.caches.asynchronous import AsyncBaseCache
@@ -17,9 +15,9 @@ from stillfresh.engine.behind import LEFT_OUT
 from stillfresh.engine.credentials import Vault
 from stillfresh.errors import ConfigError
 from stillfresh.forks import call_in_children
-from stillfresh.memo import remembered
 from stillfresh.rfc9111.decisions import Reason, why
 from stillfresh.rfc9111.fields import Fields
+from stillfresh.rfc9111.messages import targeted
 from stillfresh.rfc9111.policy import Policy
 
 if TYPE_CHECKING:
@@ -50,9 +48,6 @@ Line = tuple[str, str]
 P = TypeVar("P")
 
 
-# Scheme, userinfo, and host with its port.
-_AUTHORITY: Final = re.compile(r"([^:/?#]+://)((?:[^/?#]*@)?)([^/?#]*)")
-_IN_AUTHORITY: Final = "!$&'()*+,;=:[]%"
 _NO_LINES: Final[tuple[list[Any], Fields]] = ([], Fields())
 
 
@@ -250,7 +245,7 @@ class ClientPorts:
 
     def __init__(self, side: _Side, request: Request) -> None:
         """Serve one exchange about `request`."""
-        self.request = _as_targeted(request)
+        self.request = targeted(request)
         self.vault = side.vault
         self.now = side.clock
         self.listening = events.is_listening(side.hook)
@@ -265,24 +260,6 @@ class ClientPorts:
     def emit(self, event: events.Event) -> None:
         """Take note of an event."""
         events.emit(self._hook, event)
-
-
-def _as_targeted(request: Request) -> Request:
-    """Return the request for its target URI, whose authority Host says (RFC 9110 §7.1)."""
-    host = request.fields.get("host")
-    if not host:
-        return request
-    target = _target((request.url, host))
-    return request if target == request.url else request._replace(url=target)
-
-
-@remembered(1 << 17)
-def _target(asked: tuple[str, str]) -> str:
-    url, host = asked
-    parts = _AUTHORITY.match(url)
-    if parts is None or parts[3] == host:
-        return url
-    return f"{parts[1]}{parts[2]}{quote(host, safe=_IN_AUTHORITY)}{url[parts.end() :]}"
 
 
 def credential(identity: object) -> Line:

@@ -33,7 +33,7 @@ from stillfresh.rfc9111.decisions import (
 from stillfresh.rfc9111.fields import Fields
 from stillfresh.rfc9111.freshness import current_age
 from stillfresh.rfc9111.keys import is_variant_key, primary_key, selection_of
-from stillfresh.rfc9111.messages import Request
+from stillfresh.rfc9111.messages import Request, targeted
 from stillfresh.rfc9111.policy import Policy
 from stillfresh.rfc9111.ranges import strong_validator
 
@@ -198,7 +198,7 @@ def explain(
         ConfigError: the URL is no absolute URL with a host.
         CacheClosed: the cache has been closed.
     """
-    request = Request(method, url, Fields(headers), content)
+    request = targeted(Request(method, url, Fields(headers), content))
     return explain_request(cache, request, policy or Policy(), Vault(clock), clock)
 
 
@@ -259,7 +259,7 @@ def inspect_url(
         ConfigError: the URL is no absolute URL with a host.
         CacheClosed: the cache has been closed.
     """
-    request = Request("GET", url, Fields(headers))
+    request = targeted(Request("GET", url, Fields(headers)))
     return inspect_request(cache, request, policy or Policy(), Vault(clock), clock)
 
 

@@ -6,7 +6,11 @@ times as much.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar, TypeVarTuple
+import re
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar, TypeVarTuple
+from urllib.parse import quote
+
+from stillfresh.memo import remembered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +24,10 @@ Ts = TypeVarTuple("Ts")
 Selection: TypeAlias = tuple[tuple[str, str | None], ...]
 """The request fields that select a variant, by lower-case name; None is an absent field."""
 
+# Scheme, userinfo, and host with its port.
+_AUTHORITY: Final = re.compile(r"([^:/?#]+://)((?:[^/?#]*@)?)([^/?#]*)")
+_IN_AUTHORITY: Final = "!$&'()*+,;=:[]%"
+
 
 class Request(NamedTuple):
     """A request; `url` is the target URI as the client has it.
@@ -31,6 +39,24 @@ class Request(NamedTuple):
     url: str
     fields: Fields
     content: bytes | None = None
+
+
+def targeted(request: Request) -> Request:
+    """Return the request for its target URI, whose authority Host says (RFC 9110 §7.1)."""
+    host = request.fields.get("host")
+    if not host:
+        return request
+    target = _target((request.url, host))
+    return request if target == request.url else request._replace(url=target)
+
+
+@remembered(1 << 17)
+def _target(asked: tuple[str, str]) -> str:
+    url, host = asked
+    parts = _AUTHORITY.match(url)
+    if parts is None or parts[3] == host:
+        return url
+    return f"{parts[1]}{parts[2]}{quote(host, safe=_IN_AUTHORITY)}{url[parts.end() :]}"
 
 
 class Response(NamedTuple):
