@@ -912,3 +912,16 @@ def claimed_by(other: RedisCache) -> Claim:
 
 def made(client: Any) -> RedisCache:
     return RedisCache(client, prefix="claims:", timeout=PATIENT)
+
+
+def test_who_asks_for_a_host_looks_at_nothing_of_others(redis_server: RedisServer) -> None:
+    with redis_server.client() as client, made(client) as cache:
+        cache.clear()
+        for number in range(50):
+            store(cache, f"http://{number}.example/", b"metadata", b"body")
+        client.config_resetstat()
+        (listed,) = cache.entries_of("7.example")
+        assert listed.key == "http://7.example/"
+        looks = client.info("commandstats")
+        assert looks["cmdstat_strlen"]["calls"] == 1
+        cache.clear()

@@ -10,6 +10,7 @@ import asyncio
 import threading
 import time
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from stillfresh.caches.asynchronous import AsyncBaseCache, AsyncEntry, AsyncEntryWriter
@@ -181,6 +182,16 @@ class RedisCache(ComparingCache):
         now = self._clock()
         return (entry for entry in self._all_entries() if not is_past(entry.expires_at, now))
 
+    def entries_of(self, host: str) -> Iterator[EntryInfo]:
+        """List what is stored of a host; of others no more is looked at than the names."""
+        self._check_open()
+        now = self._clock()
+        return (
+            entry
+            for entry in self._all_entries(host)
+            if entry.host == host and not is_past(entry.expires_at, now)
+        )
+
     def prune(
         self,
         *,
@@ -252,8 +263,8 @@ class RedisCache(ComparingCache):
             self._crew.close()
             run(self._servers.close())
 
-    def _all_entries(self) -> Iterator[EntryInfo]:
-        walk, seen = Walk(self._step, self._store.page), set[int]()
+    def _all_entries(self, host: str | None = None) -> Iterator[EntryInfo]:
+        walk, seen = Walk(self._step, partial(self._store.page, host=host)), set[int]()
         while (page := run(walk.next())) is not None:
             yield from _unseen(page, seen)
 

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 import xxhash
 
 from stillfresh.caches import frames
+from stillfresh.caches.entry import host_of
 from stillfresh.caches.redislinks import hash_part
 from stillfresh.errors import ConfigError
 from stillfresh.memo import remembered
@@ -17,6 +18,8 @@ IS_PIECE: Final = re.compile(rb":sf:[0-9a-f]{16}:\d+\Z")
 # How the name of a claim ends. By its name it is a piece, of a version that no entry has: so it is
 # in no listing.
 IS_CLAIM: Final = re.compile(rb":00\Z")
+# How the name of an odd key begins.
+_DIGEST: Final = "sf:{"
 _GLOB: Final = re.compile(rb"([*?\[\]^\\-])")
 
 
@@ -59,11 +62,17 @@ class Names:
         name = self._prefix + frames.encode_key(key)
         tag = hash_part(name)
         if not tag or b"}" in tag or (b":sf:" in name and IS_PIECE.search(name)):
-            name = self._prefix + b"sf:{" + hashlib.sha256(name).hexdigest().encode() + b"}"
+            digest = hashlib.sha256(name).hexdigest()
+            name = self._prefix + f"{_DIGEST}{digest}}}".encode()
             tag = hash_part(name)
         if self._has_tag:
             return Place(key, name, self._prefix + b":sf:")
         return Place(key, name, self._prefix + b"{" + tag + b"}:sf:")
+
+    def may_be_of(self, name: bytes, host: str) -> bool:
+        """Tell whether a name may be that of an entry of `host`; a digest always may be."""
+        key = self.key_of(name)
+        return key is None or key.startswith(_DIGEST) or host_of(key) == host
 
     def key_of(self, name: bytes) -> str | None:
         """Return the key of another program's value, or None if it can't be told."""

@@ -299,11 +299,16 @@ class Store:
         self._seen[brief(key)] = value[:HEAD_SIZE], who
 
     async def page(
-        self, line: Line, address: Address, cursor: bytes
+        self, line: Line, address: Address, cursor: bytes, *, host: str | None = None
     ) -> tuple[bytes, list[EntryInfo]]:
-        """List some entries of one server, and return where to go on; `0` is the end, too."""
+        """List some entries of one server, and return where to go on; `0` is the end, too.
+
+        Where only those of a host are wanted, no more is looked at than may be of it.
+        """
         cursor, names = await self._scan(line, address, cursor, b"TYPE", b"string")
         names = [name for name in names if not IS_PIECE.search(name)]
+        if host is not None:
+            names = [name for name in names if self._names.may_be_of(name, host)]
         if not names:
             return cursor, []
         # Looking at a value would count as use of it, for a server that can't be told otherwise.

@@ -110,9 +110,10 @@ class Upkeep(Suite):
 
     def test_a_host_is_listed_with_its_port(self, cache: BaseCache) -> None:
         self.needs("can_list")
-        for key in ("http://a.example/1", "http://a.example/2", "http://a.example:81/", "a.exam"):
+        of_host = ("http://a.example/1", "http://a.example/{2}", "http://a.example/{}")
+        for key in (*of_host, "http://a.example:81/", "http://a.example.org/", "a.exam"):
             store(cache, key, b"metadata", b"body")
-        for host, count in {"a.example": 2, "a.example:81": 1, "": 1, "b.example": 0}.items():
+        for host, count in {"a.example": 3, "a.example:81": 1, "": 1, "b.example": 0}.items():
             listed = list(cache.entries_of(host))
             assert [entry.host for entry in listed] == [host] * count
             assert {entry.key for entry in listed} <= {entry.key for entry in cache.entries()}
