@@ -578,14 +578,6 @@ class _Exchange(Generic[E, W, U]):
         response = cache_status.appended(rest.stored.response, member)
         return Answer(response, info, found.entry, upstream, recorder, lost)
 
-    async def _take(self, upstream: U, reason: Why, forwarded: Forwarded) -> Answer[E, W, U]:
-        """Hand on a response of the origin's, and keep what may be kept of it."""
-        try:
-            return await self._hand_on(upstream, reason, forwarded)
-        except BaseException:
-            await self._give_up(upstream)
-            raise
-
     async def _give_up(self, upstream: U) -> None:
         """Let go of a response that nobody is going to read, and of what was to be kept of it."""
         try:
@@ -594,30 +586,35 @@ class _Exchange(Generic[E, W, U]):
         finally:
             await self._ports.discard(upstream)
 
-    async def _hand_on(self, upstream: U, reason: Why, forwarded: Forwarded) -> Answer[E, W, U]:
+    async def _take(self, upstream: U, reason: Why, forwarded: Forwarded) -> Answer[E, W, U]:
+        """Hand on a response of the origin's, and keep what may be kept of it."""
         request, response, lookup = self._request, upstream.response, self._lookup
-        if request.method not in SAFE:
-            await self._keeper.invalidate(response, self._response_time)
-        # A 304 to nothing that we have asked is the caller's.
-        found = lookup.found if response.status != 304 else None
-        stored: StoredResponse | None = None if found is None else found.stored
-        decision = self._policy.on_response(
-            request, response, stored, self._request_time, self._response_time
-        )
-        info = CacheInfo(Outcome.MISS, reason, lookup.primary_key, storing=decision.why)
         recorder = None
-        if isinstance(decision, Store):
-            info.ttl = decision.ttl
-            recorder = await self._keeper.record(decision, info)
-        elif isinstance(decision, Refresh) and found is not None:
-            info.stored = bool(await self._keeper.refresh(found, decision.stored))
-        elif isinstance(decision, Pass):
-            if decision.drop and found is not None:
-                await self._guard.remove(found.key)
-            self._tell(events.NotStored, lookup.primary_key, decision.why, response.status)
-        if lookup.primary is not None:
-            await lookup.close()
-        return self._handed_on(upstream, info, forwarded, recorder)
+        try:
+            if request.method not in SAFE:
+                await self._keeper.invalidate(response, self._response_time)
+            # A 304 to nothing that we have asked is the caller's.
+            found = lookup.found if response.status != 304 else None
+            stored: StoredResponse | None = None if found is None else found.stored
+            decision = self._policy.on_response(
+                request, response, stored, self._request_time, self._response_time
+            )
+            info = CacheInfo(Outcome.MISS, reason, lookup.primary_key, storing=decision.why)
+            if isinstance(decision, Store):
+                info.ttl = decision.ttl
+                recorder = await self._keeper.record(decision, info)
+            elif isinstance(decision, Refresh) and found is not None:
+                info.stored = bool(await self._keeper.refresh(found, decision.stored))
+            elif isinstance(decision, Pass):
+                if decision.drop and found is not None:
+                    await self._guard.remove(found.key)
+                self._tell(events.NotStored, lookup.primary_key, decision.why, response.status)
+            if lookup.primary is not None:
+                await lookup.close()
+            return self._handed_on(upstream, info, forwarded, recorder)
+        except BaseException:
+            await self._give_up(upstream)
+            raise
 
     def _handed_on(
         self,

@@ -369,7 +369,7 @@ class Keeper(Generic[E, W]):
         Returns the primary that is there, as far as it is known.
         """
         lookup, own = self.lookup, self.lookup.own_key
-        if moving:
+        if moving and "no-vary-search" in stored.response.fields:
             await self._announce(stored.response)
         key = lookup.key_for(stored)
         if key == lookup.primary_key or (not moving and lookup.is_in_place(stored)):

@@ -129,7 +129,9 @@ class Lookup(Generic[E, W]):
         entry = await self._guard.open_or_claim(self.primary_key, seconds)
         if isinstance(entry, Claim):
             entry, self.claim = None, entry
-        primary = self.primary = await self._read(self.primary_key, entry)
+        primary = None
+        if entry is not None:
+            primary = self.primary = await self._read(self.primary_key, entry)
         if primary is not None:
             self.recall = recalled(primary.stored, self._policy, self._request)
             if self.recall is not None:
@@ -170,11 +172,10 @@ class Lookup(Generic[E, W]):
 
     async def load(self, key: str) -> Found[E] | None:
         """Open an entry and read its record; damage is a miss."""
-        return await self._read(key, await self._guard.open(key))
+        entry = await self._guard.open(key)
+        return None if entry is None else await self._read(key, entry)
 
-    async def _read(self, key: str, entry: E | None) -> Found[E] | None:
-        if entry is None:
-            return None
+    async def _read(self, key: str, entry: E) -> Found[E] | None:
         metadata, version, size, has_body = self._ports.describe(entry)
         try:
             if not legacy.is_legacy(metadata):

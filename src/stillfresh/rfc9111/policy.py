@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from stillfresh.errors import ConfigError
@@ -91,6 +91,8 @@ class Policy:
     match_language: bool = False
     collapse_wait: float = 5.0
     rules: Sequence[Rule] = ()
+    # The request fields whose values are kept as digests only.
+    concealed: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
@@ -122,6 +124,7 @@ class Policy:
         if self.statuses is not None:
             put(self, "statuses", frozenset(self.statuses))
         put(self, "isolate", frozenset(name.lower() for name in self.isolate))
+        put(self, "concealed", CREDENTIALS | self.isolate)
         targets = (_CDN if self.shared else ()) if self.targets is None else self.targets
         put(self, "targets", tuple(name.lower() for name in targets))
         put(self, "rules", tuple(self.rules))
@@ -130,17 +133,14 @@ class Policy:
         """Show what differs from the defaults, but never the secret."""
         shown = [
             f"{name}={'...' if name == 'secret' else repr(value)}"
-            for name, value in ((field.name, getattr(self, field.name)) for field in fields(self))
+            for name, value in (
+                (one.name, getattr(self, one.name)) for one in fields(self) if one.repr
+            )
             if value != getattr(_DEFAULTS[self.shared], name) or (name == "shared" and value)
         ]
         return f"Policy({', '.join(shown)})"
 
     # What the engine wants to know before it can ask.
-
-    @property
-    def concealed(self) -> frozenset[str]:
-        """The request fields whose values are kept as digests only."""
-        return CREDENTIALS | self.isolate if self.isolate else CREDENTIALS
 
     def primary_key(self, request: Request) -> str:
         """Return the primary key of a request (§2), by the rules.
