@@ -159,7 +159,7 @@ class SQLiteCache(ComparingCache, SeparateBodyBaseCache):
     def _begin(self) -> None:
         self._database = Database(self._tree, self.timeout, durable=self.durable)
         self._bodies = BodyFiles(self._tree)
-        self._usage = Usage(self._database)
+        self._usage = Usage(self._database, self._clock)
         self._claims = DirectoryClaims(self._tree)
         self._housekeeping = Housekeeping(
             self._database, self._bodies, self._usage, self._bounds, self._clock
