@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import shutil
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -152,6 +153,45 @@ def test_what_could_not_be_removed_comes_back_with_its_next_version(root: Path) 
             finish("key")
             store(other, "key", b"new", b"body")
             assert load(cache, "key") == (b"new", b"body")
+
+
+class Late:
+    """A lock whose waiters hear that they have waited for too long when all is over."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.waiting, self.over = threading.Event(), threading.Event()
+        self.release = self._lock.release
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        if self._lock.acquire(blocking=False):
+            return True
+        if blocking:
+            self.waiting.set()
+            self.over.wait()
+        return False
+
+
+def test_whose_turn_comes_when_it_has_waited_for_too_long_goes_on(root: Path) -> None:
+    with SQLiteCache(root) as cache, ThreadPoolExecutor(2) as threads:
+        store(cache, "key", b"metadata", b"body")
+        late = Late()
+        cache._database._turn = late  # type: ignore[assignment]  # noqa: SLF001
+        begun = threading.Event()
+
+        def hold() -> None:
+            with cache._database.change("holding"):  # noqa: SLF001
+                begun.set()
+                late.waiting.wait()
+
+        holding = threads.submit(hold)
+        begun.wait()
+        removed = threads.submit(cache.remove, "key")
+        holding.result()
+        late.over.set()
+        assert removed.result()
+        store(cache, "key", b"again", b"body")
+        assert load(cache, "key") == (b"again", b"body")
 
 
 # Repairs.
