@@ -194,6 +194,29 @@ def test_whose_turn_comes_when_it_has_waited_for_too_long_goes_on(root: Path) ->
         assert load(cache, "key") == (b"again", b"body")
 
 
+def test_two_who_remove_the_same_files_leave_the_next_one_on_the_list(root: Path) -> None:
+    with SQLiteCache(root) as cache, SQLiteCache(root) as other:
+        for key in "ab":
+            store(cache, key, b"metadata", LARGE)
+        unlink = cache._bodies.unlink  # noqa: SLF001
+
+        def unlink_slowly(number: int, version: str) -> bool:
+            done = unlink(number, version)
+            # Another one is quicker, and is killed after a removal of its own.
+            other._housekeeping.remove_gone()  # noqa: SLF001
+            with stranger(root) as database:
+                database.execute("DELETE FROM entry WHERE key = ?", (b"b",))
+            return done
+
+        cache._bodies.unlink = unlink_slowly  # type: ignore[method-assign]  # noqa: SLF001
+        cache.remove("a")
+        assert len(list(root.glob("bodies-*/*"))) == 1
+        # The next one that removes anything removes this as well.
+        store(other, "c", b"metadata", LARGE)
+        other.remove("c")
+        assert not list(root.glob("bodies-*/*"))
+
+
 # Repairs.
 
 

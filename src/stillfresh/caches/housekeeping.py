@@ -154,13 +154,14 @@ class Housekeeping:
             if gone:
                 number = self._database.bodies()
                 done = [
-                    (row,)
+                    (row, file)
                     for row, file in gone
                     # What is no name of a file was damaged.
                     if not rows.is_file(file) or self._bodies.unlink(number, file)
                 ]
+                # Its number may be another file's by now, where somebody else was quicker.
                 with self._database.change("sweeping") as database:
-                    database.executemany("DELETE FROM gone WHERE rowid = ?", done)
+                    database.executemany("DELETE FROM gone WHERE rowid = ? AND file IS ?", done)
 
     def sweep(self, report: PruneReport, dry_run: DryRun) -> None:
         """Remove the body files that killed writers have left.
