@@ -217,6 +217,18 @@ def test_two_who_remove_the_same_files_leave_the_next_one_on_the_list(root: Path
         assert not list(root.glob("bodies-*/*"))
 
 
+def test_what_was_listed_is_not_taken_for_what_has_its_number_now(root: Path) -> None:
+    with SQLiteCache(root) as cache:
+        store(cache, "old", b"metadata", b"body")
+        (listed,) = cache.entries()
+        with opened(cache, "old") as entry:
+            assert entry.metadata == b"metadata"
+        cache.remove("old")
+        store(cache, "new", b"another's", b"body")
+        assert [entry.name for entry in cache.entries()] == [listed.name]
+        assert cache.open_listed(listed) is None
+
+
 # Repairs.
 
 

@@ -255,7 +255,8 @@ class SQLiteCache(ComparingCache, SeparateBodyBaseCache):
         if row is None:
             return None
         frame, body = rows.read(row[0])
-        if is_past(frame.expires_at, self._clock()):
+        # The number of a row that is gone may be another's by now.
+        if frame.key != listed.key or is_past(frame.expires_at, self._clock()):
             return None
         return self._entry_in(frame, body)
 
