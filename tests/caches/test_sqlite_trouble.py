@@ -232,6 +232,17 @@ def test_what_was_listed_is_not_taken_for_what_has_its_number_now(root: Path) ->
 # Repairs.
 
 
+@pytest.mark.parametrize("used_at", ["text", b"\0"])
+def test_a_use_that_is_no_number_is_damage(root: Path, used_at: str | bytes) -> None:
+    with SQLiteCache(root) as cache:
+        for key in "ab":
+            store(cache, key, b"metadata", b"body")
+        with stranger(root) as database:
+            database.execute("UPDATE entry SET used_at = ? WHERE rid = 1", (used_at,))
+        assert list(cache.verify(repair=Repair.REMOVE).damaged) == ["a"]
+        assert [entry.key for entry in cache.entries()] == ["b"]
+
+
 def test_a_repair_spares_what_has_taken_the_place_of_what_was_damaged(root: Path) -> None:
     with SQLiteCache(root) as cache:
         for key in "abcde":

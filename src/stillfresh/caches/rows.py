@@ -37,10 +37,10 @@ FIND: Final = "SELECT frame, used_at FROM entry WHERE id = ?"
 _USED_AT: Final = "abs(used_at)"
 # The version stands in the head of a frame.
 EXPIRY: Final = "SELECT expires_at, substr(frame, 49, 8) FROM entry WHERE id = ?"
-WHOLE: Final = f"""
-SELECT frame, id, key, size, body_size, stored_at, {_USED_AT}, expires_at, file FROM entry
+WHOLE: Final = """
+SELECT frame, id, key, size, body_size, stored_at, used_at, expires_at, file FROM entry
 WHERE rid = ?
-"""  # noqa: S608 - our own text
+"""
 LISTED: Final = "SELECT frame FROM entry WHERE rid = ?"
 REMOVE_THIS: Final = "DELETE FROM entry WHERE rid = ? AND frame IS ?"
 FILES: Final = "SELECT file FROM entry WHERE file IS NOT NULL"
