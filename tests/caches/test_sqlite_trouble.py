@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stillfresh import ConfigError, Repair, SQLiteCache, StoreError
+from stillfresh import ConfigError, CorruptEntry, Repair, SQLiteCache, StoreError
 from stillfresh.caches import schema
 from stillfresh.testing.conformance.tools import load, opened, store
 from tests.caches.helpers import stranger
@@ -241,6 +241,21 @@ def test_a_use_that_is_no_number_is_damage(root: Path, used_at: str | bytes) -> 
             database.execute("UPDATE entry SET used_at = ? WHERE rid = 1", (used_at,))
         assert list(cache.verify(repair=Repair.REMOVE).damaged) == ["a"]
         assert [entry.key for entry in cache.entries()] == ["b"]
+
+
+@pytest.mark.parametrize("how", ["by storing", "by pruning"])
+def test_damage_that_shows_in_housekeeping_is_told(root: Path, how: str) -> None:
+    with SQLiteCache(root) as cache:
+        store(cache, "old", b"metadata", b"body")
+    with stranger(root) as database:
+        database.execute("ALTER TABLE total RENAME COLUMN counted TO another")
+    with SQLiteCache(root) as cache:
+        # All of it is gone by then, and what was just stored with it.
+        with pytest.raises(CorruptEntry, match="begun anew"):
+            cache.prune() if how == "by pruning" else store(cache, "new", b"metadata", b"body")
+        assert cache.open("new") is None
+        store(cache, "new", b"metadata", b"body")
+        assert [entry.key for entry in cache.entries()] == ["new"]
 
 
 def test_a_repair_spares_what_has_taken_the_place_of_what_was_damaged(root: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from stillfresh.caches import rows
 from stillfresh.caches.pruner import Pruner
 from stillfresh.caches.pruning import Bounds, DryRun, Progress, PruneReport
-from stillfresh.errors import CacheError, CacheFull, StoreError
+from stillfresh.errors import CacheError, CacheFull, CacheUnavailable, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,11 +102,16 @@ class Housekeeping:
                 self.prune(Bounds(max_bytes=room), PruneReport())
 
     def stored(self, size: int, now: float) -> None:
-        """See to the bounds, if it is time, after `size` bytes were stored."""
+        """See to the bounds, if it is time, after `size` bytes were stored.
+
+        Raises:
+            CorruptEntry: the database was damaged, and is followed by an empty one.
+        """
         self._unseen += size
         if self._is_time(now):
-            # What can't be removed now is when the next one is stored.
-            with contextlib.suppress(StoreError):
+            # What can't be removed now is when it is time again. But where all had to begin anew,
+            # what was stored is gone.
+            with contextlib.suppress(CacheFull, CacheUnavailable):
                 self._keep_within()
 
     def look_for_litter(self, size: int) -> None:

@@ -441,7 +441,10 @@ class SQLiteCache(ComparingCache, SeparateBodyBaseCache):
         report = PruneReport()
         if self._database.number():
             # On a full disk, say, that can't be done; and it needn't.
-            with contextlib.suppress(StoreError), self._database.change("counting") as database:
+            with (
+                contextlib.suppress(CacheFull, CacheUnavailable),
+                self._database.change("counting") as database,
+            ):
                 rows.recount(database)
             with self._database.at_length():
                 self._housekeeping.prune(bounds, report, progress)
