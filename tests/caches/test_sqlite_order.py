@@ -221,9 +221,9 @@ def test_a_use_counts_of_what_came_while_the_clock_was_ahead(root: Path) -> None
         assert [entry.key for entry in cache.entries()] == ["ahead"]
 
 
-@pytest.mark.parametrize("bounds", [{"max_age": 10 * 86_400}, {"max_bytes": 5000}])
+@pytest.mark.parametrize(("max_bytes", "max_age"), [(None, 10 * 86_400), (5000, None)])
 def test_what_was_used_while_the_clock_was_ahead_is_not_the_last_to_go(
-    root: Path, bounds: dict[str, int]
+    root: Path, max_bytes: int | None, max_age: float | None
 ) -> None:
     clock = ManualClock()
     with SQLiteCache(root, clock=clock) as cache:
@@ -236,7 +236,7 @@ def test_what_was_used_while_the_clock_was_ahead_is_not_the_last_to_go(
         for _ in range(20):
             clock.advance(86_400)
             load(cache, "used")
-        cache.prune(**bounds)
+        cache.prune(max_bytes=max_bytes, max_age=max_age)
         assert [entry.key for entry in cache.entries()] == ["used"]
 
 
@@ -255,3 +255,14 @@ def test_rows_that_were_all_used_are_walked_over_once(root: Path) -> None:
         store(cache, "20", b"metadata", b"body")
         clock.advance(86_400 + 1)
         assert cache.prune().removed.total() == 21
+
+
+def test_what_refreshes_add_counts_as_well(root: Path) -> None:
+    most = 1_000_000
+    with SQLiteCache(root, max_bytes=most) as cache:
+        versions = {f"{number}": store(cache, f"{number}", b"", b"body") for number in range(50)}
+        for key, version in versions.items():
+            cache.update(key, bytes(100_000), version=version)
+            assert cache.stats().bytes <= 1.05 * most
+        # Those that were not refreshed went first, and then the first that was.
+        assert {entry.key for entry in cache.entries()} == {f"{number}" for number in range(1, 10)}

@@ -317,6 +317,7 @@ class SQLiteCache(ComparingCache, SeparateBodyBaseCache):
                 size = len(data) + (frame.body_size if frame.flags & BODY_ELSEWHERE else 0)
                 values = (size, now, now, expires_at, data, name, present)
                 changed = self._database.write("updating", rows.REFRESH, values)
+                self._housekeeping.stored(max(0, len(data) - len(present)), now)
             if changed:
                 return True
         return False
