@@ -266,3 +266,35 @@ def test_what_refreshes_add_counts_as_well(root: Path) -> None:
             assert cache.stats().bytes <= 1.05 * most
         # Those that were not refreshed went first, and then the first that was.
         assert {entry.key for entry in cache.entries()} == {f"{number}" for number in range(1, 10)}
+
+
+def test_a_large_one_that_is_stored_anew_takes_its_own_place(root: Path) -> None:
+    most = 1_000_000
+    with SQLiteCache(root, max_bytes=most) as cache:
+        for number in range(30):
+            store(cache, f"{number}", b"metadata", bytes(10_000))
+        store(cache, "large", b"metadata", bytes(600_000))
+        for _ in range(3):
+            store(cache, "large", b"metadata", bytes(600_000))
+        assert len(list(cache.entries())) == 31
+
+
+def test_a_larger_one_that_is_stored_anew_finds_room_before(root: Path) -> None:
+    most, clock = 1_000_000, ManualClock()
+    with SQLiteCache(root, max_bytes=most, clock=clock) as cache:
+        store(cache, "large", b"metadata", bytes(600_000))
+        clock.advance(_LATER)
+        for number in range(39):
+            store(cache, f"{number}", b"metadata", bytes(10_000))
+        most_seen = 0
+
+        def look(*given: int) -> None:
+            nonlocal most_seen
+            find_room(*given)
+            most_seen = cache.stats().bytes + given[-1]
+
+        find_room = cache._housekeeping.find_room  # noqa: SLF001
+        cache._housekeeping.find_room = look  # type: ignore[assignment,method-assign]  # noqa: SLF001
+        store(cache, "large", b"metadata", bytes(700_000))
+        assert 0 < most_seen <= most
+        assert cache.open("38") is not None

@@ -83,8 +83,10 @@ class Housekeeping:
         """Hear that the database is empty."""
         self._unseen = 0
 
-    def find_room(self, size: int) -> None:
+    def find_room(self, name: int, size: int) -> None:
         """Find room for an entry before it is stored, if it is a large one.
+
+        `name` is the number of its key: it takes the place of what is there.
 
         Raises:
             CacheFull: it is larger than all may be.
@@ -97,8 +99,11 @@ class Housekeeping:
             msg = f"an entry of {size} bytes in a cache of at most {most}"
             raise CacheFull(msg)
         if size > most * _LARGE:
-            room = most - size
-            if self._is_over(room):
+            # What is there may be removed as well, and leaves less room then.
+            for _ in range(2):
+                room = most - size + self._size_of(name)
+                if not self._is_over(room):
+                    break
                 self.prune(Bounds(max_bytes=room), PruneReport())
 
     def stored(self, size: int, now: float) -> None:
@@ -221,6 +226,11 @@ class Housekeeping:
         if most is not None and self._is_over(most):
             low = int(most * _LOW)
         return Bounds(max_bytes=low, max_age=self.bounds.max_age)
+
+    def _size_of(self, name: int) -> int:
+        row = self._database.one("counting", "SELECT size FROM entry WHERE id = ?", (name,))
+        # What was damaged is no number.
+        return row[0] if row is not None and type(row[0]) is int else 0
 
     def _has_gaps(self) -> bool:
         free, size = self._database.gaps()

@@ -523,7 +523,7 @@ class SQLiteCache(ComparingCache, SeparateBodyBaseCache):
         )
         data = rows.joined(head, body, tail)
         size += len(data)
-        self._housekeeping.find_room(size)
+        self._housekeeping.find_room(name, size)
         values = (
             name,
             bytearray(encoded),
