@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stillfresh import SQLiteCache
+from stillfresh import DryRun, SQLiteCache
 from stillfresh.testing import ManualClock
 from stillfresh.testing.conformance.tools import load, store
 from tests.caches.helpers import stranger
@@ -172,3 +172,129 @@ def test_what_hides_behind_a_number_that_was_damaged_goes_too(
             store(cache, f"{number}", b"metadata", _BODY)
             assert cache.stats().bytes <= 210_000
         assert cache.open("119") is not None
+
+
+@pytest.mark.parametrize("jump", [-2 * _LATER, -365 * 86_400])
+def test_what_came_while_the_clock_was_ahead_is_not_over_age(root: Path, jump: float) -> None:
+    clock = ManualClock()
+    with SQLiteCache(root, max_age=86_400, clock=clock) as cache:
+        store(cache, "long ago", b"metadata", b"body")
+        clock.advance(2 * 86_400)
+        for key in ("one", "two"):
+            store(cache, key, b"metadata", b"body")
+        clock.advance(jump)
+        assert cache.prune(dry_run=DryRun.YES).removed.total() == 0
+        cache.prune()
+        store(cache, "three", b"metadata", b"body")
+        assert {entry.key for entry in cache.entries()} >= {"one", "two", "three"}
+
+
+def test_what_came_while_the_clock_was_ahead_hides_nothing_that_is_over_age(root: Path) -> None:
+    clock = ManualClock()
+    with SQLiteCache(root, clock=clock) as cache:
+        clock.advance(365 * 86_400)
+        store(cache, "ahead", b"metadata", b"body")
+        clock.advance(-365 * 86_400)
+        for key in ("never used", "used"):
+            store(cache, key, b"metadata", b"body")
+        clock.advance(_LATER)
+        load(cache, "used")
+        clock.advance(2 * 86_400)
+        store(cache, "new", b"metadata", b"body")
+        assert cache.prune(max_age=86_400, dry_run=DryRun.YES).removed.total() == 2
+        assert cache.prune(max_age=86_400).removed.total() == 2
+        assert {entry.key for entry in cache.entries()} == {"ahead", "new"}
+
+
+def test_a_use_counts_of_what_came_while_the_clock_was_ahead(root: Path) -> None:
+    clock = ManualClock()
+    with SQLiteCache(root, max_bytes=None, clock=clock) as cache:
+        store(cache, "first", b"metadata", _BODY)
+        size = cache.stats().bytes
+        clock.advance(365 * 86_400)
+        store(cache, "ahead", b"metadata", _BODY)
+        clock.advance(-365 * 86_400 + _LATER)
+        store(cache, "never used", b"metadata", _BODY)
+        clock.advance(_LATER)
+        load(cache, "ahead")
+        cache.prune(max_bytes=int(1.5 * size))
+        assert [entry.key for entry in cache.entries()] == ["ahead"]
+
+
+@pytest.mark.parametrize(("max_bytes", "max_age"), [(None, 10 * 86_400), (5000, None)])
+def test_what_was_used_while_the_clock_was_ahead_is_not_the_last_to_go(
+    root: Path, max_bytes: int | None, max_age: float | None
+) -> None:
+    clock = ManualClock()
+    with SQLiteCache(root, clock=clock) as cache:
+        for key in ("ahead", "used"):
+            store(cache, key, b"metadata", _BODY)
+        clock.advance(400 * 86_400)
+        load(cache, "ahead")
+        cache.stats()
+        clock.advance(-400 * 86_400)
+        for _ in range(20):
+            clock.advance(86_400)
+            load(cache, "used")
+        cache.prune(max_bytes=max_bytes, max_age=max_age)
+        assert [entry.key for entry in cache.entries()] == ["used"]
+
+
+def test_rows_that_were_all_used_are_walked_over_once(root: Path) -> None:
+    clock = ManualClock()
+    with SQLiteCache(root, max_age=86_400, clock=clock) as cache:
+        for number in range(20):
+            store(cache, f"{number}", b"metadata", b"body")
+        clock.advance(_LATER)
+        for number in range(20):
+            load(cache, f"{number}")
+        # Nothing goes, and they needn't be looked at the next time.
+        assert cache.prune().removed.total() == 0
+        with stranger(root) as database:
+            assert database.execute("SELECT unused FROM total").fetchone() == (21,)
+        store(cache, "20", b"metadata", b"body")
+        clock.advance(86_400 + 1)
+        assert cache.prune().removed.total() == 21
+
+
+def test_what_refreshes_add_counts_as_well(root: Path) -> None:
+    most = 1_000_000
+    with SQLiteCache(root, max_bytes=most) as cache:
+        versions = {f"{number}": store(cache, f"{number}", b"", b"body") for number in range(50)}
+        for key, version in versions.items():
+            cache.update(key, bytes(100_000), version=version)
+            assert cache.stats().bytes <= 1.05 * most
+        # Those that were not refreshed went first, and then the first that was.
+        assert {entry.key for entry in cache.entries()} == {f"{number}" for number in range(1, 10)}
+
+
+def test_a_large_one_that_is_stored_anew_takes_its_own_place(root: Path) -> None:
+    most = 1_000_000
+    with SQLiteCache(root, max_bytes=most) as cache:
+        for number in range(30):
+            store(cache, f"{number}", b"metadata", bytes(10_000))
+        store(cache, "large", b"metadata", bytes(600_000))
+        for _ in range(3):
+            store(cache, "large", b"metadata", bytes(600_000))
+        assert len(list(cache.entries())) == 31
+
+
+def test_a_larger_one_that_is_stored_anew_finds_room_before(root: Path) -> None:
+    most, clock = 1_000_000, ManualClock()
+    with SQLiteCache(root, max_bytes=most, clock=clock) as cache:
+        store(cache, "large", b"metadata", bytes(600_000))
+        clock.advance(_LATER)
+        for number in range(39):
+            store(cache, f"{number}", b"metadata", bytes(10_000))
+        most_seen = 0
+
+        def look(*given: int) -> None:
+            nonlocal most_seen
+            find_room(*given)
+            most_seen = cache.stats().bytes + given[-1]
+
+        find_room = cache._housekeeping.find_room  # noqa: SLF001
+        cache._housekeeping.find_room = look  # type: ignore[assignment,method-assign]  # noqa: SLF001
+        store(cache, "large", b"metadata", bytes(700_000))
+        assert 0 < most_seen <= most
+        assert cache.open("38") is not None

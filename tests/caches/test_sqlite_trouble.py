@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import math
 import shutil
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from stillfresh import ConfigError, Repair, SQLiteCache, StoreError
+from stillfresh import ConfigError, CorruptEntry, Repair, SQLiteCache, StoreError
 from stillfresh.caches import schema
 from stillfresh.testing.conformance.tools import load, opened, store
 from tests.caches.helpers import stranger
@@ -154,7 +155,107 @@ def test_what_could_not_be_removed_comes_back_with_its_next_version(root: Path) 
             assert load(cache, "key") == (b"new", b"body")
 
 
+class Late:
+    """A lock whose waiters hear that they have waited for too long when all is over."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.waiting, self.over = threading.Event(), threading.Event()
+        self.release = self._lock.release
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        if self._lock.acquire(blocking=False):
+            return True
+        if blocking:
+            self.waiting.set()
+            self.over.wait()
+        return False
+
+
+def test_whose_turn_comes_when_it_has_waited_for_too_long_goes_on(root: Path) -> None:
+    with SQLiteCache(root) as cache, ThreadPoolExecutor(2) as threads:
+        store(cache, "key", b"metadata", b"body")
+        late = Late()
+        cache._database._turn = late  # type: ignore[assignment]  # noqa: SLF001
+        begun = threading.Event()
+
+        def hold() -> None:
+            with cache._database.change("holding"):  # noqa: SLF001
+                begun.set()
+                late.waiting.wait()
+
+        holding = threads.submit(hold)
+        begun.wait()
+        removed = threads.submit(cache.remove, "key")
+        holding.result()
+        late.over.set()
+        assert removed.result()
+        store(cache, "key", b"again", b"body")
+        assert load(cache, "key") == (b"again", b"body")
+
+
+def test_two_who_remove_the_same_files_leave_the_next_one_on_the_list(root: Path) -> None:
+    with SQLiteCache(root) as cache, SQLiteCache(root) as other:
+        for key in "ab":
+            store(cache, key, b"metadata", LARGE)
+        unlink = cache._bodies.unlink  # noqa: SLF001
+
+        def unlink_slowly(number: int, version: str) -> bool:
+            done = unlink(number, version)
+            # Another one is quicker, and is killed after a removal of its own.
+            other._housekeeping.remove_gone()  # noqa: SLF001
+            with stranger(root) as database:
+                database.execute("DELETE FROM entry WHERE key = ?", (b"b",))
+            return done
+
+        cache._bodies.unlink = unlink_slowly  # type: ignore[method-assign]  # noqa: SLF001
+        cache.remove("a")
+        assert len(list(root.glob("bodies-*/*"))) == 1
+        # The next one that removes anything removes this as well.
+        store(other, "c", b"metadata", LARGE)
+        other.remove("c")
+        assert not list(root.glob("bodies-*/*"))
+
+
+def test_what_was_listed_is_not_taken_for_what_has_its_number_now(root: Path) -> None:
+    with SQLiteCache(root) as cache:
+        store(cache, "old", b"metadata", b"body")
+        (listed,) = cache.entries()
+        with opened(cache, "old") as entry:
+            assert entry.metadata == b"metadata"
+        cache.remove("old")
+        store(cache, "new", b"another's", b"body")
+        assert [entry.name for entry in cache.entries()] == [listed.name]
+        assert cache.open_listed(listed) is None
+
+
 # Repairs.
+
+
+@pytest.mark.parametrize("used_at", ["text", b"\0"])
+def test_a_use_that_is_no_number_is_damage(root: Path, used_at: str | bytes) -> None:
+    with SQLiteCache(root) as cache:
+        for key in "ab":
+            store(cache, key, b"metadata", b"body")
+        with stranger(root) as database:
+            database.execute("UPDATE entry SET used_at = ? WHERE rid = 1", (used_at,))
+        assert list(cache.verify(repair=Repair.REMOVE).damaged) == ["a"]
+        assert [entry.key for entry in cache.entries()] == ["b"]
+
+
+@pytest.mark.parametrize("how", ["by storing", "by pruning"])
+def test_damage_that_shows_in_housekeeping_is_told(root: Path, how: str) -> None:
+    with SQLiteCache(root) as cache:
+        store(cache, "old", b"metadata", b"body")
+    with stranger(root) as database:
+        database.execute("ALTER TABLE total RENAME COLUMN counted TO another")
+    with SQLiteCache(root) as cache:
+        # All of it is gone by then, and what was just stored with it.
+        with pytest.raises(CorruptEntry, match="begun anew"):
+            cache.prune() if how == "by pruning" else store(cache, "new", b"metadata", b"body")
+        assert cache.open("new") is None
+        store(cache, "new", b"metadata", b"body")
+        assert [entry.key for entry in cache.entries()] == ["new"]
 
 
 def test_a_repair_spares_what_has_taken_the_place_of_what_was_damaged(root: Path) -> None:

@@ -165,7 +165,7 @@ class Database:
                 mine.cursor.execute(statement, values)
             return connection.total_changes - before
         finally:
-            self._turn.release()
+            self._give_turn_back()
 
     @contextlib.contextmanager
     def change(self, doing: str) -> Iterator[sqlite3.Connection]:
@@ -182,7 +182,7 @@ class Database:
                     end_transaction(connection)
                     raise
             finally:
-                self._turn.release()
+                self._give_turn_back()
         except _ERRORS as error:
             self._fail(error, doing, mine)
         finally:
@@ -372,6 +372,11 @@ class Database:
             )
             raise CacheUnavailable(msg)
         return time.monotonic() - before
+
+    def _give_turn_back(self) -> None:
+        # Whoever had it may have given it back just when it seemed that nobody would.
+        with contextlib.suppress(RuntimeError):
+            self._turn.release()
 
     @contextlib.contextmanager
     def _patient(self, connection: sqlite3.Connection, waited: float) -> Iterator[None]:

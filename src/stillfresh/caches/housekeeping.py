@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from stillfresh.caches import rows
 from stillfresh.caches.pruner import Pruner
 from stillfresh.caches.pruning import Bounds, DryRun, Progress, PruneReport
-from stillfresh.errors import CacheError, CacheFull, StoreError
+from stillfresh.errors import CacheError, CacheFull, CacheUnavailable, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,8 +83,10 @@ class Housekeeping:
         """Hear that the database is empty."""
         self._unseen = 0
 
-    def find_room(self, size: int) -> None:
+    def find_room(self, name: int, size: int) -> None:
         """Find room for an entry before it is stored, if it is a large one.
+
+        `name` is the number of its key: it takes the place of what is there.
 
         Raises:
             CacheFull: it is larger than all may be.
@@ -97,16 +99,24 @@ class Housekeeping:
             msg = f"an entry of {size} bytes in a cache of at most {most}"
             raise CacheFull(msg)
         if size > most * _LARGE:
-            room = most - size
-            if self._is_over(room):
+            # What is there may be removed as well, and leaves less room then.
+            for _ in range(2):
+                room = most - size + self._size_of(name)
+                if not self._is_over(room):
+                    break
                 self.prune(Bounds(max_bytes=room), PruneReport())
 
     def stored(self, size: int, now: float) -> None:
-        """See to the bounds, if it is time, after `size` bytes were stored."""
+        """See to the bounds, if it is time, after `size` bytes were stored.
+
+        Raises:
+            CorruptEntry: the database was damaged, and is followed by an empty one.
+        """
         self._unseen += size
         if self._is_time(now):
-            # What can't be removed now is when the next one is stored.
-            with contextlib.suppress(StoreError):
+            # What can't be removed now is when it is time again. But where all had to begin anew,
+            # what was stored is gone.
+            with contextlib.suppress(CacheFull, CacheUnavailable):
                 self._keep_within()
 
     def look_for_litter(self, size: int) -> None:
@@ -154,13 +164,14 @@ class Housekeeping:
             if gone:
                 number = self._database.bodies()
                 done = [
-                    (row,)
+                    (row, file)
                     for row, file in gone
                     # What is no name of a file was damaged.
                     if not rows.is_file(file) or self._bodies.unlink(number, file)
                 ]
+                # Its number may be another file's by now, where somebody else was quicker.
                 with self._database.change("sweeping") as database:
-                    database.executemany("DELETE FROM gone WHERE rowid = ?", done)
+                    database.executemany("DELETE FROM gone WHERE rowid = ? AND file IS ?", done)
 
     def sweep(self, report: PruneReport, dry_run: DryRun) -> None:
         """Remove the body files that killed writers have left.
@@ -215,6 +226,11 @@ class Housekeeping:
         if most is not None and self._is_over(most):
             low = int(most * _LOW)
         return Bounds(max_bytes=low, max_age=self.bounds.max_age)
+
+    def _size_of(self, name: int) -> int:
+        row = self._database.one("counting", "SELECT size FROM entry WHERE id = ?", (name,))
+        # What was damaged is no number.
+        return row[0] if row is not None and type(row[0]) is int else 0
 
     def _has_gaps(self) -> bool:
         free, size = self._database.gaps()

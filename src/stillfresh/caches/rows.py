@@ -37,10 +37,10 @@ FIND: Final = "SELECT frame, used_at FROM entry WHERE id = ?"
 _USED_AT: Final = "abs(used_at)"
 # The version stands in the head of a frame.
 EXPIRY: Final = "SELECT expires_at, substr(frame, 49, 8) FROM entry WHERE id = ?"
-WHOLE: Final = f"""
-SELECT frame, id, key, size, body_size, stored_at, {_USED_AT}, expires_at, file FROM entry
+WHOLE: Final = """
+SELECT frame, id, key, size, body_size, stored_at, used_at, expires_at, file FROM entry
 WHERE rid = ?
-"""  # noqa: S608 - our own text
+"""
 LISTED: Final = "SELECT frame FROM entry WHERE rid = ?"
 REMOVE_THIS: Final = "DELETE FROM entry WHERE rid = ? AND frame IS ?"
 FILES: Final = "SELECT file FROM entry WHERE file IS NOT NULL"
@@ -73,13 +73,19 @@ WHERE id = ? AND frame = ?
 _INFO: Final = f"rid, key, size, body_size, stored_at, {_USED_AT}, expires_at"
 _SIGN: Final = 1 << 63
 _EXPIRED: Final = "SELECT expires_at, rid, size FROM entry WHERE expires_at <= ? LIMIT ?"
-# The rows that were used and those that weren't, each in the order in which they go.
+# The rows that were used, those that were while a clock was ahead, and those that weren't, each in
+# the order in which they go. What was damaged is no number.
 _USED: Final = """
-SELECT used_at, rid, size FROM entry WHERE used_at > 0 AND used_at <= ? ORDER BY used_at
+SELECT used_at, rid, size FROM entry WHERE used_at > 0 AND used_at < ? ORDER BY used_at
+"""
+_AHEAD: Final = """
+SELECT CAST(stored_at AS REAL), rid, size FROM entry
+WHERE used_at > 0 AND used_at BETWEEN ? AND 9e999 ORDER BY 1
 """
 _UNUSED: Final = """
 SELECT stored_at, rid, size FROM entry
-WHERE rid >= (SELECT unused FROM total) AND used_at <= 0 ORDER BY rid
+WHERE rid >= (SELECT unused FROM total) AND used_at <= 0 AND CAST(stored_at AS REAL) <= ?
+ORDER BY rid
 """
 _SKIP_USED: Final = """
 UPDATE total SET unused = (
@@ -167,15 +173,18 @@ def remove_some(
     doomed = database.execute(_EXPIRED, (now, BATCH)).fetchall()
     if doomed:
         return _remove(database, Cause.EXPIRED, doomed, report)
+    database.execute(_SKIP_USED)
     if bounds.max_age is not None:
         limit = now - bounds.max_age
-        doomed = list(takewhile(lambda row: row[0] < limit, islice(_idlest(database, now), BATCH)))
+        # Of what came while the clock was ahead nobody knows that it is so old.
+        idlest = islice(_idlest(database, now, now + AHEAD), BATCH)
+        doomed = list(takewhile(lambda row: row[0] < limit, idlest))
         if doomed:
             return _remove(database, Cause.OVER_AGE, doomed, report)
     if bounds.max_bytes is not None:
         stored = database.execute("SELECT bytes FROM total").fetchone()[0]
         excess = _number(stored) - bounds.max_bytes
-        for row in islice(_idlest(database, now), BATCH if excess > 0 else 0):
+        for row in islice(_idlest(database, now, math.inf), BATCH if excess > 0 else 0):
             doomed.append(row)
             excess -= _number(row[2])
             if excess <= 0:
@@ -188,22 +197,26 @@ def remove_some(
     return False
 
 
-def _idlest(database: sqlite3.Connection, now: float) -> Iterator[tuple[float, int, Any]]:
+def _idlest(
+    database: sqlite3.Connection, now: float, latest: float
+) -> Iterator[tuple[float, int, Any]]:
     """Go through the rows as they were used, the first one first: when that was, number and size.
 
-    One that was not is in the place where it came.
+    One that was not is in the place where it came, unless that is said to be after `latest`; and
+    one that was when the clock was ahead, where it was stored.
     """
 
     def unused() -> Iterator[tuple[float, int, Any]]:
         moment = 0.0
-        for stored_at, rid, size in database.execute(_UNUSED):
+        for stored_at, rid, size in database.execute(_UNUSED, (latest,)):
             # What was damaged is no number; and a clock may have been ahead.
             if type(stored_at) is float and stored_at <= now + AHEAD:
                 moment = stored_at
             yield moment, rid, size
 
-    used = database.execute(_USED, (math.inf,))
-    return heapq.merge(used, unused(), key=itemgetter(0))
+    used = database.execute(_USED, (now + AHEAD,))
+    ahead = database.execute(_AHEAD, (now + AHEAD,))
+    return heapq.merge(used, ahead, unused(), key=itemgetter(0))
 
 
 def _remove(
@@ -212,12 +225,10 @@ def _remove(
     doomed: list[tuple[float, int, Any]],
     report: PruneReport,
 ) -> bool:
-    """Remove rows, and look no more where all that is left was used."""
+    """Remove rows; True, since there may be more."""
     report.removed[cause] += len(doomed)
     report.removed_bytes += sum(_number(size) for *_, size in doomed)
     database.executemany("DELETE FROM entry WHERE rid = ?", [(rid,) for _, rid, _ in doomed])
-    if cause is not Cause.EXPIRED:
-        database.execute(_SKIP_USED)
     return True
 
 

@@ -159,7 +159,7 @@ class SQLiteCache(ComparingCache, SeparateBodyBaseCache):
     def _begin(self) -> None:
         self._database = Database(self._tree, self.timeout, durable=self.durable)
         self._bodies = BodyFiles(self._tree)
-        self._usage = Usage(self._database)
+        self._usage = Usage(self._database, self._clock)
         self._claims = DirectoryClaims(self._tree)
         self._housekeeping = Housekeeping(
             self._database, self._bodies, self._usage, self._bounds, self._clock
@@ -255,7 +255,8 @@ class SQLiteCache(ComparingCache, SeparateBodyBaseCache):
         if row is None:
             return None
         frame, body = rows.read(row[0])
-        if is_past(frame.expires_at, self._clock()):
+        # The number of a row that is gone may be another's by now.
+        if frame.key != listed.key or is_past(frame.expires_at, self._clock()):
             return None
         return self._entry_in(frame, body)
 
@@ -316,6 +317,7 @@ class SQLiteCache(ComparingCache, SeparateBodyBaseCache):
                 size = len(data) + (frame.body_size if frame.flags & BODY_ELSEWHERE else 0)
                 values = (size, now, now, expires_at, data, name, present)
                 changed = self._database.write("updating", rows.REFRESH, values)
+                self._housekeeping.stored(max(0, len(data) - len(present)), now)
             if changed:
                 return True
         return False
@@ -440,7 +442,10 @@ class SQLiteCache(ComparingCache, SeparateBodyBaseCache):
         report = PruneReport()
         if self._database.number():
             # On a full disk, say, that can't be done; and it needn't.
-            with contextlib.suppress(StoreError), self._database.change("counting") as database:
+            with (
+                contextlib.suppress(CacheFull, CacheUnavailable),
+                self._database.change("counting") as database,
+            ):
                 rows.recount(database)
             with self._database.at_length():
                 self._housekeeping.prune(bounds, report, progress)
@@ -518,7 +523,7 @@ class SQLiteCache(ComparingCache, SeparateBodyBaseCache):
         )
         data = rows.joined(head, body, tail)
         size += len(data)
-        self._housekeeping.find_room(size)
+        self._housekeeping.find_room(name, size)
         values = (
             name,
             bytearray(encoded),

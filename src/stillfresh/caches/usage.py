@@ -9,10 +9,13 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Final
 
+from stillfresh.caches.pruning import AHEAD
 from stillfresh.errors import StoreError
 from stillfresh.forks import call_in_children
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stillfresh.caches.database import Database
 
 # The last use of an entry is written once in this many seconds.
@@ -25,9 +28,10 @@ _LOOKUPS: Final = 20_000
 class Usage:
     """What one process has used of a database, and not yet written down."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         """Begin; what is noted goes to `database`."""
         self._database = database
+        self._clock = clock
         self.begin()
         call_in_children(self.begin)
 
@@ -69,10 +73,12 @@ class Usage:
             self.forget()
         try:
             with self._database.change("noting use") as database:
-                # It may have been stored anew since.
+                # It may have been stored anew since; unless it says so since a clock was ahead.
+                latest = self._clock() + AHEAD
                 database.executemany(
-                    "UPDATE entry SET used_at = ?1 WHERE id = ?2 AND abs(used_at) < ?1",
-                    [(at, name) for name, at in used.items()],
+                    "UPDATE entry SET used_at = ?1"
+                    " WHERE id = ?2 AND NOT abs(used_at) BETWEEN ?1 AND ?3",
+                    [(at, name, latest) for name, at in used.items()],
                 )
                 database.execute(
                     "UPDATE total SET hits = hits + ?, misses = misses + ?, served = served + ?",
