@@ -153,9 +153,9 @@ def listing(database: Database, order: Order | None, host: str | None) -> Iterat
 def count(database: sqlite3.Connection) -> None:
     """Have the totals be of all rows, those too that have come since the last time."""
     database.execute(
-        "UPDATE total SET counted = (SELECT coalesce(max(rid), 0) FROM entry),"
-        " entries = entries + (SELECT count(*) FROM entry WHERE rid > counted),"
-        " bytes = bytes + (SELECT CAST(total(size) AS INTEGER) FROM entry WHERE rid > counted)"
+        "UPDATE total SET counted = (SELECT coalesce(max(rid), 0) FROM entry), (entries, bytes) ="
+        " (SELECT entries + count(*), bytes + CAST(total(size) AS INTEGER)"
+        " FROM entry WHERE rid > counted)"
     )
 
 

@@ -8,7 +8,7 @@ from typing import Final
 from stillfresh.errors import CacheUnavailable
 
 _APPLICATION: Final = 0x5F5265  # says in the database whose it is
-_FORMAT: Final = 1
+FORMAT: Final = 2
 # Rows are numbered as they come, so that new ones lie together; `id` is of the key. What is asked
 # about stands before the frame, which mostly lies on pages of its own.
 #
@@ -84,7 +84,7 @@ def create(path: str, bodies: int) -> None:
         connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
         connection.execute("INSERT INTO place VALUES (?)", (bodies,))
         connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-        connection.execute(f"PRAGMA user_version = {_FORMAT}")
+        connection.execute(f"PRAGMA user_version = {FORMAT}")
     finally:
         connection.close()
 
@@ -124,7 +124,7 @@ def is_ours(connection: sqlite3.Connection) -> bool:
     """Tell whether a database is of this library, and of this format."""
     application: int = connection.execute("PRAGMA application_id").fetchone()[0]
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    return (application, version) == (_APPLICATION, _FORMAT)
+    return (application, version) == (_APPLICATION, FORMAT)
 
 
 def is_marked(path: str) -> bool:

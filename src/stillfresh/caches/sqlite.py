@@ -16,7 +16,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from stillfresh.caches import frames, rows
+from stillfresh.caches import frames, rows, schema
 from stillfresh.caches.base import (
     Claim,
     ComparingCache,
@@ -81,7 +81,8 @@ def default_directory() -> str:
     """
     import platformdirs
 
-    return os.path.join(platformdirs.user_cache_dir("stillfresh", appauthor=False), "sqlite-1")
+    folder = platformdirs.user_cache_dir("stillfresh", appauthor=False)
+    return os.path.join(folder, f"sqlite-{schema.FORMAT}")
 
 
 class SQLiteCache(ComparingCache, SeparateBodyBaseCache):
