@@ -104,7 +104,7 @@ async def session_with(
     async with (
         CacheMiddleware(cache, policy=policy, hook=hook, clock=clock) as middleware,
         aiohttp.ClientSession(
-            middlewares=[middleware], timeout=aiohttp.ClientTimeout(10), **options
+            middlewares=[middleware], **{"timeout": aiohttp.ClientTimeout(10), **options}
         ) as session,
     ):
         yield session
@@ -330,6 +330,30 @@ def test_the_options_of_a_session_stay(
 
     run(main)
     assert cache.open(slow) is None
+
+
+def test_a_caller_has_no_more_patience_than_its_session(
+    origin: Origin, cache: MemoryCache, clock: ManualClock
+) -> None:
+    """However long the policy would have it wait for another."""
+    held = Held(origin, Reply(headers=FRESH))
+    url = origin.on("/", held)
+    policy = Policy(collapse_wait=600)
+    hasty = aiohttp.ClientTimeout(10, sock_read=0.1)
+
+    async def main() -> None:
+        async with (
+            session_with(cache, policy=policy, clock=clock) as session,
+            session_with(cache, policy=policy, clock=clock, timeout=hasty) as other,
+        ):
+            first = asyncio.create_task(session.get(url))
+            assert await asyncio.to_thread(held.asked.wait, 10)
+            with pytest.raises(aiohttp.SocketTimeoutError):
+                await other.get(url)
+            held.let_go()
+            assert (await first).status == 200
+
+    run(main)
 
 
 def test_a_session_may_have_a_class_of_responses(

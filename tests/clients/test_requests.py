@@ -860,6 +860,41 @@ def test_what_concerns_the_connection_is_the_connections(
     assert get(session, url).content == b"whole"
 
 
+def test_a_connection_that_its_reader_ends_is_no_end_of_a_body(
+    origin: Origin, session: CachedSession
+) -> None:
+    """Where nothing but the end of the connection says where a body ends."""
+    gate = origin.gate()
+
+    def answer(_: Received) -> Reply:
+        def body() -> Iterator[bytes]:
+            yield b"first"
+            gate.wait(10)
+            yield b"second"
+
+        return Reply(headers=FRESH, body=body(), framing=Framing.CLOSE)
+
+    url = origin.on("/", answer, Reply(headers=FRESH, body=b"whole"))
+    response = get(session, url, stream=True)
+    assert response.raw.read(5) == b"first"
+    response.raw.shutdown()
+    assert response.raw.read() == b""
+    response = get(session, url)
+    assert response.content == b"whole"
+    assert not response.from_cache
+
+
+def test_where_there_is_no_connection_there_is_none_to_end(
+    origin: Origin, session: CachedSession
+) -> None:
+    url = origin.on("/", Reply(headers=FRESH, body=b"hello"))
+    get(session, url)
+    response = get(session, url, stream=True)
+    assert response.from_cache
+    response.raw.shutdown()
+    assert response.content == b"hello"
+
+
 # Parts.
 
 

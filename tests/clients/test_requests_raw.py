@@ -63,6 +63,13 @@ def some_decoded_then_the_rest(response: requests.Response) -> bytes:
     return first + b"".join(response.raw.stream(100, decode_content=True))
 
 
+def some_then_drained(response: requests.Response) -> bytes:
+    first: bytes = response.raw.read(10, decode_content=True)
+    response.raw.drain_conn()
+    rest: bytes = response.raw.read(decode_content=True)
+    return first + rest
+
+
 def as_it_leaves_the_block(response: requests.Response) -> bytes:
     with response:
         return b"".join(response.iter_content(100))
@@ -107,6 +114,8 @@ WAYS: dict[str, Read] = {
     "some, then the rest": some_then_the_rest,
     "some decoded, then the rest": some_decoded_then_the_rest,
     "drained": lambda r: r.raw.drain_conn() or b"",
+    "drained, then read": lambda r: r.raw.drain_conn() or r.raw.read(),
+    "some, then drained": some_then_drained,
 }
 
 WHOLE = {

@@ -76,6 +76,18 @@ class Body(Protocol):
     def close(self) -> None: ...
 
 
+class _NoBody(io.BytesIO):
+    """The body of an answer without one: when it is closed it may be read, as http.client's."""
+
+    def read(self, amt: int | None = None, /) -> bytes:
+        return b""
+
+    read1 = read
+
+    def tell(self) -> int:
+        return 0
+
+
 class _Raw(HTTPResponse):
     """A urllib3 response that is made when something is asked of it that only urllib3 can answer.
 
@@ -159,7 +171,7 @@ class StoredRaw(_Raw):
         sent: Sent,
         heard: HTTPResponse | None,
     ) -> None:
-        super().__init__(io.BytesIO() if body is None else body, heard, sent)
+        super().__init__(_NoBody() if body is None else body, heard, sent)
         self.heard = heard
         self.status = response.status
         self.reason = response.reason
@@ -226,7 +238,20 @@ class StoredRaw(_Raw):
         """There is no connection."""
 
     def drain_conn(self) -> None:
-        """There is no connection."""
+        """Let go of the body, or read on to its end where that comes from the origin."""
+        if not self._has_connection:
+            self._file.close()
+        with suppress(BodyLost):
+            super().drain_conn()
+
+    def shutdown(self) -> None:
+        """There is no connection, but where the end of the body comes from the origin."""
+        if self._has_connection and self.heard is not None:
+            self.heard.shutdown()
+
+    @property
+    def _has_connection(self) -> bool:
+        return not isinstance(self._stored, BlockingBody | None)
 
 
 class RecordedRaw(_Raw):
@@ -293,10 +318,9 @@ class RecordedRaw(_Raw):
     def release_conn(self) -> None:
         self._origin.release_conn()
 
-    def drain_conn(self) -> None:
-        self._origin.drain_conn()
-
     def shutdown(self) -> None:
+        # It may well look like a clean end (RFC 9112 §8).
+        self._tee.is_cut_short = True
         self._origin.shutdown()
 
 

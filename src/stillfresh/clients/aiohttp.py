@@ -293,6 +293,12 @@ class _Ports(ClientPorts):
                 raise UnverifiedError
         return _Upstream(kept)
 
+    @property
+    def patience(self) -> float | None:
+        # `total` is counted all the time; that of a single request nobody here can see.
+        sock_read: float | None = self._given.session.timeout.sock_read
+        return sock_read or None
+
     async def discard(self, upstream: _Upstream) -> None:
         if upstream.message.content.is_eof():
             upstream.message.release()

@@ -43,7 +43,13 @@ class Source(Protocol):
 
 
 class BlockingTee(Generic[E, W]):
-    """A file that reads from the origin and records what it has read."""
+    """A file that reads from the origin and records what it has read.
+
+    Attributes:
+        closed: whether nothing more will come.
+        is_cut_short: whether the connection is ended from here, so that its end is none of the
+            body's.
+    """
 
     def __init__(self, source: Source, recorder: Recorder[E, W]) -> None:
         """Read `source` to its end, or close."""
@@ -51,6 +57,7 @@ class BlockingTee(Generic[E, W]):
         self._recorder = recorder
         self._read = 0
         self.closed = False
+        self.is_cut_short = False
 
     def tell(self) -> int:
         """Return how many bytes have been read."""
@@ -106,7 +113,7 @@ class BlockingTee(Generic[E, W]):
 
     def _end(self) -> None:
         """Commit, and be closed at the end as an `http.client.HTTPResponse` is."""
-        if not self._recorder.ended:
+        if not self._recorder.ended and not self.is_cut_short:
             run(self._recorder.finish())
         self.close()
 

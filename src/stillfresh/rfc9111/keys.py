@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_plus
 
 from stillfresh.memo import remembered
-from stillfresh.rfc9111.fields import Fields, field_names, split_list
+from stillfresh.rfc9111.fields import DESCRIBING, Fields, field_names, split_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -100,9 +100,16 @@ def without_parameters(url: str, names: frozenset[str]) -> str:
     return f"{base}?{'&'.join(kept)}" if question and kept else base
 
 
-def with_content(key: str, method: str, content: bytes) -> str:
-    """Return the key of requests with content, which is a part of it."""
+def with_content(key: str, method: str, content: bytes, fields: Fields) -> str:
+    """Return the key of requests with content, which is a part of it.
+
+    So are the fields that say what its bytes are (RFC 9110 §8), as the definition of QUERY has it.
+    """
     hasher = hashlib.blake2b(content, digest_size=16, person=b"content")
+    for name in sorted(fields.names & DESCRIBING):
+        # The digest so far has one length, so where what follows begins is certain.
+        said = f"{name}: {fields.get(name)}".encode("utf-8", "surrogatepass")
+        hasher = hashlib.blake2b(hasher.digest() + said, digest_size=16, person=b"described")
     return f"{key}#{method}={hasher.hexdigest()}"
 
 

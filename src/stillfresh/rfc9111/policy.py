@@ -154,7 +154,8 @@ class Policy:
         ignored = rules.ignored_parameters(self.rules, url, request.method)
         key = keys.without_parameters(url, ignored) if ignored else url
         if self._keys_content(url, request):
-            key = keys.with_content(key, request.method, request.content or b"")
+            content = request.content or b""
+            key = keys.with_content(key, request.method, content, request.fields)
         return key
 
     def wants_content(self, method: str, url: str) -> bool:

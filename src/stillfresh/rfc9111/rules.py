@@ -54,9 +54,9 @@ class Rule:
         always_revalidate: use what is stored only when the origin has said that it is good.
         ignore: response directives to go by as if they weren't there, such as `no-store`.
         key_without: names of query parameters that the key leaves out (§2); patterns too.
-        key_with_content: the key is made of method and content too, so that what a POST, a QUERY
-            or a GraphQL request is answered by can be stored (RFC 9110 §9.3.3). Without `methods`
-            it is for POST and QUERY.
+        key_with_content: the key is made of method and content too, and of what describes that
+            (Content-Type, ...), so that what a POST, a QUERY or a GraphQL request is answered by
+            can be stored (RFC 9110 §9.3.3). Without `methods` it is for POST and QUERY.
 
     Raises:
         ConfigError: a value is out of its range, or the key would depend on the response.

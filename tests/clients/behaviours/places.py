@@ -70,6 +70,27 @@ class Rules(Suite):
                 assert not client.request("POST", other, body=content).from_cache
         assert paths(origin).count(("POST", "/query")) == 2
 
+    def test_what_describes_the_content_is_a_part_of_it(
+        self, origin: Origin, new_client: NewClient
+    ) -> None:
+        """The same bytes are another question in another format."""
+
+        def answer(request: Received) -> Reply:
+            kind, coding = map(request.header, ("Content-Type", "Content-Encoding"))
+            return fresh(f"{kind} {coding}".encode())
+
+        client = new_client(Policy(rules=(Rule(key_with_content=True),)))
+        url = origin.on("/", answer)
+        formats = [
+            ({"Content-Type": "text/csv"}, b"text/csv None"),
+            ({"Content-Type": "text/plain"}, b"text/plain None"),
+            ({"Content-Type": "text/plain", "Content-Encoding": "x"}, b"text/plain x"),
+        ]
+        for from_cache in (False, True):
+            for headers, body in formats:
+                got = client.request("POST", url, headers, b"one")
+                assert (got.body, got.from_cache) == (body, from_cache)
+
     def test_content_that_is_streamed_has_no_key(
         self, origin: Origin, new_client: NewClient, cache: BaseCache
     ) -> None:
