@@ -11,6 +11,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points, version
@@ -628,6 +629,58 @@ def test_a_stored_body_that_is_damaged(
     assert done.status == 18
     assert done.err.startswith("stillfresh: the stored body is damaged: ")
     assert listing(folder) == ["page"]
+
+
+def test_what_has_come_is_written_before_more_comes(
+    in_process: InProcess, origin: Origin, folder: Path
+) -> None:
+    gate = origin.gate()
+
+    def body() -> Iterator[bytes]:
+        yield b"x" * 1000
+        gate.wait()
+        yield b"y" * 1000
+
+    url = origin.on("/", Reply(headers={**STRONG, "Content-Length": "2000"}, body=body()))
+    os.mkfifo(folder / "pipe")
+    read: list[bytes] = []
+
+    def reader() -> None:
+        with (folder / "pipe").open("rb") as pipe:
+            read.append(pipe.read(1000))
+            gate.set()
+            read.append(pipe.read())
+
+    thread = threading.Thread(target=reader)
+    thread.start()
+    done = in_process("get", "--timeout", "5", "-o", "pipe", url)
+    thread.join()
+    assert done.status == 0
+    assert read == [b"x" * 1000, b"y" * 1000]
+
+
+@pytest.mark.parametrize("coding", [None, "gzip"])
+def test_what_came_before_it_took_too_long_is_kept(
+    in_process: InProcess, origin: Origin, coding: str | None
+) -> None:
+    whole = b"".join(b"%d\n" % number for number in range(1000))
+    sent = whole if coding is None else gzip.compress(whole)
+    headers = STRONG if coding is None else {**STRONG, "Content-Encoding": coding}
+    gate = origin.gate()
+
+    def body() -> Iterator[bytes]:
+        yield sent[:1000]
+        gate.wait()
+
+    length = {"Content-Length": str(len(sent))}
+    url = origin.on("/", Reply(headers={**headers, **length}, body=body()))
+    first = in_process("get", "--timeout", "0.5", url)
+    assert (first.status, first.err.splitlines()[1:]) == (28, [RESUMES])
+    document = Document(sent, headers=headers)
+    origin.on("/", document)
+    second = in_process("get", url)
+    assert (second.status, second.out) == (0, whole)
+    assert [status for status, _ in document.sent] == [206]
 
 
 def test_a_body_that_ends_with_the_connection_is_whole(

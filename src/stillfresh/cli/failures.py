@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from requests import exceptions as errors
 from urllib3.exceptions import (
     ConnectTimeoutError,
+    DecodeError,
     HTTPError,
     InvalidChunkLength,
     NameResolutionError,
@@ -68,7 +69,7 @@ def failure_of(
         return Failure(Exit.TLS, f"TLS with {host} failed: {reason}")
     if isinstance(error, errors.TooManyRedirects):
         return Failure(Exit.REDIRECT, "too many redirects")
-    if isinstance(error, errors.ContentDecodingError):
+    if isinstance(error, errors.ContentDecodingError | DecodeError):
         return Failure(Exit.BROKEN_OFF, f"the body cannot be decoded: {reason}", lies_in_body=True)
     if receiving:
         return Failure(Exit.BROKEN_OFF, f"the body broke off: {reason}")

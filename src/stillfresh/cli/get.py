@@ -229,11 +229,26 @@ def _download(
         if wanted.include:
             sink.write(_head(response))
         with _bar(response, shown=wanted.progress and not sink.is_terminal) as advance:
-            for chunk in response.iter_content(_CHUNK):
-                sink.write(chunk)
-                transfer.received += len(chunk)
-                advance(len(chunk))
+            for piece in _pieces(response):
+                sink.write(piece)
+                transfer.received += len(piece)
+                advance(len(piece))
     return response
+
+
+def _pieces(response: CachedResponse) -> Iterator[bytes]:
+    """Yield the body as it comes, decoded.
+
+    requests would wait until a piece is full, and what has come of it would be lost to who is
+    interrupted meanwhile.
+    """
+    raw = response.raw
+    if response.from_cache or raw.chunked or raw.closed:
+        # It doesn't wait for chunks, nor for what it has read to see where a redirect leads.
+        yield from response.iter_content(_CHUNK)
+        return
+    while piece := raw.read1(_CHUNK, decode_content=True):
+        yield piece
 
 
 def _bar(response: CachedResponse, *, shown: bool) -> AbstractContextManager[Callable[[int], None]]:
