@@ -722,6 +722,15 @@ def test_no_proxy(stillfresh: Command) -> None:
     assert "Connection refused" in done.err
 
 
+def test_a_proxy_without_a_host(in_process: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://user:s3cret@")
+    done = in_process("get", "http://example.invalid/")
+    assert (done.status, done.err) == (
+        2,
+        "stillfresh: the request cannot be made: a proxy is named without a host\n",
+    )
+
+
 def test_no_answer_in_time(stillfresh: Command, origin: Origin) -> None:
     gate = origin.gate()
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from dataclasses import dataclass
 from http.client import IncompleteRead
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from requests import exceptions as errors
 from urllib3.exceptions import (
@@ -26,8 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # requests leaves some of urllib3's errors as they are, and raises OSError for a CA bundle that is
-# missing and ValueError for a redirect that is no URL.
-FAILURES: Final = (errors.RequestException, HTTPError, OSError, ValueError)
+# missing, ValueError for a redirect that is no URL, and TypeError for a proxy with a user and
+# without a host.
+FAILURES: Final = (errors.RequestException, HTTPError, OSError, ValueError, TypeError)
+
+_HOSTLESS: Final = re.compile("@([:/]|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,14 @@ def failure_of(
         timeout: the limit that was set, in seconds.
         redirected: whether there has been a response to the first request.
         receiving: whether the body had begun to come.
+
+    Raises:
+        TypeError: it is this error, and no proxy is to blame for it.
     """
+    if isinstance(error, TypeError):
+        if not any(_HOSTLESS.search(proxy) for proxy in getproxies().values()):
+            raise error
+        return Failure(Exit.USAGE, "the request cannot be made: a proxy is named without a host")
     host = _host(_asked_url(error) or url)
     chain = list(_chain(error))
     reason = _reason(chain)
