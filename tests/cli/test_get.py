@@ -20,6 +20,7 @@ from typing import TypeAlias
 
 import pytest
 
+from stillfresh import EntryWriter
 from stillfresh.cli.main import main
 from tests.origin import Cut, Document, Framing, Origin, Raw, Received, Reply
 
@@ -859,6 +860,48 @@ def test_an_interruption_says_whether_the_rest_can_be_fetched(
     again = stillfresh("get", "-o", "page", url)
     assert again.err.startswith("completed, stored: " if kept else "miss, stored: ")
     assert (stillfresh.folder / "page").read_bytes() == b"x" * 200_000
+
+
+@pytest.mark.parametrize(
+    ("number", "times", "status", "said"),
+    [
+        (signal.SIGINT, 1, 130, ["stillfresh: interrupted", RESUMES]),
+        (signal.SIGTERM, 1, 143, [RESUMES]),
+        (signal.SIGINT, 2, 130, ["stillfresh: interrupted"]),
+    ],
+    ids=["INT", "TERM", "INT, INT"],
+)
+def test_an_interruption_waits_until_what_has_come_is_kept(
+    in_process: InProcess,
+    origin: Origin,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    times: int,
+    status: int,
+    said: list[str],
+) -> None:
+    write = EntryWriter.write
+
+    def interrupted(writer: EntryWriter, chunk: bytes) -> None:
+        write(writer, chunk)
+        for _ in range(times):
+            signal.raise_signal(number)
+
+    gate = origin.gate()
+
+    def body() -> Iterator[bytes]:
+        yield b"x" * 1000
+        gate.wait()
+
+    url = origin.on("/", Reply(headers={**STRONG, "Content-Length": "2000"}, body=body()))
+    with monkeypatch.context() as patch:
+        patch.setattr(EntryWriter, "write", interrupted)
+        done = in_process("get", "--timeout", "5", url)
+    assert (done.status, done.err.splitlines()) == (status, said)
+    origin.on("/", Document(b"x" * 2000, headers=STRONG))
+    again = in_process("get", url)
+    assert again.err.startswith("completed, " if RESUMES in said else "miss, ")
+    assert (again.status, again.out) == (0, b"x" * 2000)
 
 
 # Progress.

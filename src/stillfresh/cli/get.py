@@ -22,6 +22,7 @@ from stillfresh.cli.asking import (
     url_argument,
 )
 from stillfresh.cli.exits import MEANINGS, Exit
+from stillfresh.cli.interruption import put_off
 from stillfresh.cli.options import cache_option
 from stillfresh.cli.output import OutputError, ReaderGone, opened
 from stillfresh.cli.text import say, show_line, size_text
@@ -167,6 +168,10 @@ def get(
     except KeyboardInterrupt:
         say("interrupted")
         status = Exit.INTERRUPTED
+    except SystemExit:
+        # A signal ends it.
+        _say_what_is_kept(transfer, wanted, quiet=quiet)
+        raise
     _say_what_is_kept(transfer, wanted, quiet=quiet)
     return status
 
@@ -228,11 +233,13 @@ def _download(
         transfer.begin(response.cache, session.cache)
         if wanted.include:
             sink.write(_head(response))
-        with _bar(response, shown=wanted.progress and not sink.is_terminal) as advance:
+        shown = wanted.progress and not sink.is_terminal
+        with put_off() as interrupt_if_due, _bar(response, shown=shown) as advance:
             for piece in _pieces(response):
                 sink.write(piece)
                 transfer.received += len(piece)
                 advance(len(piece))
+                interrupt_if_due()
     return response
 
 
