@@ -190,6 +190,20 @@ def test_verify_finds_what_is_damaged(run: Run, cache: SeparateBodyFileCache) ->
     assert count(cache) == 10
 
 
+@pytest.mark.parametrize("command", ["ls", "stats", "prune"])
+def test_only_verify_says_with_its_status_that_something_is_damaged(
+    run: Run, cache: SeparateBodyFileCache, command: str
+) -> None:
+    path = Path(cache.path("https://example.org/1"))
+    path.write_bytes(path.read_bytes()[:-1])
+    assert (run(command).status, run("verify").status) == (0, 1)
+    said = b"1 if what is damaged"
+    assert (said in run(command, "--help").out, said in run("verify", "--help").out) == (
+        False,
+        True,
+    )
+
+
 def test_verify_repairs(run: Run, cache: SeparateBodyFileCache) -> None:
     path = Path(cache.path("https://example.org/2"))
     path.write_bytes(path.read_bytes()[:-1])
