@@ -210,6 +210,8 @@ def test_quiet(stillfresh: Command, origin: Origin) -> None:
 
 def test_quiet_is_not_silent_about_errors(in_process: InProcess, origin: Origin) -> None:
     assert in_process("get", "-q", origin.url("/no")).err == "stillfresh: HTTP 404 Not Found\n"
+    url = origin.on("/failed", Raw(b"HTTP/1.1 500 \r\nContent-Length: 0\r\n\r\n"))
+    assert in_process("get", "-q", url).err == "stillfresh: HTTP 500\n"
 
 
 def test_verbose_logs_what_the_cache_does(stillfresh: Command, origin: Origin) -> None:
@@ -965,6 +967,11 @@ def test_no_progress_bar_through_the_body(stillfresh: Command, origin: Origin) -
     ("arguments", "message"),
     [
         (["example.org"], "'example.org' is neither http:// nor https://; did you mean https://"),
+        (
+            ["//example.org/"],
+            "'//example.org/' is neither http:// nor https://; did you mean https://e",
+        ),
+        ([""], "'' is neither http:// nor https://\n"),
         (["http://example.org/\udcff"], "'http://example.org/\\udcff' is not UTF-8\n"),
         (["ftp://example.org/"], "'ftp://example.org/' is neither http:// nor https://\n"),
         (["http://"], "No host supplied"),

@@ -22,6 +22,7 @@ from stillfresh import BaseCache, FileCache, SeparateBodyFileCache, cache_from_u
 from stillfresh.testing import ManualClock
 from stillfresh.testing.conformance.tools import content, store
 from tests.cli.test_get import RUN, Ended, ended
+from tests.engine.world import legacy
 from tests.origin import Origin, Reply
 
 COMMANDS = ["stats", "prune", "verify"]
@@ -224,9 +225,23 @@ def test_a_folder_of_another_program_can_be_looked_after(run: Run, folder: Path)
     entry.write_bytes(b"a value")
     entry.with_name(f"{name}.body").write_bytes(bytes(5000))
     assert run("stats").out.decode().splitlines()[0] == "1 entry, 4.9 KiB"
+    assert [one["content_length"] for one in documents(run("ls", "--json"))] == [5000]
     assert b"1 of another program bears no digest" in run("verify").out
     assert b"removed 1 entry (4.9 KiB)" in run("prune", "--max-bytes", "4K").out
     assert not entry.parent.exists()
+
+
+def test_how_long_a_body_is_that_lies_in_another_programs_record_is_not_known(
+    run: Run, folder: Path
+) -> None:
+    with FileCache(folder) as cache:
+        path = Path(cache.path("http://a.example/page"))
+    path.parent.mkdir(parents=True, mode=0o700)
+    folder.chmod(0o700)
+    path.write_bytes(legacy(b"hello"))
+    (document,) = documents(run("ls", "--json"))
+    assert (document["foreign"], document["status"]) == (True, 200)
+    assert document["content_length"] is None
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -599,6 +614,16 @@ def test_a_host_is_named_with_its_port_or_without(run: Run, folder: Path, host: 
         done = run("ls", "--cache", url, "--host", host)
         assert done.out.decode().split()[-1] == "http://one.example:8080/"
         assert done.out.count(b"http") == 1
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "ls"])
+def test_where_there_is_no_output_it_is_said_so(
+    run: Run, cache: SeparateBodyFileCache, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    done = run(command)
+    assert done.status == 23
+    assert done.err == "stillfresh: there is no standard output to write to\n"
 
 
 # What is in a cache is anybody's.

@@ -208,7 +208,7 @@ def _get(
     seconds = time.perf_counter() - started
     failed = response.status_code >= 400
     if failed:
-        say(f"HTTP {response.status_code} {response.reason}")
+        say(f"HTTP {response.status_code} {response.reason}".rstrip())
     if not quiet:
         size = size_text(transfer.received)
         show_line(f"{_told(response.cache)} · {size} in {seconds:.3f} s")
