@@ -544,6 +544,17 @@ def test_a_password_in_what_is_no_url_is_not_shown(run: InProcess, command: str,
     assert "hunter2" not in refused.err
 
 
+@pytest.mark.parametrize("url", ["http://me:hunter2@a.example/", "me:hunter2@a.example/"])
+@pytest.mark.parametrize("before", [[], ["ls"], ["get", "http://a.example/"]], ids=str)
+def test_a_password_in_a_url_that_has_no_place_is_not_shown(
+    run: InProcess, before: list[str], url: str
+) -> None:
+    refused = run(*before, url)
+    assert refused.status == 2
+    assert "a.example/" in refused.err.splitlines()[-1]
+    assert "hunter2" not in refused.err
+
+
 def test_a_document_has_no_body(run: InProcess) -> None:
     assert run("show", "--json", "--body", "http://a.example/").status == 2
     assert run("explain", "-X", "a b", "http://a.example/").status == 2

@@ -6,6 +6,7 @@ it is known to be there.
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from importlib.util import find_spec
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     import click
 
 _NEEDED: Final = ("click", "requests", "rich")
+# What stands before an "@", but for the scheme.
+_USER: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:/+)?[^\s'\"(]+@")
 
 
 def main() -> NoReturn:
@@ -45,7 +48,11 @@ def _run() -> int:
         # What a command returns is its exit status.
         status: int | None = _group().main(prog_name="stillfresh", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        shown = error
+        if isinstance(error, click.UsageError) and not isinstance(error, click.BadParameter):
+            # It may be about a URL in the wrong place; where one belongs that has been seen to.
+            shown = click.UsageError(_USER.sub(r"\1", error.format_message()), error.ctx)
+        shown.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return Exit.INTERRUPTED
