@@ -815,6 +815,16 @@ def test_redirects_that_lead_nowhere(in_process: InProcess, origin: Origin, loca
     assert done.status == 47
 
 
+@pytest.mark.parametrize("location", ["ftp://me:s3cret@a/", "http://me:s3cret@a:b/"])
+def test_a_password_in_a_redirect_that_leads_nowhere_is_not_shown(
+    in_process: InProcess, origin: Origin, location: str
+) -> None:
+    done = in_process("get", origin.on("/", Reply(302, {"Location": location})))
+    assert done.status == 47
+    assert done.err.startswith("stillfresh: a redirect leads nowhere: ")
+    assert "s3cret" not in done.err
+
+
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"]
 )

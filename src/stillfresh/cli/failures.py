@@ -23,6 +23,7 @@ from urllib3.exceptions import (
 
 from stillfresh import BodyLost
 from stillfresh.cli.exits import Exit
+from stillfresh.cli.text import without_users
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,7 +89,7 @@ def failure_of(
     # A header that is refused is one of the response's.
     if isinstance(error, ValueError) and not isinstance(error, errors.InvalidHeader):
         if redirected:
-            return Failure(Exit.REDIRECT, f"a redirect leads nowhere: {error}")
+            return Failure(Exit.REDIRECT, f"a redirect leads nowhere: {without_users(str(error))}")
         return Failure(Exit.USAGE, f"the request cannot be made: {error}")
     if isinstance(error, OSError) and not isinstance(error, errors.RequestException):
         return Failure(Exit.TLS, f"TLS cannot be used: {error}")

@@ -6,7 +6,6 @@ it is known to be there.
 
 from __future__ import annotations
 
-import re
 import signal
 import sys
 from importlib.util import find_spec
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     import click
 
 _NEEDED: Final = ("click", "requests", "rich")
-# What stands before an "@", but for the scheme.
-_USER: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:/+)?[^\s'\"(]+@")
 
 
 def main() -> NoReturn:
@@ -42,7 +39,7 @@ def main() -> NoReturn:
 def _run() -> int:
     import click
 
-    from stillfresh.cli.text import drop_output, say
+    from stillfresh.cli.text import drop_output, say, without_users
 
     try:
         # What a command returns is its exit status.
@@ -51,7 +48,7 @@ def _run() -> int:
         shown = error
         if isinstance(error, click.UsageError) and not isinstance(error, click.BadParameter):
             # It may be about a URL in the wrong place; where one belongs that has been seen to.
-            shown = click.UsageError(_USER.sub(r"\1", error.format_message()), error.ctx)
+            shown = click.UsageError(without_users(error.format_message()), error.ctx)
         shown.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
