@@ -29,13 +29,15 @@ if TYPE_CHECKING:
 
 _DAY = 86_400.0
 _HOSTS_SHOWN = 10
-_REST = "2 for wrong usage; 23 if the output cannot be written; 74 if the cache cannot be read"
-_LOOKED = f"Exit status: 0; {_REST}."
-_CHANGED = f"Exit status: 0; {_REST} or changed."
-_VERIFIED = f"Exit status: 0; 1 if what is damaged is still there; {_REST} or changed."
+_REST = (
+    "2 for wrong usage; 23 if the output cannot be written; 74 if the cache cannot be read or"
+    " changed."
+)
+_STATUSES = f"Exit status: 0; {_REST}"
+_VERIFIED = f"Exit status: 0; 1 if what is damaged is still there; {_REST}"
 
 
-@click.command(epilog=_LOOKED)
+@click.command(epilog=_STATUSES)
 @cache_option
 @click.option(
     "--json", "as_json", is_flag=True, help="Write one JSON document, for programs, with all hosts."
@@ -48,7 +50,7 @@ def stats(cache: str | None, as_json: bool) -> int:
     return print_lines(lines, Exit.OK)
 
 
-@click.command(epilog=_CHANGED)
+@click.command(epilog=_STATUSES)
 @cache_option
 @click.option(
     "--max-bytes",
@@ -102,7 +104,7 @@ def verify(cache: str | None, repair: bool) -> int:
     return print_lines(lines, Exit.OK if len(report.damaged) == report.repaired else Exit.DAMAGED)
 
 
-@click.command(epilog=_LOOKED)
+@click.command(epilog=_STATUSES)
 @cache_option
 @click.option("-l", "--long", is_flag=True, help="Show status and media type too.")
 @click.option(
