@@ -100,6 +100,13 @@ def test_sentinels_and_clusters(redis_sentinel: SentinelSetup, redis_cluster: Cl
     is_of_use(from_url(f"{cluster}?prefix={prefix()}"))
 
 
+def test_of_sentinels_that_are_down_no_more_is_told_than_that() -> None:
+    url = f"redis+sentinel://user:hunter2@127.0.0.1:{free_port()}/service"
+    with pytest.raises(CacheUnavailable) as caught:
+        from_url(url).open("key")
+    assert str(caught.value) == "MasterNotFoundError: No master found for 'service'"
+
+
 def test_a_socket_of_the_file_system_and_a_user(tmp_path: Path) -> None:
     socket = tmp_path / "redis socket"
     with RedisServer(tmp_path, "--unixsocket", str(socket)) as server:

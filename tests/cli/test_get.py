@@ -11,6 +11,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points, version
@@ -19,6 +20,7 @@ from typing import TypeAlias
 
 import pytest
 
+from stillfresh import EntryWriter
 from stillfresh.cli.main import main
 from tests.origin import Cut, Document, Framing, Origin, Raw, Received, Reply
 
@@ -208,6 +210,8 @@ def test_quiet(stillfresh: Command, origin: Origin) -> None:
 
 def test_quiet_is_not_silent_about_errors(in_process: InProcess, origin: Origin) -> None:
     assert in_process("get", "-q", origin.url("/no")).err == "stillfresh: HTTP 404 Not Found\n"
+    url = origin.on("/failed", Raw(b"HTTP/1.1 500 \r\nContent-Length: 0\r\n\r\n"))
+    assert in_process("get", "-q", url).err == "stillfresh: HTTP 500\n"
 
 
 def test_verbose_logs_what_the_cache_does(stillfresh: Command, origin: Origin) -> None:
@@ -630,6 +634,58 @@ def test_a_stored_body_that_is_damaged(
     assert listing(folder) == ["page"]
 
 
+def test_what_has_come_is_written_before_more_comes(
+    in_process: InProcess, origin: Origin, folder: Path
+) -> None:
+    gate = origin.gate()
+
+    def body() -> Iterator[bytes]:
+        yield b"x" * 1000
+        gate.wait()
+        yield b"y" * 1000
+
+    url = origin.on("/", Reply(headers={**STRONG, "Content-Length": "2000"}, body=body()))
+    os.mkfifo(folder / "pipe")
+    read: list[bytes] = []
+
+    def reader() -> None:
+        with (folder / "pipe").open("rb") as pipe:
+            read.append(pipe.read(1000))
+            gate.set()
+            read.append(pipe.read())
+
+    thread = threading.Thread(target=reader)
+    thread.start()
+    done = in_process("get", "--timeout", "5", "-o", "pipe", url)
+    thread.join()
+    assert done.status == 0
+    assert read == [b"x" * 1000, b"y" * 1000]
+
+
+@pytest.mark.parametrize("coding", [None, "gzip"])
+def test_what_came_before_it_took_too_long_is_kept(
+    in_process: InProcess, origin: Origin, coding: str | None
+) -> None:
+    whole = b"".join(b"%d\n" % number for number in range(1000))
+    sent = whole if coding is None else gzip.compress(whole)
+    headers = STRONG if coding is None else {**STRONG, "Content-Encoding": coding}
+    gate = origin.gate()
+
+    def body() -> Iterator[bytes]:
+        yield sent[:1000]
+        gate.wait()
+
+    length = {"Content-Length": str(len(sent))}
+    url = origin.on("/", Reply(headers={**headers, **length}, body=body()))
+    first = in_process("get", "--timeout", "0.5", url)
+    assert (first.status, first.err.splitlines()[1:]) == (28, [RESUMES])
+    document = Document(sent, headers=headers)
+    origin.on("/", document)
+    second = in_process("get", url)
+    assert (second.status, second.out) == (0, whole)
+    assert [status for status, _ in document.sent] == [206]
+
+
 def test_a_body_that_ends_with_the_connection_is_whole(
     in_process: InProcess, origin: Origin
 ) -> None:
@@ -667,6 +723,15 @@ def test_no_proxy(stillfresh: Command) -> None:
     done = stillfresh("get", "http://example.org/")
     assert done.status == 7
     assert "Connection refused" in done.err
+
+
+def test_a_proxy_without_a_host(in_process: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://user:s3cret@")
+    done = in_process("get", "http://example.invalid/")
+    assert (done.status, done.err) == (
+        2,
+        "stillfresh: the request cannot be made: a proxy is named without a host\n",
+    )
 
 
 def test_no_answer_in_time(stillfresh: Command, origin: Origin) -> None:
@@ -750,6 +815,16 @@ def test_redirects_that_lead_nowhere(in_process: InProcess, origin: Origin, loca
     assert done.status == 47
 
 
+@pytest.mark.parametrize("location", ["ftp://me:s3cret@a/", "http://me:s3cret@a:b/"])
+def test_a_password_in_a_redirect_that_leads_nowhere_is_not_shown(
+    in_process: InProcess, origin: Origin, location: str
+) -> None:
+    done = in_process("get", origin.on("/", Reply(302, {"Location": location})))
+    assert done.status == 47
+    assert done.err.startswith("stillfresh: a redirect leads nowhere: ")
+    assert "s3cret" not in done.err
+
+
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"]
 )
@@ -797,6 +872,48 @@ def test_an_interruption_says_whether_the_rest_can_be_fetched(
     again = stillfresh("get", "-o", "page", url)
     assert again.err.startswith("completed, stored: " if kept else "miss, stored: ")
     assert (stillfresh.folder / "page").read_bytes() == b"x" * 200_000
+
+
+@pytest.mark.parametrize(
+    ("number", "times", "status", "said"),
+    [
+        (signal.SIGINT, 1, 130, ["stillfresh: interrupted", RESUMES]),
+        (signal.SIGTERM, 1, 143, [RESUMES]),
+        (signal.SIGINT, 2, 130, ["stillfresh: interrupted"]),
+    ],
+    ids=["INT", "TERM", "INT, INT"],
+)
+def test_an_interruption_waits_until_what_has_come_is_kept(
+    in_process: InProcess,
+    origin: Origin,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    times: int,
+    status: int,
+    said: list[str],
+) -> None:
+    write = EntryWriter.write
+
+    def interrupted(writer: EntryWriter, chunk: bytes) -> None:
+        write(writer, chunk)
+        for _ in range(times):
+            signal.raise_signal(number)
+
+    gate = origin.gate()
+
+    def body() -> Iterator[bytes]:
+        yield b"x" * 1000
+        gate.wait()
+
+    url = origin.on("/", Reply(headers={**STRONG, "Content-Length": "2000"}, body=body()))
+    with monkeypatch.context() as patch:
+        patch.setattr(EntryWriter, "write", interrupted)
+        done = in_process("get", "--timeout", "5", url)
+    assert (done.status, done.err.splitlines()) == (status, said)
+    origin.on("/", Document(b"x" * 2000, headers=STRONG))
+    again = in_process("get", url)
+    assert again.err.startswith("completed, " if RESUMES in said else "miss, ")
+    assert (again.status, again.out) == (0, b"x" * 2000)
 
 
 # Progress.
@@ -860,6 +977,11 @@ def test_no_progress_bar_through_the_body(stillfresh: Command, origin: Origin) -
     ("arguments", "message"),
     [
         (["example.org"], "'example.org' is neither http:// nor https://; did you mean https://"),
+        (
+            ["//example.org/"],
+            "'//example.org/' is neither http:// nor https://; did you mean https://e",
+        ),
+        ([""], "'' is neither http:// nor https://\n"),
         (["http://example.org/\udcff"], "'http://example.org/\\udcff' is not UTF-8\n"),
         (["ftp://example.org/"], "'ftp://example.org/' is neither http:// nor https://\n"),
         (["http://"], "No host supplied"),

@@ -22,6 +22,7 @@ from stillfresh import BaseCache, FileCache, SeparateBodyFileCache, cache_from_u
 from stillfresh.testing import ManualClock
 from stillfresh.testing.conformance.tools import content, store
 from tests.cli.test_get import RUN, Ended, ended
+from tests.engine.world import legacy
 from tests.origin import Origin, Reply
 
 COMMANDS = ["stats", "prune", "verify"]
@@ -190,6 +191,20 @@ def test_verify_finds_what_is_damaged(run: Run, cache: SeparateBodyFileCache) ->
     assert count(cache) == 10
 
 
+@pytest.mark.parametrize("command", ["ls", "stats", "prune"])
+def test_only_verify_says_with_its_status_that_something_is_damaged(
+    run: Run, cache: SeparateBodyFileCache, command: str
+) -> None:
+    path = Path(cache.path("https://example.org/1"))
+    path.write_bytes(path.read_bytes()[:-1])
+    assert (run(command).status, run("verify").status) == (0, 1)
+    said = b"1 if what is damaged"
+    assert (said in run(command, "--help").out, said in run("verify", "--help").out) == (
+        False,
+        True,
+    )
+
+
 def test_verify_repairs(run: Run, cache: SeparateBodyFileCache) -> None:
     path = Path(cache.path("https://example.org/2"))
     path.write_bytes(path.read_bytes()[:-1])
@@ -210,9 +225,23 @@ def test_a_folder_of_another_program_can_be_looked_after(run: Run, folder: Path)
     entry.write_bytes(b"a value")
     entry.with_name(f"{name}.body").write_bytes(bytes(5000))
     assert run("stats").out.decode().splitlines()[0] == "1 entry, 4.9 KiB"
+    assert [one["content_length"] for one in documents(run("ls", "--json"))] == [5000]
     assert b"1 of another program bears no digest" in run("verify").out
     assert b"removed 1 entry (4.9 KiB)" in run("prune", "--max-bytes", "4K").out
     assert not entry.parent.exists()
+
+
+def test_how_long_a_body_is_that_lies_in_another_programs_record_is_not_known(
+    run: Run, folder: Path
+) -> None:
+    with FileCache(folder) as cache:
+        path = Path(cache.path("http://a.example/page"))
+    path.parent.mkdir(parents=True, mode=0o700)
+    folder.chmod(0o700)
+    path.write_bytes(legacy(b"hello"))
+    (document,) = documents(run("ls", "--json"))
+    assert (document["foreign"], document["status"]) == (True, 200)
+    assert document["content_length"] is None
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -615,6 +644,16 @@ def test_a_host_may_be_named_as_people_write_it(
     assert run("rm", "--cache", url, "--host", host).status == 0
     with cache_from_url(url) as cache:
         assert {entry.key for entry in cache.entries()} == set(others)
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "ls"])
+def test_where_there_is_no_output_it_is_said_so(
+    run: Run, cache: SeparateBodyFileCache, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    done = run(command)
+    assert done.status == 23
+    assert done.err == "stillfresh: there is no standard output to write to\n"
 
 
 # What is in a cache is anybody's.

@@ -453,7 +453,12 @@ def _is_timeout(error: Exception) -> bool:
 
 
 def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    text = str(error)
+    if type(error).__name__ == "MasterNotFoundError":
+        # What follows is all that the library knows of its connections, in some of its releases
+        # with the password.
+        text = text.partition(" : ")[0]
+    return f"{type(error).__name__}: {text}"
 
 
 def _text(host: Any) -> str:

@@ -32,6 +32,9 @@ def progress_of(doing: str) -> Iterator[Callable[[int, int | None], None] | None
 
 def print_lines(lines: Iterable[str], status: Exit) -> Exit:
     """Write the answer on stdout, and return the exit status."""
+    if sys.stdout is None:
+        say("there is no standard output to write to")
+        return Exit.OUTPUT
     try:
         for line in lines:
             # Keys are anybody's.

@@ -107,7 +107,8 @@ def _checked_url(value: str) -> str:
         raise click.BadParameter(f"{_shown(value)!r} is not UTF-8") from None
     try:
         if urlsplit(value).scheme.lower() not in {"http", "https"}:
-            hint = "" if ":" in value else f"; did you mean https://{_shown(value)}?"
+            lacks_no_more = value.strip("/ ") and ":" not in value
+            hint = f"; did you mean https://{_shown(value).lstrip('/')}?" if lacks_no_more else ""
             raise click.BadParameter(f"{_shown(value)!r} is neither http:// nor https://{hint}")
         PreparedRequest().prepare_url(value, None)
     except (RequestException, ValueError) as error:

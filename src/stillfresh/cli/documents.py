@@ -27,7 +27,8 @@ def entry_document(listed: EntryInfo, content: Content) -> dict[str, Any]:
         "status": content.status,
         "media_type": content.content_type,
         "about": content.about,
-        "content_length": listed.body_size,
+        # What has no body beside it may have one in it, or none.
+        "content_length": None if listed.foreign and not listed.body_size else listed.body_size,
         "content_range": _content_range(content.part),
         "size": listed.size,
         "stored_at": _moment(listed.stored_at),

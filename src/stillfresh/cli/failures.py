@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from dataclasses import dataclass
 from http.client import IncompleteRead
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from requests import exceptions as errors
 from urllib3.exceptions import (
     ConnectTimeoutError,
+    DecodeError,
     HTTPError,
     InvalidChunkLength,
     NameResolutionError,
@@ -20,13 +23,17 @@ from urllib3.exceptions import (
 
 from stillfresh import BodyLost
 from stillfresh.cli.exits import Exit
+from stillfresh.cli.text import without_users
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # requests leaves some of urllib3's errors as they are, and raises OSError for a CA bundle that is
-# missing and ValueError for a redirect that is no URL.
-FAILURES: Final = (errors.RequestException, HTTPError, OSError, ValueError)
+# missing, ValueError for a redirect that is no URL, and TypeError for a proxy with a user and
+# without a host.
+FAILURES: Final = (errors.RequestException, HTTPError, OSError, ValueError, TypeError)
+
+_HOSTLESS: Final = re.compile("@([:/]|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +62,14 @@ def failure_of(
         timeout: the limit that was set, in seconds.
         redirected: whether there has been a response to the first request.
         receiving: whether the body had begun to come.
+
+    Raises:
+        TypeError: it is this error, and no proxy is to blame for it.
     """
+    if isinstance(error, TypeError):
+        if not any(_HOSTLESS.search(proxy) for proxy in getproxies().values()):
+            raise error
+        return Failure(Exit.USAGE, "the request cannot be made: a proxy is named without a host")
     host = _host(_asked_url(error) or url)
     chain = list(_chain(error))
     reason = _reason(chain)
@@ -68,14 +82,14 @@ def failure_of(
         return Failure(Exit.TLS, f"TLS with {host} failed: {reason}")
     if isinstance(error, errors.TooManyRedirects):
         return Failure(Exit.REDIRECT, "too many redirects")
-    if isinstance(error, errors.ContentDecodingError):
+    if isinstance(error, errors.ContentDecodingError | DecodeError):
         return Failure(Exit.BROKEN_OFF, f"the body cannot be decoded: {reason}", lies_in_body=True)
     if receiving:
         return Failure(Exit.BROKEN_OFF, f"the body broke off: {reason}")
     # A header that is refused is one of the response's.
     if isinstance(error, ValueError) and not isinstance(error, errors.InvalidHeader):
         if redirected:
-            return Failure(Exit.REDIRECT, f"a redirect leads nowhere: {error}")
+            return Failure(Exit.REDIRECT, f"a redirect leads nowhere: {without_users(str(error))}")
         return Failure(Exit.USAGE, f"the request cannot be made: {error}")
     if isinstance(error, OSError) and not isinstance(error, errors.RequestException):
         return Failure(Exit.TLS, f"TLS cannot be used: {error}")

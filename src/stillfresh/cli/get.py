@@ -22,6 +22,7 @@ from stillfresh.cli.asking import (
     url_argument,
 )
 from stillfresh.cli.exits import MEANINGS, Exit
+from stillfresh.cli.interruption import put_off
 from stillfresh.cli.options import cache_option
 from stillfresh.cli.output import OutputError, ReaderGone, opened
 from stillfresh.cli.text import say, show_line, size_text
@@ -167,6 +168,10 @@ def get(
     except KeyboardInterrupt:
         say("interrupted")
         status = Exit.INTERRUPTED
+    except SystemExit:
+        # A signal ends it.
+        _say_what_is_kept(transfer, wanted, quiet=quiet)
+        raise
     _say_what_is_kept(transfer, wanted, quiet=quiet)
     return status
 
@@ -203,7 +208,7 @@ def _get(
     seconds = time.perf_counter() - started
     failed = response.status_code >= 400
     if failed:
-        say(f"HTTP {response.status_code} {response.reason}")
+        say(f"HTTP {response.status_code} {response.reason}".rstrip())
     if not quiet:
         size = size_text(transfer.received)
         show_line(f"{_told(response.cache)} · {size} in {seconds:.3f} s")
@@ -228,12 +233,29 @@ def _download(
         transfer.begin(response.cache, session.cache)
         if wanted.include:
             sink.write(_head(response))
-        with _bar(response, shown=wanted.progress and not sink.is_terminal) as advance:
-            for chunk in response.iter_content(_CHUNK):
-                sink.write(chunk)
-                transfer.received += len(chunk)
-                advance(len(chunk))
+        shown = wanted.progress and not sink.is_terminal
+        with put_off() as interrupt_if_due, _bar(response, shown=shown) as advance:
+            for piece in _pieces(response):
+                sink.write(piece)
+                transfer.received += len(piece)
+                advance(len(piece))
+                interrupt_if_due()
     return response
+
+
+def _pieces(response: CachedResponse) -> Iterator[bytes]:
+    """Yield the body as it comes, decoded.
+
+    requests would wait until a piece is full, and what has come of it would be lost to who is
+    interrupted meanwhile.
+    """
+    raw = response.raw
+    if response.from_cache or raw.chunked or raw.closed:
+        # It doesn't wait for chunks, nor for what it has read to see where a redirect leads.
+        yield from response.iter_content(_CHUNK)
+        return
+    while piece := raw.read1(_CHUNK, decode_content=True):
+        yield piece
 
 
 def _bar(response: CachedResponse, *, shown: bool) -> AbstractContextManager[Callable[[int], None]]:

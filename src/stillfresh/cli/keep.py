@@ -30,10 +30,12 @@ if TYPE_CHECKING:
 
 _DAY = 86_400.0
 _HOSTS_SHOWN = 10
-_STATUSES = (
-    "Exit status: 0; 1 if what is damaged is still there; 2 for wrong usage; 23 if the output"
-    " cannot be written; 74 if the cache cannot be read or changed."
+_REST = (
+    "2 for wrong usage; 23 if the output cannot be written; 74 if the cache cannot be read or"
+    " changed."
 )
+_STATUSES = f"Exit status: 0; {_REST}"
+_VERIFIED = f"Exit status: 0; 1 if what is damaged is still there; {_REST}"
 
 
 @click.command(epilog=_STATUSES)
@@ -85,7 +87,7 @@ def prune(cache: str | None, max_bytes: int | None, max_age: float | None, dry_r
     return print_lines(lines, Exit.OK)
 
 
-@click.command(epilog=_STATUSES)
+@click.command(epilog=_VERIFIED)
 @cache_option
 @click.option("--repair", is_flag=True, help="Remove what is damaged.")
 def verify(cache: str | None, repair: bool) -> int:

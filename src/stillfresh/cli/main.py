@@ -39,13 +39,17 @@ def main() -> NoReturn:
 def _run() -> int:
     import click
 
-    from stillfresh.cli.text import drop_output, say
+    from stillfresh.cli.text import drop_output, say, without_users
 
     try:
         # What a command returns is its exit status.
         status: int | None = _group().main(prog_name="stillfresh", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        shown = error
+        if isinstance(error, click.UsageError) and not isinstance(error, click.BadParameter):
+            # It may be about a URL in the wrong place; where one belongs that has been seen to.
+            shown = click.UsageError(without_users(error.format_message()), error.ctx)
+        shown.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return Exit.INTERRUPTED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -11,6 +12,8 @@ from typing import Final
 import click
 
 _DAY: Final = 86_400.0
+# All that stands before an "@", but for the scheme.
+_USER: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:/+)?[^\s'\"(]+@")
 
 
 def size_text(size: int) -> str:
@@ -66,6 +69,11 @@ def show_line(text: str) -> None:
 def printable(text: str) -> str:
     """Write what others have sent so that it can't move the cursor about."""
     return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
+def without_users(text: str) -> str:
+    """Write a text that may have URLs in it without their users and passwords."""
+    return _USER.sub(r"\1", text)
 
 
 def drop_output() -> None:
