@@ -6,13 +6,15 @@ import os
 import pty
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from stillfresh import BaseCache, FileCache, SeparateBodyFileCache, cache_from_url
+from stillfresh import BaseCache, FileCache, SeparateBodyFileCache, SQLiteCache, cache_from_url
 from stillfresh.testing.conformance.tools import content, store
+from tests.caches.helpers import stranger
 from tests.cli.test_get import RUN, Ended, InProcess, ended
 from tests.cli.test_keep import process
 from tests.origin import Document, Origin, Received, Reply
@@ -124,6 +126,25 @@ def test_what_is_damaged_is_removed(run: InProcess, folder: Path, origin: Origin
     entry.write_bytes(entry.read_bytes()[:-1])
     assert run("rm", url).status == 0
     assert not entry.exists()
+
+
+@pytest.mark.parametrize("command", [["rm", "http://a.example/"], ["prune", "--max-bytes", "0"]])
+def test_who_is_changing_the_database_is_waited_for(
+    run: InProcess, tmp_path: Path, command: list[str]
+) -> None:
+    folder = tmp_path / "database"
+    with SQLiteCache(folder) as cache:
+        store(cache, "http://a.example/", b"", b"")
+        with stranger(folder) as other:
+            other.execute("BEGIN IMMEDIATE")
+            # Twice as long as a request would wait.
+            done = threading.Timer(0.5, other.execute, ["ROLLBACK"])
+            done.start()
+            try:
+                assert run(*command, "--cache", f"sqlite://{folder}").status == 0
+            finally:
+                done.join()
+        assert keys(cache) == set()
 
 
 @pytest.mark.parametrize(

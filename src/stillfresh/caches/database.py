@@ -60,12 +60,17 @@ class _Threads(threading.local):
 
 
 class Database:
-    """Statements, each a transaction of its own, and transactions. Errors are `StoreError`s."""
+    """Statements, each a transaction of its own, and transactions. Errors are `StoreError`s.
+
+    Attributes:
+        timeout: how long a writer waits for another, in seconds, by connections that are opened
+            from when it is set.
+    """
 
     def __init__(self, tree: Directory, timeout: float, *, durable: bool = False) -> None:
         """Keep it in the root of `tree`, where it is made by the first change."""
         self._tree = tree
-        self._timeout = timeout
+        self.timeout = timeout
         self._durable = durable
         self._generations = Generations(tree)
         self._closed = False
@@ -364,12 +369,10 @@ class Database:
             return 0.0
         before = time.monotonic()
         # Where none is at work, a signal has kept one from giving it back.
-        if not self._turn.acquire(timeout=self._timeout) and any(
+        if not self._turn.acquire(timeout=self.timeout) and any(
             other.busy for other in list(self._all) if other is not mine
         ):
-            msg = (
-                f"the database in {self._tree.root} is locked: others had it for {self._timeout} s"
-            )
+            msg = f"the database in {self._tree.root} is locked: others had it for {self.timeout} s"
             raise CacheUnavailable(msg)
         return time.monotonic() - before
 
@@ -381,12 +384,12 @@ class Database:
     @contextlib.contextmanager
     def _patient(self, connection: sqlite3.Connection, waited: float) -> Iterator[None]:
         """Wait for other processes no longer than what is left of the time."""
-        left = max(0, int((self._timeout - waited) * 1000))
+        left = max(0, int((self.timeout - waited) * 1000))
         connection.execute(f"PRAGMA busy_timeout = {left}")
         try:
             yield
         finally:
-            connection.execute(f"PRAGMA busy_timeout = {int(self._timeout * 1000)}")
+            connection.execute(f"PRAGMA busy_timeout = {int(self.timeout * 1000)}")
 
     def _alone(self, mine: Mine, waited: float) -> sqlite3.Connection:
         """Begin a transaction as the only writer of the present database."""
@@ -520,7 +523,7 @@ class Database:
 
     def _open(self, number: int) -> sqlite3.Connection:
         path = self._generations.path(number)
-        return opened(path, self._timeout, durable=self._durable)
+        return opened(path, self.timeout, durable=self._durable)
 
     def _set_aside(self, number: int, *, damaged: bool) -> None:
         """Have a database that can't be used followed by an empty one; remove it if it is ours."""
@@ -546,7 +549,7 @@ class Database:
         if sqlite3.SQLITE_FULL in codes:
             raise CacheFull(text) from error
         if codes & {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-            msg = f"{text}: others had it for {self._timeout} s"
+            msg = f"{text}: others had it for {self.timeout} s"
             raise CacheUnavailable(msg) from error
         says_so = extended == sqlite3.SQLITE_READONLY and mine is not None and self._says_so(mine)
         if codes & UNUSABLE and not says_so:

@@ -85,13 +85,19 @@ def default_directory() -> str:
     return os.path.join(folder, f"sqlite-{schema.FORMAT}")
 
 
+def _checked_timeout(timeout: float) -> float:
+    if not 0 <= timeout <= _LONGEST_TIMEOUT:
+        msg = f"timeout is a number of seconds up to {_LONGEST_TIMEOUT}, not {timeout!r}"
+        raise ConfigError(msg)
+    return timeout
+
+
 class SQLiteCache(ComparingCache, SeparateBodyBaseCache):
     """Entries in a database in `directory`, bounded, least recently used out first.
 
     Attributes:
         directory: the root.
         inline_limit: bodies longer than this many bytes are files of their own.
-        timeout: how long a writer waits for another, in seconds.
 
     Raises:
         ConfigError: the root is a file, belongs to another user, or others may write to it; or a
@@ -123,12 +129,9 @@ class SQLiteCache(ComparingCache, SeparateBodyBaseCache):
             clock: the time, in seconds since the epoch.
         """
         super().__init__(clock=clock)
-        if not 0 <= timeout <= _LONGEST_TIMEOUT:
-            msg = f"timeout is a number of seconds up to {_LONGEST_TIMEOUT}, not {timeout!r}"
-            raise ConfigError(msg)
+        self._timeout = _checked_timeout(timeout)
         self.directory = directory = default_directory() if directory is None else directory
         self.inline_limit = inline_limit
-        self.timeout = timeout
         self.durable = durable
         self._bounds = Bounds(max_bytes=max_bytes, max_age=max_age)
         self._tree = Directory(directory, filemode=0o600, dirmode=0o700, trusted=allow_unsafe_root)
@@ -158,7 +161,7 @@ class SQLiteCache(ComparingCache, SeparateBodyBaseCache):
         self._begin()
 
     def _begin(self) -> None:
-        self._database = Database(self._tree, self.timeout, durable=self.durable)
+        self._database = Database(self._tree, self._timeout, durable=self.durable)
         self._bodies = BodyFiles(self._tree)
         self._usage = Usage(self._database, self._clock)
         self._claims = DirectoryClaims(self._tree)
@@ -188,6 +191,15 @@ class SQLiteCache(ComparingCache, SeparateBodyBaseCache):
 
     def _bound(self, bounds: Bounds) -> None:
         self._bounds = self._housekeeping.bounds = bounds
+
+    @property
+    def timeout(self) -> float:
+        """How long a writer waits for another, in seconds; to be set before the cache is used."""
+        return self._timeout
+
+    @timeout.setter
+    def timeout(self, timeout: float) -> None:
+        self._timeout = self._database.timeout = _checked_timeout(timeout)
 
     @property
     def place(self) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from stillfresh import CacheUnavailable, ConfigError, StoreError
+from stillfresh import CacheUnavailable, ConfigError, SQLiteCache, StoreError
 from stillfresh.caches.urls import cache_of
 from stillfresh.cli.exits import Exit
 from stillfresh.cli.text import say
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from stillfresh import BaseCache
+
+# How long a command waits for others who are changing a database, in seconds. No request waits for
+# it, and who asks for something to be removed wants it gone.
+_PATIENCE: Final = 5.0
 
 
 @contextmanager
@@ -31,6 +35,8 @@ def open_cache(cache: str | None) -> Iterator[BaseCache]:
         made = cache_of(cache)
     except ConfigError as error:
         raise click.BadParameter(str(error), param_hint="'--cache'") from error
+    if isinstance(made, SQLiteCache):
+        made.timeout = _PATIENCE
     try:
         with made as found:
             folder = getattr(found, "directory", None)
