@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from stillfresh.cli.main import main
-from tests.cli.test_get import Ended, InProcess
+from tests.cli.running import InProcess, within_this_process
 
 
 @pytest.fixture
@@ -44,15 +41,5 @@ def run(
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> Iterator[InProcess]:
     """The command, within this process."""
-    handler = signal.getsignal(signal.SIGTERM)
-
-    def run(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["stillfresh", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        assert isinstance(exit_.value.code, int)
-        written = capfdbinary.readouterr()
-        return Ended(exit_.value.code, written.out, written.err.decode())
-
-    yield run
-    signal.signal(signal.SIGTERM, handler)
+    with within_this_process(monkeypatch, capfdbinary) as run:
+        yield run

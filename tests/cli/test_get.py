@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import logging
 import os
 import pty
 import shutil
@@ -12,81 +11,17 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from importlib.metadata import entry_points, version
 from pathlib import Path
-from typing import TypeAlias
 
 import pytest
 
 from stillfresh import EntryWriter
-from stillfresh.cli.main import main
+from tests.cli.running import Command, InProcess, ended, within_this_process
 from tests.origin import Cut, Document, Framing, Origin, Raw, Received, Reply
 
 FRESH = {"Cache-Control": "max-age=3600"}
-RUN = "import sys; from stillfresh.cli.main import main; sys.argv[0] = 'stillfresh'; main()"
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A process that is over."""
-
-    status: int
-    out: bytes
-    err: str
-
-    @property
-    def last(self) -> str:
-        return self.err.splitlines()[-1]
-
-
-InProcess: TypeAlias = Callable[..., Ended]
-
-
-@dataclass(frozen=True)
-class Command:
-    """Runs `stillfresh` in a folder and with a cache of its own."""
-
-    folder: Path
-    environment: dict[str, str]
-
-    def start(
-        self,
-        *arguments: str,
-        before: str = "",
-        stdin: int = subprocess.DEVNULL,
-        stdout: int = subprocess.PIPE,
-        stderr: int = subprocess.PIPE,
-    ) -> subprocess.Popen[bytes]:
-        """Start `stillfresh`, running the code `before` first."""
-        return subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", f"{before}\n{RUN}", *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-        )
-
-    def __call__(
-        self,
-        *arguments: str,
-        before: str = "",
-        given: bytes = b"",
-        stdout: int = subprocess.PIPE,
-    ) -> Ended:
-        """Run `stillfresh` to its end, which is never a traceback."""
-        stdin = subprocess.PIPE if given else subprocess.DEVNULL
-        with self.start(*arguments, before=before, stdin=stdin, stdout=stdout) as process:
-            return ended(process, given)
-
-
-def ended(process: subprocess.Popen[bytes], given: bytes = b"") -> Ended:
-    out, err = process.communicate(given or None, timeout=30)
-    text = (err or b"").decode()
-    assert "Traceback" not in text
-    return Ended(process.returncode, out or b"", text)
 
 
 @pytest.fixture
@@ -132,8 +67,6 @@ def in_process(
     surroundings: dict[str, str],
 ) -> Iterator[InProcess]:
     """The command within this process, which is quicker: for what needs none of its own."""
-    log = logging.getLogger("stillfresh")
-    level, handler = log.level, signal.getsignal(signal.SIGTERM)
     monkeypatch.chdir(folder)
     for name in os.environ.keys() - surroundings.keys():
         if not name.startswith("PYTEST"):
@@ -141,17 +74,8 @@ def in_process(
     for name, value in surroundings.items():
         monkeypatch.setenv(name, value)
 
-    def run(*arguments: str) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["stillfresh", *arguments])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        assert isinstance(exit_.value.code, int)
-        written = capfdbinary.readouterr()
-        return Ended(exit_.value.code, written.out, written.err.decode())
-
-    yield run
-    log.setLevel(level)
-    signal.signal(signal.SIGTERM, handler)
+    with within_this_process(monkeypatch, capfdbinary) as run:
+        yield run
 
 
 def listing(folder: Path) -> list[str]:

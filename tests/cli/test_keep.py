@@ -7,7 +7,6 @@ import json
 import os
 import pty
 import re
-import subprocess
 import sys
 import threading
 import time
@@ -21,7 +20,7 @@ import pytest
 from stillfresh import BaseCache, FileCache, SeparateBodyFileCache, cache_from_url
 from stillfresh.testing import ManualClock
 from stillfresh.testing.conformance.tools import content, store
-from tests.cli.test_get import RUN, Ended, ended
+from tests.cli.running import Ended, ended, process
 from tests.engine.world import legacy
 from tests.origin import Origin, Reply
 
@@ -29,22 +28,6 @@ COMMANDS = ["stats", "prune", "verify"]
 DAY = 86_400.0
 
 Run: TypeAlias = Callable[..., Ended]
-
-
-def process(
-    environment: dict[str, str],
-    *arguments: str,
-    stdout: int = subprocess.PIPE,
-    stderr: int | None = None,
-) -> subprocess.Popen[bytes]:
-    """Start the command as a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", RUN, *arguments],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=stdout,
-        stderr=subprocess.PIPE if stderr is None else stderr,
-    )
 
 
 def fill(cache: BaseCache, count: int, size: int = 10_000) -> list[str]:

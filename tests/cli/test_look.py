@@ -19,8 +19,7 @@ import pytest
 from stillfresh import BaseCache, SeparateBodyFileCache, cache_from_url
 from stillfresh.clients.requests import CachedSession
 from stillfresh.testing.conformance.tools import store
-from tests.cli.test_get import RUN, Ended, InProcess, ended
-from tests.cli.test_keep import process
+from tests.cli.running import RUN, Ended, InProcess, ended, process
 from tests.engine.world import legacy
 from tests.origin import Document, Origin, Received, Reply
 

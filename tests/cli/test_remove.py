@@ -15,8 +15,7 @@ import pytest
 from stillfresh import BaseCache, FileCache, SeparateBodyFileCache, SQLiteCache, cache_from_url
 from stillfresh.testing.conformance.tools import content, store
 from tests.caches.helpers import stranger
-from tests.cli.test_get import RUN, Ended, InProcess, ended
-from tests.cli.test_keep import process
+from tests.cli.running import RUN, Ended, InProcess, ended, process
 from tests.origin import Document, Origin, Received, Reply
 
 FRESH = {"Cache-Control": "max-age=3600", "ETag": '"1"'}
