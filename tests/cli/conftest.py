@@ -43,3 +43,17 @@ def run(
     """The command, within this process."""
     with within_this_process(monkeypatch, capfdbinary) as run:
         yield run
+
+
+@pytest.fixture(params=["sqlite", "files", "file"])
+def url_of_cache(
+    request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """A cache of each kind, which the command finds in its environment."""
+    url = {
+        "sqlite": f"sqlite://{folder}",
+        "files": folder.as_uri(),
+        "file": f"{folder.as_uri()}?body=inside",
+    }[request.param]
+    monkeypatch.setenv("STILLFRESH_CACHE", url)
+    return url

@@ -26,20 +26,6 @@ from tests.origin import Document, Origin, Received, Reply
 FRESH = {"Cache-Control": "max-age=3600", "ETag": '"1"'}
 
 
-@pytest.fixture(params=["sqlite", "files", "file"])
-def url_of_cache(
-    request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> str:
-    """A cache of each kind, which the command finds in its environment."""
-    url = {
-        "sqlite": f"sqlite://{folder}",
-        "files": folder.as_uri(),
-        "file": f"{folder.as_uri()}?body=inside",
-    }[request.param]
-    monkeypatch.setenv("STILLFRESH_CACHE", url)
-    return url
-
-
 @pytest.fixture
 def cache(url_of_cache: str) -> Iterator[BaseCache]:
     with cache_from_url(url_of_cache) as made:

@@ -43,6 +43,7 @@ __all__ = [
     "CHECKED_AT_ONCE",
     "BaseCache",
     "BodySource",
+    "BoundedCache",
     "Claim",
     "ComparingCache",
     "Entry",
@@ -385,6 +386,34 @@ class ComparingCache(BaseCache):
         self, key: str, old: bytes | None, metadata: bytes, version: str, expires: Expires
     ) -> bool:
         """Do `swap`, or `update` where `old` is None."""
+
+
+class BoundedCache(ComparingCache):
+    """One of those whose bounds may be changed while it is used."""
+
+    _bounds: Bounds
+
+    @property
+    def max_bytes(self) -> int | None:
+        """The most that all entries may take; None is no bound."""
+        return self._bounds.max_bytes
+
+    @max_bytes.setter
+    def max_bytes(self, max_bytes: int | None) -> None:
+        self._bound(Bounds(max_bytes=max_bytes, max_age=self.max_age))
+
+    @property
+    def max_age(self) -> float | None:
+        """How long an entry may go unused, in seconds; None is no bound."""
+        return self._bounds.max_age
+
+    @max_age.setter
+    def max_age(self, max_age: float | None) -> None:
+        self._bound(Bounds(max_bytes=self.max_bytes, max_age=max_age))
+
+    @abstractmethod
+    def _bound(self, bounds: Bounds) -> None:
+        """Go by other bounds from now on."""
 
 
 class SeparateBodyBaseCache(BaseCache):

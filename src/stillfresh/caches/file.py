@@ -21,8 +21,8 @@ from stillfresh import events
 from stillfresh.caches import frames, theirs
 from stillfresh.caches.base import (
     BodySource,
+    BoundedCache,
     Claim,
-    ComparingCache,
     Entry,
     EntryInfo,
     EntryWriter,
@@ -79,7 +79,7 @@ _CACHECONTROL: Final = b"cc="
 _RESEMBLES: Final = 5
 
 
-class DirectoryCache(ComparingCache):
+class DirectoryCache(BoundedCache):
     """What the two file caches have in common: all but where a long body goes."""
 
     # Bodies longer than this have a file of their own; None is never.
@@ -158,24 +158,6 @@ class DirectoryCache(ComparingCache):
         self._upkeep = Upkeep(self._tree, self._bounds, self._clock)
         self._pruner = Pruner(self._prune_by_itself)
         self._claims = DirectoryClaims(self._tree)
-
-    @property
-    def max_bytes(self) -> int | None:
-        """The most that all entries may take, to within 10 %; None is no bound."""
-        return self._bounds.max_bytes
-
-    @max_bytes.setter
-    def max_bytes(self, max_bytes: int | None) -> None:
-        self._bound(Bounds(max_bytes=max_bytes, max_age=self.max_age))
-
-    @property
-    def max_age(self) -> float | None:
-        """How long an entry may go unused, in seconds; None is no bound."""
-        return self._bounds.max_age
-
-    @max_age.setter
-    def max_age(self, max_age: float | None) -> None:
-        self._bound(Bounds(max_bytes=self.max_bytes, max_age=max_age))
 
     def _bound(self, bounds: Bounds) -> None:
         self._bounds = bounds

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stillfresh.caches import frames, rows, schema
 from stillfresh.caches.base import (
+    BoundedCache,
     Claim,
-    ComparingCache,
     Entry,
     EntryInfo,
     EntryWriter,
@@ -92,7 +92,7 @@ def _checked_timeout(timeout: float) -> float:
     return timeout
 
 
-class SQLiteCache(ComparingCache, SeparateBodyBaseCache):
+class SQLiteCache(BoundedCache, SeparateBodyBaseCache):
     """Entries in a database in `directory`, bounded, least recently used out first.
 
     Attributes:
@@ -170,24 +170,6 @@ class SQLiteCache(ComparingCache, SeparateBodyBaseCache):
         )
         # The versions that could not be removed, on a full disk say: they aren't handed out here.
         self._dead: dict[int, str] = {}
-
-    @property
-    def max_bytes(self) -> int | None:
-        """The most that all entries may take, to within 5 %; None is no bound."""
-        return self._bounds.max_bytes
-
-    @max_bytes.setter
-    def max_bytes(self, max_bytes: int | None) -> None:
-        self._bound(Bounds(max_bytes=max_bytes, max_age=self.max_age))
-
-    @property
-    def max_age(self) -> float | None:
-        """How long an entry may go unused, in seconds; None is no bound."""
-        return self._bounds.max_age
-
-    @max_age.setter
-    def max_age(self, max_age: float | None) -> None:
-        self._bound(Bounds(max_bytes=self.max_bytes, max_age=max_age))
 
     def _bound(self, bounds: Bounds) -> None:
         self._bounds = self._housekeeping.bounds = bounds
