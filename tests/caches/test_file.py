@@ -530,10 +530,8 @@ def test_a_stranger_who_locks_a_directory_stops_no_store_and_no_delete(cache: Ei
     stranger = os.open(Path(cache.path("key")).parent, os.O_RDONLY)
     try:
         fcntl.flock(stranger, fcntl.LOCK_EX)
-        # What can't be compared and swapped in one step is not swapped.
-        with pytest.raises(CacheUnavailable, match="at work"):
-            cache.update("key", b"refreshed", version=version)
-        assert load(cache, "key") == (b"metadata", bytes(LARGE))
+        assert cache.update("key", b"refreshed", version=version) is True
+        assert load(cache, "key") == (b"refreshed", bytes(LARGE))
         store(cache, "key", b"new", bytes(LARGE))
         assert load(cache, "key") == (b"new", bytes(LARGE))
         assert cache.delete("key") is True
@@ -542,6 +540,23 @@ def test_a_stranger_who_locks_a_directory_stops_no_store_and_no_delete(cache: Ei
     finally:
         os.close(stranger)
     assert told == []
+
+
+def test_a_stranger_who_locks_an_entry_stops_its_refresh_alone(cache: Either) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    version = store(cache, "key", b"metadata", bytes(LARGE))
+    stranger = os.open(cache.path("key"), os.O_RDONLY)
+    try:
+        fcntl.flock(stranger, fcntl.LOCK_EX)
+        # What can't be compared and swapped in one step is not swapped.
+        with pytest.raises(CacheUnavailable, match="at work"):
+            cache.update("key", b"refreshed", version=version)
+        assert load(cache, "key") == (b"metadata", bytes(LARGE))
+        store(cache, "key", b"new", bytes(LARGE))
+        assert load(cache, "key") == (b"new", bytes(LARGE))
+        assert cache.delete("key") is True
+    finally:
+        os.close(stranger)
 
 
 def test_nothing_needs_filelock(root: Path) -> None:

@@ -6,7 +6,8 @@ link planted at any level is an error, and what was opened can't be swapped for 
 between two calls. Where the platform can't open relative to a descriptor, each level is looked at
 with `lstat` instead, which is the best that can be done there. What is already there is reached by
 a shorter way where the kernel tells the path behind a descriptor: the whole path is opened, and
-compared with that.
+compared with that. What is missing is made by its path where nobody else may write to anything on
+the way there.
 
 Files are created exclusively, under a name nobody knows, and get their place by one rename.
 """
@@ -18,10 +19,10 @@ import errno
 import os
 import re
 import stat
-from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 from stillfresh.caches.files import (
+    APPEND,
     CREATE,
     CREATE_OR_OPEN,
     DIRECTORY,
@@ -34,7 +35,11 @@ from stillfresh.caches.leaf import LEVELS, Leaf
 from stillfresh.errors import CacheUnavailable, ConfigError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from typing import TypeAlias
+
+    # Tells by its status whether an open file is one that was reached before.
+    _Known: TypeAlias = Callable[[os.stat_result], bool]
 
 _HEX: Final = re.compile(r"[0-9a-f]")
 
@@ -76,6 +81,8 @@ class Directory:
         # Whether the kernel names the file behind a descriptor; Linux does.
         self._tells_paths = hasattr(os, "geteuid")
         self._user = os.geteuid() if hasattr(os, "geteuid") else -1
+        # So many levels were there on the way to the last leaf that was written to.
+        self._levels_there = 0
         # Mode and owner of the root when it was last found to be trustworthy.
         self._trusted_looks: tuple[int, int] | None = None
         self._tagged: tuple[tuple[int, int], bool] | None = None
@@ -146,32 +153,37 @@ class Directory:
         """
         if not _BY_DESCRIPTOR:
             return self._leaf_by_path(name, create=create)
-        if self._tells_paths and not create:
+        if self._tells_paths and (not create or self._levels_there == LEVELS):
             found = self._enter_at_once(self._prefix + "/".join(name[:LEVELS]))
             if found is not None:
                 return Leaf("", found, self._filemode)
+        if create:
+            made = self._make_by_paths(name)
+            if made is not None:
+                return made
         is_new = False
         fd = self._open_root(create=create)
         try:
-            for level, part in enumerate(name[:LEVELS]):
+            for part in name[:LEVELS]:
                 try:
                     child = os.open(part, DIRECTORY, dir_fd=fd)
                 except FileNotFoundError:
                     if not create:
                         raise
-                    # And so is all that would be below it.
-                    child, is_new = self._make_all(name[level:LEVELS], fd), True
+                    child, is_new = self._make(part, fd), True
                 os.close(fd)
                 fd = child
-                if is_new:
-                    break
         except BaseException:
             os.close(fd)
             raise
         return Leaf("", fd, self._filemode, is_new=is_new)
 
-    def open(self, name: str, suffix: str = "") -> tuple[int, os.stat_result]:
+    def open(
+        self, name: str, suffix: str = "", is_known: _Known | None = None
+    ) -> tuple[int, os.stat_result]:
         """Open a regular file of the layout to read; the shortest way there for the hit.
+
+        One that `is_known` to have been there before needs no second look at how it was reached.
 
         Raises:
             FileNotFoundError: it isn't there.
@@ -179,13 +191,37 @@ class Directory:
             StoreError: the root can't be trusted any more.
         """
         if _BY_DESCRIPTOR and self._tells_paths:
-            found = self._open_at_once(f"{self._prefix}{'/'.join(name[:LEVELS])}/{name}{suffix}")
+            path = f"{self._prefix}{'/'.join(name[:LEVELS])}/{name}{suffix}"
+            found = self._open_at_once(path, is_known)
             if found is not None:
                 return found
         with self.leaf(name) as leaf:
             return leaf.open(name + suffix)
 
-    def _open_at_once(self, path: str) -> tuple[int, os.stat_result] | None:
+    def reopen(self, name: str, is_known: _Known) -> int | None:
+        """Open a file to append to which `open` has led before; None where it is another by now.
+
+        Raises:
+            FileNotFoundError: it is gone.
+            OSError: it can't be written to, or a link has taken its place.
+            StoreError: the root can't be trusted any more.
+        """
+        if not _BY_DESCRIPTOR:
+            return None
+        fd = open_quietly(self.path(name), APPEND, None)
+        try:
+            if is_known(os.fstat(fd)):
+                self.check(os.lstat(self.root))
+                return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+        return None
+
+    def _open_at_once(
+        self, path: str, is_known: _Known | None
+    ) -> tuple[int, os.stat_result] | None:
         """Open a file by its path, and have the kernel say which file that was.
 
         A regular file of this user's that is where it should be has been reached without a link.
@@ -196,6 +232,8 @@ class Directory:
             # Only now: where there is no file, nothing hangs on who owns the root.
             self.check(os.lstat(self.root))
             status = os.fstat(fd)
+            if is_known is not None and is_known(status):
+                return fd, status
             regular = stat.S_ISREG(status.st_mode) and status.st_uid == self._user
             if regular and self._path_behind(fd) == path:
                 return fd, status
@@ -379,44 +417,49 @@ class Directory:
         finally:
             os.close(fd)
 
-    def _make_all(self, parts: str, parent: int) -> int:
-        """Make a directory, one in that, and so on, and open the last."""
-        fd = self._make(parts[0], parent)
-        rest = parts[1:]
-        if not rest:
-            return fd
-        try:
-            child = self._make_within(rest, fd)
-            return self._make_all(rest, fd) if child is None else child
-        finally:
-            os.close(fd)
+    def _make_by_paths(self, name: str) -> Leaf | None:
+        """Go to the leaf of `name` by its path, and make what is missing.
 
-    def _make_within(self, parts: str, parent: int) -> int | None:
-        """Make directories below one that was just made, by their paths, and open the last.
-
-        Nobody else can have put a link there meanwhile, unless others may write to what we make;
-        then, and where somebody was quicker, it is not done: level by level is as good.
+        Where nobody else may write, on the way and in what is made, nobody can put a link there
+        between two calls. In any other case it counts as not tried.
         """
         if self._dirmode & 0o022:
             return None
-        paths = list(accumulate(parts, "{}/{}".format))
+        # Most leaves are missing from the same level on.
+        there = self._levels_there
+        made: list[str] = []
+        path = self._prefix[:-1]
         try:
-            for path in paths:
-                os.mkdir(path, self._dirmode, dir_fd=parent)
-            fd = os.open(paths[-1], DIRECTORY, dir_fd=parent)
-        except PermissionError:
-            # The umask takes the owner's own permission: each has to be mended when it is made.
-            with contextlib.suppress(OSError):
-                os.rmdir(paths[0], dir_fd=parent)
-            return None
+            status = os.lstat(self.root)
+            self.check(status)
+            if not self._is_private(status):
+                return None
+            for level, part in enumerate(name[:LEVELS]):
+                path = f"{path}/{part}"
+                found = _found_or_made(path, self._dirmode, look=level < there and not made)
+                if found is None:
+                    made.append(path)
+                elif not self._is_private(found):
+                    return None
+            fd = os.open(path, DIRECTORY)
+            if made and stat.S_IMODE(os.fstat(fd).st_mode) != self._dirmode:
+                # The umask has narrowed this one, and so those above it.
+                with contextlib.suppress(OSError):
+                    for path in made:
+                        os.chmod(path, self._dirmode)
         except OSError:
-            return None
-        if stat.S_IMODE(os.fstat(fd).st_mode) != self._dirmode:
-            # The umask has narrowed this one, and so those above it.
+            # The umask may take the owner's own permission: each has to be mended when it is made.
             with contextlib.suppress(OSError):
-                for path in paths:
-                    os.chmod(path, self._dirmode, dir_fd=parent)
-        return fd
+                for path in reversed(made):
+                    os.rmdir(path)
+            return None
+        self._levels_there = LEVELS - len(made)
+        return Leaf("", fd, self._filemode, is_new=bool(made))
+
+    def _is_private(self, status: os.stat_result) -> bool:
+        """Tell whether it is a directory that nobody but this user, or the superuser, writes to."""
+        mine = status.st_uid in (self._user, 0)
+        return mine and stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o022
 
     def _make(self, part: str, parent: int) -> int:
         # Somebody may remove the empty directory before it is entered: that is tried again.
@@ -506,6 +549,20 @@ def _make_parents(path: str, mode: int) -> None:
         _make_parents(os.path.dirname(path), mode)
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, mode)
+
+
+def _found_or_made(path: str, mode: int, *, look: bool) -> os.stat_result | None:
+    """Return the status of what is at `path`, or make a directory there; `look` first, or try."""
+    if look:
+        try:
+            return os.lstat(path)
+        except FileNotFoundError:
+            pass
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:
+        return os.lstat(path)
+    return None
 
 
 def _is_mine(status: os.stat_result) -> bool:

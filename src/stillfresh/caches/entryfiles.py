@@ -9,23 +9,26 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from stillfresh.caches import frames
 from stillfresh.caches.base import EntryInfo
 from stillfresh.caches.files import write_all
 from stillfresh.caches.frames import BODY_ELSEWHERE, Frame
+from stillfresh.caches.locks import Turn
 from stillfresh.errors import CorruptEntry
 from stillfresh.memo import remembered
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from stillfresh.caches.leaf import Leaf
 
 # Up to this size an entry file is read in one call.
 AT_ONCE: Final = 1 << 16
-# Amendments behind an entry take up to this many bytes before the file is written anew: about ten
+# Amendments behind an entry take up to this many bytes before the file is written anew: about twenty
 # refreshes, and still little to read.
-_AMENDMENTS: Final = 1 << 12
+_AMENDMENTS: Final = 1 << 13
 # How versions of other programs' files begin.
 FOREIGN: Final = "foreign-"
 _COPY_STEP: Final = 1 << 20
@@ -106,24 +109,37 @@ def rewrite(leaf: Leaf, name: str, frame: Frame, old: int) -> str:
     return temporary
 
 
-def read_frame(fd: int, status: os.stat_result) -> Frame | None:
+class Look(NamedTuple):
+    """What an entry file was when it was looked at, and how many bytes may be appended to it."""
+
+    status: os.stat_result
+    frame: Frame
+    room: int
+
+    def is_of(self, status: os.stat_result) -> bool:
+        """Tell whether that is the same file, and nothing in it, nor of it, has changed."""
+        mine = self.status
+        return (
+            mine.st_ino == status.st_ino
+            and mine.st_ctime_ns == status.st_ctime_ns
+            and mine.st_size == status.st_size
+            and mine.st_dev == status.st_dev
+        )
+
+
+def look_in(fd: int, status: os.stat_result) -> Look | None:
     """Read all but the body of an entry file; None where it is no frame, or a damaged one."""
-    found = read_frame_and_room(fd, status)
-    return None if found is None else found[0]
-
-
-def read_frame_and_room(fd: int, status: os.stat_result) -> tuple[Frame, int] | None:
-    """Read a frame, and how many bytes may be appended; None where it is none, or damaged."""
     try:
-        return frame_of(_read_at(fd, 0, min(status.st_size, AT_ONCE)), fd, status)
+        return look_at(_read_at(fd, 0, min(status.st_size, AT_ONCE)), fd, status)
     except CorruptEntry:
         return None
 
 
-def frame_of(data: bytes, fd: int, status: os.stat_result) -> tuple[Frame, int]:
+def look_at(data: bytes, fd: int, status: os.stat_result) -> Look:
     """Read the frame that `data` is the beginning of.
 
-    Returns it, and how many bytes may be appended.
+    Raises:
+        CorruptEntry: it is none, or a damaged one.
     """
     head = frames.parse_head(data)
     tail_at, end, size = head.tail_at, head.frame_size, status.st_size
@@ -137,10 +153,10 @@ def frame_of(data: bytes, fd: int, status: os.stat_result) -> tuple[Frame, int]:
         tail, behind = rest[: end - tail_at], rest[end - tail_at :]
     frame = frames.decode(head, data, tail)
     if not behind:
-        return frame, _AMENDMENTS
+        return Look(status, frame, _AMENDMENTS)
     frame, amendments = frames.amended(frame, behind)
     # Nothing can be found behind a write that was cut short.
-    return frame, _AMENDMENTS - amendments if end + amendments == size else 0
+    return Look(status, frame, _AMENDMENTS - amendments if end + amendments == size else 0)
 
 
 def body_file_of(leaf: Leaf, name: str) -> str | None:
@@ -162,22 +178,41 @@ def body_file_of(leaf: Leaf, name: str) -> str | None:
     return None
 
 
+@contextlib.contextmanager
+def unamended(leaf: Leaf, name: str) -> Iterator[bool]:
+    """Let nobody amend the present entry file in the block, and say whether that could be had.
+
+    That nobody replaces it is for who holds the lock of the leaf.
+    """
+    try:
+        fd, _ = leaf.open(name)
+    except OSError:
+        # Nobody amends what isn't there, or can't be opened.
+        yield True
+        return
+    try:
+        with Turn(fd) as held:
+            yield held
+    finally:
+        os.close(fd)
+
+
 def is_present(leaf: Leaf, name: str, version: str, metadata: bytes | None) -> bool:
     """Tell whether the present entry is `version`, and has this `metadata` if it is given.
 
-    Only who holds the lock can rely on it.
+    Only who holds the lock of the leaf can rely on it, and of the file (`unamended`).
     """
     try:
         fd, status = leaf.open(name)
     except FileNotFoundError:
         return False
     try:
-        frame = read_frame(fd, status)
+        look = look_in(fd, status)
     finally:
         os.close(fd)
-    if frame is None or frame.version != version:
+    if look is None or look.frame.version != version:
         return False
-    return metadata is None or frame.metadata == metadata
+    return metadata is None or look.frame.metadata == metadata
 
 
 def stamp(status: os.stat_result) -> str:
@@ -192,11 +227,10 @@ def info(leaf: Leaf, name: str) -> EntryInfo | None:
     except OSError:
         return None
     try:
-        frame = read_frame(fd, status)
+        look = look_in(fd, status)
     finally:
         os.close(fd)
-    if frame is not None and file_name(frame.key) != name:
-        frame = None
+    frame = None if look is None or file_name(look.frame.key) != name else look.frame
     body = f"{name}.body" if frame is None else f"{name}.{frame.version}.body"
     beside = 0
     if frame is None or frame.flags & BODY_ELSEWHERE:

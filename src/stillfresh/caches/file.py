@@ -37,9 +37,10 @@ from stillfresh.caches.entryfiles import (
     AT_ONCE,
     FOREIGN,
     InFile,
+    Look,
     file_name,
-    frame_of,
-    read_frame_and_room,
+    look_at,
+    look_in,
     rewrite,
     stamp,
     touch,
@@ -48,6 +49,7 @@ from stillfresh.caches.expiry import is_past
 from stillfresh.caches.files import fail, read_all, store_error
 from stillfresh.caches.filesink import FileSink
 from stillfresh.caches.frames import BODY_ELSEWHERE, HAS_BODY, Frame
+from stillfresh.caches.looks import Looks
 from stillfresh.caches.pairing import Pairing
 from stillfresh.caches.present import Present, sweep
 from stillfresh.caches.pruner import Pruner
@@ -145,7 +147,7 @@ class DirectoryCache(BoundedCache):
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the settings; what threads have in hand stays here."""
-        mine = {"_pairing", "_present", "_upkeep", "_pruner", "_claims"}
+        mine = {"_pairing", "_present", "_upkeep", "_pruner", "_claims", "_looks"}
         return {name: value for name, value in vars(self).items() if name not in mine}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -158,6 +160,7 @@ class DirectoryCache(BoundedCache):
         self._upkeep = Upkeep(self._tree, self._bounds, self._clock)
         self._pruner = Pruner(self._prune_by_itself)
         self._claims = DirectoryClaims(self._tree)
+        self._looks = Looks()
 
     def _bound(self, bounds: Bounds) -> None:
         self._bounds = bounds
@@ -243,42 +246,81 @@ class DirectoryCache(BoundedCache):
         now = self._clock()
         expires_at = moment(expires, now)
         name = file_name(key)
+
+        def changed(look: Look | None) -> Frame | None:
+            """Return what becomes of the frame, if that is what is to be changed."""
+            if (
+                look is None
+                or look.frame.version != version
+                or is_past(look.frame.expires_at, now)
+                or (old is not None and look.frame.metadata != old)
+            ):
+                return None
+            return look.frame._replace(metadata=metadata, stored_at=now, expires_at=expires_at)
+
         try:
-            with self._tree.leaf(name) as leaf:
-                fd, status = leaf.open_to_append(name)
-                try:
-                    found = read_frame_and_room(fd, status)
-                    if (
-                        found is None
-                        or found[0].version != version
-                        or is_past(found[0].expires_at, now)
-                    ):
-                        return False
-                    frame, room = found
-                    if old is not None and frame.metadata != old:
-                        return False
-                    if expires_at is not None and expires_at <= now:
-                        return self._present.unlink_version(leaf, name, version, old)
-                    changed = frame._replace(
-                        metadata=metadata, stored_at=now, expires_at=expires_at
-                    )
-                    if self._present.amend(leaf, name, changed, fd, status, room):
-                        self._note(frames.HEAD_SIZE + len(metadata))
-                        return True
-                    temporary = rewrite(leaf, name, changed, fd)
-                finally:
-                    os.close(fd)
-                try:
-                    replaced = self._present.replace_version(leaf, name, version, temporary, old)
-                finally:
-                    sweep(leaf, temporary)
-                if replaced:
-                    self._note(frames.HEAD_SIZE + len(metadata))
-                return replaced
+            if is_past(expires_at, now):
+                return self._end_present(name, changed, old)
+            done = self._change_as_seen(name, changed) or self._change_present(name, changed, old)
         except FileNotFoundError:
             return False
         except OSError as error:
             fail(error, f"updating in {self._tree.root}")
+        if done:
+            self._note(frames.HEAD_SIZE + len(metadata))
+        return done
+
+    def _change_as_seen(self, name: str, changed: Callable[[Look | None], Frame | None]) -> bool:
+        """Amend the entry file if it is as it was when it was opened last."""
+        look = self._looks.last(name)
+        frame = changed(look)
+        if look is None or frame is None:
+            return False
+        fd = self._tree.reopen(name, look.is_of)
+        if fd is None:
+            return False
+        try:
+            amended = self._present.amend(fd, frame, look)
+        finally:
+            os.close(fd)
+        if amended is None:
+            return False
+        self._looks.note(name, amended)
+        return True
+
+    def _change_present(
+        self, name: str, changed: Callable[[Look | None], Frame | None], old: bytes | None
+    ) -> bool:
+        with self._tree.leaf(name) as leaf:
+            fd, status = leaf.open_to_append(name)
+            try:
+                look = look_in(fd, status)
+                frame = changed(look)
+                if look is None or frame is None:
+                    return False
+                if self._present.amend(fd, frame, look) is not None:
+                    return True
+                temporary = rewrite(leaf, name, frame, fd)
+            finally:
+                os.close(fd)
+            try:
+                return self._present.replace_version(leaf, name, frame.version, temporary, old)
+            finally:
+                sweep(leaf, temporary)
+
+    def _end_present(
+        self, name: str, changed: Callable[[Look | None], Frame | None], old: bytes | None
+    ) -> bool:
+        """Remove what would have expired by its change."""
+        with self._tree.leaf(name) as leaf:
+            fd, status = leaf.open(name)
+            try:
+                frame = changed(look_in(fd, status))
+            finally:
+                os.close(fd)
+            return frame is not None and (
+                self._present.unlink_version(leaf, name, frame.version, old)
+            )
 
     def remove(self, key: str) -> bool:
         """Remove the entry file, then its body file; with `forever`, nothing."""
@@ -468,7 +510,8 @@ class DirectoryCache(BoundedCache):
 
         It counts as `used` unless it is only looked at.
         """
-        fd, status = self._tree.open(name)
+        look = self._looks.last(name)
+        fd, status = self._tree.open(name, "", None if look is None else look.is_of)
         try:
             data = read_all(fd, min(status.st_size, AT_ONCE))
             now = self._clock()
@@ -479,7 +522,10 @@ class DirectoryCache(BoundedCache):
                 if used:
                     touch(fd, now, status)
                 return self._open_foreign(name, data, fd, status)
-            frame, _ = frame_of(data, fd, status)
+            if look is None or not look.is_of(status):
+                look = look_at(data, fd, status)
+                self._looks.note(name, look)
+            frame = look.frame
             if frame.key != key and (key is not None or file_name(frame.key) != name):
                 msg = "the file holds the entry of another key"
                 raise CorruptEntry(msg)

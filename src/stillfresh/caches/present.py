@@ -11,8 +11,9 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from stillfresh.caches import frames
-from stillfresh.caches.entryfiles import body_file_of, is_present
+from stillfresh.caches.entryfiles import Look, body_file_of, is_present, unamended
 from stillfresh.caches.files import write_all
+from stillfresh.caches.locks import Turn
 from stillfresh.errors import CacheUnavailable
 
 if TYPE_CHECKING:
@@ -56,27 +57,21 @@ class Present:
         """Remove an entry with which something is wrong, unless it was replaced meanwhile."""
         return self._unlink_if(leaf, name, lambda held: held and is_damaged())
 
-    def amend(
-        self, leaf: Leaf, name: str, frame: Frame, fd: int, status: os.stat_result, room: int
-    ) -> bool:
-        """Append an amendment to the open file, if it is the present one and has room.
+    def amend(self, fd: int, frame: Frame, look: Look) -> Look | None:
+        """Append an amendment to an open entry file that is as it was looked at, and has room.
 
-        No other one gets its number as long as it is open.
+        Whoever replaces or removes it meanwhile comes after that. Returns how it looks then, or
+        None if it was not done.
         """
         amendment = frames.encode_amendment(frame)
-        # What is linked from elsewhere, a backup say, is not ours alone to change.
-        if len(amendment) > room or status.st_nlink != 1 or not frames.may_be_amended(frame):
-            return False
-        with self.turn(leaf) as held:
-            if not held or not _same_file(leaf.status(name), status):
-                return False
-            try:
-                write_all(fd, amendment)
-            except OSError:
-                with contextlib.suppress(OSError):
-                    os.ftruncate(fd, status.st_size)
-                raise
-        return True
+        if len(amendment) > look.room or not frames.may_be_amended(frame):
+            return None
+        if self.lock_class is None:
+            status = _append(fd, amendment, look.status.st_size)
+        else:
+            with self._own_lock(self.lock_class):
+                status = _append(fd, amendment, look.status.st_size)
+        return None if status is None else Look(status, frame, look.room - len(amendment))
 
     def replace_version(
         self,
@@ -91,8 +86,8 @@ class Present:
         If it had `old` metadata, it must still have that: by its number and size it may be another
         one by now, of those that have come and gone.
         """
-        with self.turn(leaf) as held:
-            if not self._is_present(leaf, name, version, old, held=held):
+        with self.turn(leaf) as held, unamended(leaf, name) as still:
+            if not self._is_present(leaf, name, version, old, held=held and still):
                 return False
             leaf.rename(temporary, name)
             return True
@@ -116,9 +111,11 @@ class Present:
 
     @contextlib.contextmanager
     def _turn_with_lock(self, leaf: Leaf, lock_class: Callable[[str], Any]) -> Iterator[bool]:
-        lock = _held(lock_class, os.path.join(self._root, ".lock"))
-        with lock, leaf.turn() as held:
+        with self._own_lock(lock_class), leaf.turn() as held:
             yield held
+
+    def _own_lock(self, lock_class: Callable[[str], Any]) -> AbstractContextManager[object]:
+        return _held(lock_class, os.path.join(self._root, ".lock"))
 
     def _is_present(
         self, leaf: Leaf, name: str, version: str, old: bytes | None, *, held: bool
@@ -129,8 +126,8 @@ class Present:
         return is_present(leaf, name, version, old)
 
     def _unlink_if(self, leaf: Leaf, name: str, may_go: Callable[[bool], bool]) -> bool:
-        with self.turn(leaf) as held:
-            if not may_go(held):
+        with self.turn(leaf) as held, unamended(leaf, name) as still:
+            if not may_go(held and still):
                 return False
             body = body_file_of(leaf, name)
             existed = leaf.unlink(name)
@@ -145,8 +142,20 @@ def sweep(leaf: Leaf, file: str | None) -> None:
             leaf.unlink(file)
 
 
-def _same_file(one: os.stat_result, other: os.stat_result) -> bool:
-    return (one.st_dev, one.st_ino, one.st_size) == (other.st_dev, other.st_ino, other.st_size)
+def _append(fd: int, amendment: bytes, size: int) -> os.stat_result | None:
+    with Turn(fd) as held:
+        status = os.fstat(fd)
+        # What was replaced is linked from nowhere any more. What is linked from elsewhere, a backup
+        # say, is not ours alone to change.
+        if not held or status.st_size != size or status.st_nlink != 1:
+            return None
+        try:
+            write_all(fd, amendment)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(fd, size)
+            raise
+        return os.fstat(fd)
 
 
 def _held(lock_class: Callable[[str], Any], path: str) -> AbstractContextManager[object]:

@@ -22,7 +22,7 @@ import threading
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from stillfresh.caches import pruning
-from stillfresh.caches.entryfiles import NAME_LENGTH, body_file_of, info
+from stillfresh.caches.entryfiles import NAME_LENGTH, body_file_of, info, unamended
 from stillfresh.caches.files import is_full, write_all
 from stillfresh.caches.locks import is_held, lock_at_once, unlock
 from stillfresh.caches.pruning import Bounds, DryRun, PruneReport
@@ -242,8 +242,8 @@ class Upkeep:
 
     def _expel(self, leaf: Leaf, entry: EntryInfo, turn: _Turn) -> bool:
         """Remove an entry that is still the one that was listed, and not used since."""
-        with turn(leaf) as held:
-            if not held or info(leaf, entry.name) != entry:
+        with turn(leaf) as held, unamended(leaf, entry.name) as still:
+            if not (held and still) or info(leaf, entry.name) != entry:
                 return False
             body = body_file_of(leaf, entry.name)
             gone = leaf.unlink(entry.name)

@@ -1,0 +1,163 @@
+"""What a file was when it was looked at last is known: what others do to it is seen all the same."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stillfresh.caches.file import FileCache, SeparateBodyFileCache
+from stillfresh.errors import CorruptEntry, StoreError
+
+Either = FileCache | SeparateBodyFileCache
+BODIES = [b"", b"body" * 100, b"body" * 50_000]
+
+
+@pytest.fixture(params=[FileCache, SeparateBodyFileCache])
+def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Either:
+    made: Either = request.param(tmp_path / "cache")
+    return made
+
+
+@pytest.fixture
+def other(cache: Either) -> Either:
+    """Another process' cache in the same directory, as far as the first can tell."""
+    return type(cache)(cache.directory)
+
+
+def store(cache: Either, key: str, metadata: bytes, body: bytes) -> str:
+    with cache.writer(key) as writer:
+        writer.write(body)
+        return writer.commit(metadata)
+
+
+def look(cache: Either, key: str = "key") -> tuple[bytes, bytes] | None:
+    entry = cache.open(key)
+    if entry is None:
+        return None
+    with entry:
+        return entry.metadata, entry.read()
+
+
+def change_in_place(path: Path, change: Callable[[bytearray], None]) -> None:
+    """Change bytes of a file, until the file system says that it is another one than before."""
+    before = path.stat().st_ctime_ns
+    data = bytearray(path.read_bytes())
+    change(data)
+    while path.stat().st_ctime_ns == before:
+        with path.open("r+b") as file:
+            file.write(data)
+
+
+@pytest.mark.parametrize("body", BODIES, ids=len)
+def test_what_others_refresh_is_seen(cache: Either, other: Either, body: bytes) -> None:
+    version = store(cache, "key", b"metadata 0", body)
+    for number in range(100):
+        assert look(cache) == (b"metadata %d" % number, body)
+        refresher = (cache, other)[number % 3 == 0]
+        assert refresher.update("key", b"metadata %d" % (number + 1), version=version)
+    assert look(other) == look(cache) == (b"metadata 100", body)
+
+
+@pytest.mark.parametrize("body", BODIES, ids=len)
+def test_what_others_replace_is_seen(cache: Either, other: Either, body: bytes) -> None:
+    for number in range(10):
+        version = store(cache, "key", b"metadata %d" % number, body)
+        assert look(cache) == (b"metadata %d" % number, body)
+        # Of the same size, so that its size doesn't tell.
+        store(other, "key", b"metadata X", body)
+        assert cache.update("key", b"refreshed", version=version) is False
+        assert look(cache) == (b"metadata X", body)
+
+
+def test_what_others_remove_is_gone(cache: Either, other: Either) -> None:
+    version = store(cache, "key", b"metadata", b"body")
+    assert look(cache) is not None
+    assert other.remove("key")
+    assert cache.update("key", b"refreshed", version=version) is False
+    assert look(cache) is None
+
+
+def test_only_what_is_still_there_is_swapped(cache: Either, other: Either) -> None:
+    version = store(cache, "key", b"first", b"body")
+    assert look(cache) is not None
+    assert other.swap("key", b"first", b"second", version=version)
+    assert cache.swap("key", b"first", b"third", version=version) is False
+    assert look(cache) == (b"second", b"body")
+    assert cache.swap("key", b"second", b"third", version=version)
+    assert look(other) == (b"third", b"body")
+
+
+@pytest.mark.parametrize("body", BODIES, ids=len)
+def test_damage_is_seen(cache: Either, body: bytes) -> None:
+    version = store(cache, "key", b"metadata", body)
+    assert look(cache) == (b"metadata", body)
+    path = Path(cache.path("key"))
+
+    def change(data: bytearray) -> None:
+        data[data.rindex(b"metadata")] ^= 0x20
+
+    change_in_place(path, change)
+    damaged = path.read_bytes()
+    with pytest.raises(CorruptEntry):
+        look(cache)
+    assert cache.update("key", b"refreshed", version=version) is False
+    assert path.read_bytes() == damaged
+
+
+@pytest.mark.parametrize("level", range(1, 7))
+def test_a_link_that_has_taken_a_place_is_not_followed(
+    cache: Either, tmp_path: Path, level: int
+) -> None:
+    version = store(cache, "key", b"metadata", b"body")
+    assert look(cache) is not None
+    path = Path(cache.path("key"))
+    here = Path(cache.directory).joinpath(*path.relative_to(cache.directory).parts[:level])
+    outside = tmp_path / "outside"
+    if here.is_dir():
+        shutil.copytree(here, outside)
+        shutil.rmtree(here)
+    else:
+        shutil.copy2(here, outside)
+        here.unlink()
+    here.symlink_to(outside)
+    copy = outside / path.relative_to(here) if here != path else outside
+    before = copy.read_bytes()
+    with pytest.raises(StoreError):
+        look(cache)
+    with pytest.raises(StoreError):
+        cache.update("key", b"refreshed", version=version)
+    assert copy.read_bytes() == before
+
+
+def test_more_are_used_in_turn_than_are_remembered(cache: Either) -> None:
+    versions = {
+        f"key {number}": store(cache, f"key {number}", b"0", b"body") for number in range(50)
+    }
+    for turn in range(3):
+        for key, version in versions.items():
+            assert look(cache, key) == (b"%d" % turn, b"body")
+            assert cache.update(key, b"%d" % (turn + 1), version=version)
+    for key, version in versions.items():
+        assert look(cache, key) == (b"3", b"body")
+        assert cache.update(key, b"4", version=version)
+        assert look(cache, key) == (b"4", b"body")
+
+
+def test_long_metadata_is_refreshed_as_well(cache: Either) -> None:
+    version = store(cache, "key", b"m" * 100_000, b"body")
+    for letter in (b"n", b"o", b"p"):
+        assert look(cache) is not None
+        assert cache.update("key", letter * 100_000, version=version)
+        assert look(cache) == (letter * 100_000, b"body")
+
+
+def test_a_file_that_others_link_to_is_left_alone(cache: Either, tmp_path: Path) -> None:
+    version = store(cache, "key", b"metadata", b"body")
+    assert look(cache) is not None
+    os.link(cache.path("key"), tmp_path / "backup")
+    before = (tmp_path / "backup").read_bytes()
+    assert cache.update("key", b"refreshed", version=version)
+    assert look(cache) == (b"refreshed", b"body")
+    assert (tmp_path / "backup").read_bytes() == before
