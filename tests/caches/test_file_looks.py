@@ -1,4 +1,4 @@
-"""What a file was when it was looked at last is known: what others do to it is seen all the same."""
+"""A file is known as it was when it was looked at last: what others do to it is seen all the same."""
 
 import os
 import shutil

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # Up to this size an entry file is read in one call.
 AT_ONCE: Final = 1 << 16
-# Amendments behind an entry take up to this many bytes before the file is written anew: about twenty
+# Amendments behind an entry take up to this many bytes before the file is written anew: some twenty
 # refreshes, and still little to read.
 _AMENDMENTS: Final = 1 << 13
 # How versions of other programs' files begin.
