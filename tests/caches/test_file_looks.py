@@ -1,4 +1,4 @@
-"""A file is known as it was when it was looked at last: what others do to it is seen all the same."""
+"""A file is known as it was when last looked at: what others do to it is seen all the same."""
 
 import os
 import shutil
