@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pickle
 import random
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from stillfresh import ConfigError, CorruptEntry, Order, Repair, SQLiteCache, StoreError
-from stillfresh.caches import schema
+from stillfresh.caches import generations, schema
 from stillfresh.caches.sqlite import INLINE_LIMIT
 from stillfresh.events import Event, StoreFailed
 from stillfresh.testing import ManualClock
@@ -443,6 +444,71 @@ def test_what_another_process_has_cleared_is_gone_at_once(root: Path) -> None:
         # Who has begun to read goes on to the end.
         with reading:
             assert reading.read() == LARGE
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a root taken for one where nothing has happened for long."""
+    monkeypatch.setattr(generations, "_SETTLED_NS", -(1 << 62))
+
+
+def pass_by(path: Path) -> None:
+    """Wait until the file system's clock has gone on since `path` was changed."""
+    probe = path.with_name("probe")
+    while True:
+        probe.touch()
+        if probe.stat().st_ctime_ns > path.stat().st_ctime_ns:
+            break
+
+
+@pytest.mark.usefixtures("settled")
+def test_what_is_cleared_after_a_while_is_gone_at_once(root: Path) -> None:
+    with SQLiteCache(root) as cache, SQLiteCache(root) as other:
+        store(cache, "key", b"", SMALL)
+        for _ in range(3):
+            assert load(cache, "key") == (b"", SMALL)
+        pass_by(root)
+        other.clear()
+        assert cache.open("key") is None
+        store(other, "key", b"", LARGE)
+        assert load(cache, "key") == (b"", LARGE)
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_root_that_is_moved_away_is_begun_anew(root: Path) -> None:
+    with SQLiteCache(root) as cache:
+        store(cache, "key", b"", SMALL)
+        assert load(cache, "key") == (b"", SMALL)
+        pass_by(root)
+        away = root.rename(root.with_name("away"))
+        assert cache.open("key") is None
+        store(cache, "key", b"new", SMALL)
+        assert load(cache, "key") == (b"new", SMALL)
+    with SQLiteCache(away) as moved:
+        assert load(moved, "key") == (b"", SMALL)
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_root_that_is_removed_is_begun_anew(root: Path) -> None:
+    with SQLiteCache(root) as cache:
+        store(cache, "key", b"", SMALL)
+        assert load(cache, "key") == (b"", SMALL)
+        pass_by(root)
+        shutil.rmtree(root)
+        assert cache.open("key") is None
+        store(cache, "key", b"new", SMALL)
+        assert load(cache, "key") == (b"new", SMALL)
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_root_that_others_may_write_to_by_now_is_not_used(root: Path) -> None:
+    with SQLiteCache(root) as cache:
+        store(cache, "key", b"", SMALL)
+        assert load(cache, "key") == (b"", SMALL)
+        pass_by(root)
+        root.chmod(0o777)
+        with pytest.raises(StoreError, match="others"):
+            cache.open("key")
 
 
 def test_a_database_that_is_swept_away_while_it_is_made_is_made_again(

@@ -336,6 +336,7 @@ class Database:
         for mine in list(self._all):
             if not mine.busy:
                 mine.close()
+        self._generations.close()
 
     # Whose turn it is.
 
@@ -378,8 +379,10 @@ class Database:
 
     def _give_turn_back(self) -> None:
         # Whoever had it may have given it back just when it seemed that nobody would.
-        with contextlib.suppress(RuntimeError):
+        try:
             self._turn.release()
+        except RuntimeError:
+            pass
 
     @contextlib.contextmanager
     def _patient(self, connection: sqlite3.Connection, waited: float) -> Iterator[None]:

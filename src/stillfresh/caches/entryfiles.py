@@ -116,6 +116,11 @@ class Look(NamedTuple):
     frame: Frame
     room: int
 
+    @property
+    def size(self) -> int:
+        """How many bytes it takes to remember this."""
+        return len(self.frame.key) + len(self.frame.metadata)
+
     def is_of(self, status: os.stat_result) -> bool:
         """Tell whether that is the same file, and nothing in it, nor of it, has changed."""
         mine = self.status

@@ -49,7 +49,7 @@ from stillfresh.caches.expiry import is_past
 from stillfresh.caches.files import fail, read_all, store_error
 from stillfresh.caches.filesink import FileSink
 from stillfresh.caches.frames import BODY_ELSEWHERE, HAS_BODY, Frame
-from stillfresh.caches.looks import Looks
+from stillfresh.caches.lately import Lately
 from stillfresh.caches.pairing import Pairing
 from stillfresh.caches.present import Present, sweep
 from stillfresh.caches.pruner import Pruner
@@ -160,7 +160,9 @@ class DirectoryCache(BoundedCache):
         self._upkeep = Upkeep(self._tree, self._bounds, self._clock)
         self._pruner = Pruner(self._prune_by_itself)
         self._claims = DirectoryClaims(self._tree)
-        self._looks = Looks()
+        # The last looks at entry files: where nobody has touched one since, it is known how it was
+        # reached, and what stands in its head.
+        self._looks: Lately[str, Look] = Lately()
 
     def _bound(self, bounds: Bounds) -> None:
         self._bounds = bounds
@@ -285,7 +287,7 @@ class DirectoryCache(BoundedCache):
             os.close(fd)
         if amended is None:
             return False
-        self._looks.note(name, amended)
+        self._looks.note(name, amended, amended.size)
         return True
 
     def _change_present(
@@ -524,7 +526,7 @@ class DirectoryCache(BoundedCache):
                 return self._open_foreign(name, data, fd, status)
             if look is None or not look.is_of(status):
                 look = look_at(data, fd, status)
-                self._looks.note(name, look)
+                self._looks.note(name, look, look.size)
             frame = look.frame
             if frame.key != key and (key is not None or file_name(frame.key) != name):
                 msg = "the file holds the entry of another key"

@@ -21,6 +21,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from stillfresh.caches import frames, schema
+from stillfresh.caches.files import DIRECTORY
 from stillfresh.caches.locks import hold, is_held
 from stillfresh.errors import StoreError
 
@@ -39,6 +40,8 @@ _SUFFIXES: Final = ("", "-wal", "-shm", "-journal")
 _TRIES: Final = 16
 # A directory's time has steps of some milliseconds: what changes within one looks the same.
 _SETTLED_NS: Final = 100_000_000
+# Whether the root is still in its place is looked at so often, in seconds.
+_LOOKING: Final = 1.0
 
 
 class Generations:
@@ -52,8 +55,11 @@ class Generations:
     def __init__(self, tree: Directory) -> None:
         """Look in the root of `tree`."""
         self._tree = tree
-        # How the root looked when its names were last read, and the number found then.
-        self._seen: tuple[tuple[int, ...], int] | None = None
+        # The root, held open: to ask what it looks like costs half as much as by its path.
+        self._root = -1
+        # How the root looked when its names were last read, and until when it need not be looked
+        # for by its path; None where that isn't known.
+        self._seen: tuple[object, float] | None = None
         self._number = 0
         self.identity: tuple[int, int] | None = None
 
@@ -63,22 +69,64 @@ class Generations:
 
     def present(self) -> int:
         """Return the number of the present database, or 0 where there is none."""
+        if self._seen is not None:
+            looks, until = self._seen
+            if looks == self._looks() and time.monotonic() < until:
+                return self._number
+        return self._look()
+
+    def _look(self) -> int:
+        self._seen = None
         try:
             status = os.lstat(self._tree.root)
         except FileNotFoundError:
-            self._seen = self.identity = None
+            self.identity = None
             return 0
-        # Mode, inode, device, links and owner, and when a name in it changed.
-        looks = status[:5], status.st_mtime_ns
-        if looks == self._seen:
-            return self._number
-        self._seen = None
         self._tree.check(status)
         number = self._number = self._highest()
         self.identity = self.identity_of(number)
-        if time.time_ns() - status.st_mtime_ns > _SETTLED_NS:
-            self._seen = looks
+        self._hold(status)
+        if time.time_ns() - max(status.st_ctime_ns, status.st_mtime_ns) > _SETTLED_NS:
+            self._seen = self._looks_of(status), time.monotonic() + _LOOKING
         return number
+
+    def _looks(self) -> object:
+        """Say what changes with the root: its mode and owner, and the names in it."""
+        try:
+            return self._looks_of(
+                os.lstat(self._tree.root) if self._root < 0 else os.fstat(self._root)
+            )
+        except OSError:
+            return None
+
+    def _looks_of(self, status: os.stat_result) -> object:
+        # Where it can be held open, the time of its last change says all that.
+        if self._root < 0:
+            return status[:5], status.st_mtime_ns
+        return status.st_ctime_ns
+
+    def _hold(self, status: os.stat_result) -> None:
+        """Hold the root open that has a status, where that can be done."""
+        with contextlib.suppress(OSError):
+            if self._root >= 0 and os.path.samestat(os.fstat(self._root), status):
+                return
+        self.close()
+        with contextlib.suppress(OSError):
+            root = os.open(self._tree.root, DIRECTORY)
+            if os.path.samestat(os.fstat(root), status):
+                self._root = root
+            else:
+                os.close(root)
+
+    def close(self) -> None:
+        """Let go of the root, until it is looked at again."""
+        root, self._root = self._root, -1
+        if root >= 0:
+            os.close(root)
+
+    def __del__(self) -> None:
+        """Let go of it."""
+        self.close()
 
     def identity_of(self, number: int) -> tuple[int, int] | None:
         """Tell which file a database is: another one of that name isn't to be taken for it."""

@@ -67,7 +67,11 @@ ON CONFLICT (id) DO UPDATE SET key = excluded.key, host = excluded.host, size = 
 # The row, and the totals if it was there before.
 CHANGED_BY_STORING: Final = 2
 REFRESH: Final = """
-UPDATE entry SET size = ?, stored_at = ?, used_at = ?, expires_at = ?, frame = ?
+UPDATE entry SET size = ?, stored_at = ?, expires_at = ?, frame = ? WHERE id = ? AND frame = ?
+"""
+# The same, of what is in the order of use not yet, or in an old place: it is used by that.
+REFRESH_AND_USE: Final = """
+UPDATE entry SET size = ?, stored_at = ?2, used_at = ?2, expires_at = ?, frame = ?
 WHERE id = ? AND frame = ?
 """
 _INFO: Final = f"rid, key, size, body_size, stored_at, {_USED_AT}, expires_at"

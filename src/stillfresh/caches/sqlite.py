@@ -37,6 +37,7 @@ from stillfresh.caches.entry import host_of
 from stillfresh.caches.expiry import is_past
 from stillfresh.caches.frames import BODY_ELSEWHERE, HAS_BODY, Frame
 from stillfresh.caches.housekeeping import GAPS, Housekeeping
+from stillfresh.caches.lately import Lately
 from stillfresh.caches.pairing import Pairing
 from stillfresh.caches.pruning import (
     Bounds,
@@ -47,7 +48,7 @@ from stillfresh.caches.pruning import (
     Stats,
     VerifyReport,
 )
-from stillfresh.caches.usage import Usage
+from stillfresh.caches.usage import Usage, is_recent
 from stillfresh.errors import (
     BodyLost,
     CacheFull,
@@ -150,6 +151,7 @@ class SQLiteCache(BoundedCache, SeparateBodyBaseCache):
             "_dead",
             "_housekeeping",
             "_pairing",
+            "_rows",
             "_usage",
         }
         return {name: value for name, value in vars(self).items() if name not in mine}
@@ -168,6 +170,8 @@ class SQLiteCache(BoundedCache, SeparateBodyBaseCache):
         self._housekeeping = Housekeeping(
             self._database, self._bodies, self._usage, self._bounds, self._clock
         )
+        # What the rows were that were read last.
+        self._rows: Lately[int, tuple[Any, Any]] = Lately()
         # The versions that could not be removed, on a full disk say: they aren't handed out here.
         self._dead: dict[int, str] = {}
 
@@ -213,6 +217,7 @@ class SQLiteCache(BoundedCache, SeparateBodyBaseCache):
                 msg = "the content is no blob"
                 raise CorruptEntry(msg)
             metadata, body, flags, size, digest, version, expires_at = frames.unwrap(data, encoded)
+            self._rows.note(name, row, len(data))
             now = self._clock()
             if expires_at is not None and expires_at <= now:
                 break
@@ -291,15 +296,23 @@ class SQLiteCache(BoundedCache, SeparateBodyBaseCache):
         now = self._clock()
         expires_at = moment(expires, now)
         name, _ = rows.numbered(key)
+        # As it was read last, mostly a moment ago; and if that is of no use, as it is.
+        known = self._rows.last(name)
         for _ in range(_TRIES):
-            row = self._database.one("updating", rows.FIND, (name,))
+            row = known or self._database.one("updating", rows.FIND, (name,))
             if row is None:
                 return False
-            present = row[0]
+            is_known, known = known is not None, None
+            present, used_at = row
             frame, body = rows.read(present)
-            if frame.key != key or frame.version != version or is_past(frame.expires_at, now):
-                return False
-            if old is not None and frame.metadata != old:
+            if (
+                frame.key != key
+                or frame.version != version
+                or is_past(frame.expires_at, now)
+                or (old is not None and frame.metadata != old)
+            ):
+                if is_known:
+                    continue
                 return False
             if is_past(expires_at, now):
                 changed = self._database.write(
@@ -310,9 +323,12 @@ class SQLiteCache(BoundedCache, SeparateBodyBaseCache):
                 frame = frame._replace(metadata=metadata, stored_at=now, expires_at=expires_at)
                 data = rows.written(frame, body)
                 size = len(data) + (frame.body_size if frame.flags & BODY_ELSEWHERE else 0)
-                values = (size, now, now, expires_at, data, name, present)
-                changed = self._database.write("updating", rows.REFRESH, values)
-                self._housekeeping.stored(max(0, len(data) - len(present)), now)
+                values = (size, now, expires_at, data, name, present)
+                is_placed = is_recent(used_at, now) and used_at > 0
+                refresh = rows.REFRESH if is_placed else rows.REFRESH_AND_USE
+                changed = self._database.write("updating", refresh, values)
+                if changed:
+                    self._housekeeping.stored(max(0, len(data) - len(present)), now)
             if changed:
                 return True
         return False

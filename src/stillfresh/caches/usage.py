@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from stillfresh.caches.pruning import AHEAD
 from stillfresh.errors import StoreError
@@ -23,6 +23,12 @@ _STEP: Final = 3600.0
 # A thread writes it down after this many entries, or look-ups.
 _ENTRIES: Final = 1000
 _LOOKUPS: Final = 20_000
+
+
+def is_recent(used_at: Any, now: float) -> bool:
+    """Tell whether what is written of a row's last use, or storing, is no hour old."""
+    # Where that was damaged, it may be anything.
+    return type(used_at) is float and 0 <= now - abs(used_at) < _STEP
 
 
 class Usage:
@@ -50,8 +56,7 @@ class Usage:
         """Note that an entry was found, whose last use is written as `used_at`, or its storing."""
         self._hits += 1
         self._served += size
-        # Where that was damaged, it may be anything.
-        if type(used_at) is not float or not 0 <= now - abs(used_at) < _STEP:
+        if not is_recent(used_at, now):
             self._used[name] = now
         if len(self._used) >= _ENTRIES or self._hits >= _LOOKUPS:
             self._write_behind()

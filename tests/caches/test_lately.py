@@ -1,38 +1,47 @@
-"""A file is known as it was when last looked at: what others do to it is seen all the same."""
+"""An entry is known as it was read last: what others do to it is seen all the same."""
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from stillfresh.caches.file import FileCache, SeparateBodyFileCache
+from stillfresh.caches.sqlite import SQLiteCache
 from stillfresh.errors import CorruptEntry, StoreError
 
-Either = FileCache | SeparateBodyFileCache
+InFiles = FileCache | SeparateBodyFileCache
+Local = InFiles | SQLiteCache
 BODIES = [b"", b"body" * 100, b"body" * 50_000]
 
 
+@pytest.fixture(params=[FileCache, SeparateBodyFileCache, SQLiteCache])
+def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Local]:
+    with request.param(tmp_path / "cache") as made:
+        yield made
+
+
 @pytest.fixture(params=[FileCache, SeparateBodyFileCache])
-def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Either:
-    made: Either = request.param(tmp_path / "cache")
-    return made
+def in_files(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[InFiles]:
+    with request.param(tmp_path / "cache") as made:
+        yield made
 
 
 @pytest.fixture
-def other(cache: Either) -> Either:
+def other(cache: Local) -> Iterator[Local]:
     """Another process' cache in the same directory, as far as the first can tell."""
-    return type(cache)(cache.directory)
+    with type(cache)(cache.directory) as made:
+        yield made
 
 
-def store(cache: Either, key: str, metadata: bytes, body: bytes) -> str:
+def store(cache: Local, key: str, metadata: bytes, body: bytes) -> str:
     with cache.writer(key) as writer:
         writer.write(body)
         return writer.commit(metadata)
 
 
-def look(cache: Either, key: str = "key") -> tuple[bytes, bytes] | None:
+def look(cache: Local, key: str = "key") -> tuple[bytes, bytes] | None:
     entry = cache.open(key)
     if entry is None:
         return None
@@ -51,7 +60,7 @@ def change_in_place(path: Path, change: Callable[[bytearray], None]) -> None:
 
 
 @pytest.mark.parametrize("body", BODIES, ids=len)
-def test_what_others_refresh_is_seen(cache: Either, other: Either, body: bytes) -> None:
+def test_what_others_refresh_is_seen(cache: Local, other: Local, body: bytes) -> None:
     version = store(cache, "key", b"metadata 0", body)
     for number in range(100):
         assert look(cache) == (b"metadata %d" % number, body)
@@ -61,7 +70,7 @@ def test_what_others_refresh_is_seen(cache: Either, other: Either, body: bytes) 
 
 
 @pytest.mark.parametrize("body", BODIES, ids=len)
-def test_what_others_replace_is_seen(cache: Either, other: Either, body: bytes) -> None:
+def test_what_others_replace_is_seen(cache: Local, other: Local, body: bytes) -> None:
     for number in range(10):
         version = store(cache, "key", b"metadata %d" % number, body)
         assert look(cache) == (b"metadata %d" % number, body)
@@ -71,7 +80,7 @@ def test_what_others_replace_is_seen(cache: Either, other: Either, body: bytes) 
         assert look(cache) == (b"metadata X", body)
 
 
-def test_what_others_remove_is_gone(cache: Either, other: Either) -> None:
+def test_what_others_remove_is_gone(cache: Local, other: Local) -> None:
     version = store(cache, "key", b"metadata", b"body")
     assert look(cache) is not None
     assert other.remove("key")
@@ -79,7 +88,7 @@ def test_what_others_remove_is_gone(cache: Either, other: Either) -> None:
     assert look(cache) is None
 
 
-def test_only_what_is_still_there_is_swapped(cache: Either, other: Either) -> None:
+def test_only_what_is_still_there_is_swapped(cache: Local, other: Local) -> None:
     version = store(cache, "key", b"first", b"body")
     assert look(cache) is not None
     assert other.swap("key", b"first", b"second", version=version)
@@ -90,10 +99,10 @@ def test_only_what_is_still_there_is_swapped(cache: Either, other: Either) -> No
 
 
 @pytest.mark.parametrize("body", BODIES, ids=len)
-def test_damage_is_seen(cache: Either, body: bytes) -> None:
-    version = store(cache, "key", b"metadata", body)
-    assert look(cache) == (b"metadata", body)
-    path = Path(cache.path("key"))
+def test_damage_is_seen(in_files: InFiles, body: bytes) -> None:
+    version = store(in_files, "key", b"metadata", body)
+    assert look(in_files) == (b"metadata", body)
+    path = Path(in_files.path("key"))
 
     def change(data: bytearray) -> None:
         data[data.rindex(b"metadata")] ^= 0x20
@@ -101,19 +110,19 @@ def test_damage_is_seen(cache: Either, body: bytes) -> None:
     change_in_place(path, change)
     damaged = path.read_bytes()
     with pytest.raises(CorruptEntry):
-        look(cache)
-    assert cache.update("key", b"refreshed", version=version) is False
+        look(in_files)
+    assert in_files.update("key", b"refreshed", version=version) is False
     assert path.read_bytes() == damaged
 
 
 @pytest.mark.parametrize("level", range(1, 7))
 def test_a_link_that_has_taken_a_place_is_not_followed(
-    cache: Either, tmp_path: Path, level: int
+    in_files: InFiles, tmp_path: Path, level: int
 ) -> None:
-    version = store(cache, "key", b"metadata", b"body")
-    assert look(cache) is not None
-    path = Path(cache.path("key"))
-    here = Path(cache.directory).joinpath(*path.relative_to(cache.directory).parts[:level])
+    version = store(in_files, "key", b"metadata", b"body")
+    assert look(in_files) is not None
+    path = Path(in_files.path("key"))
+    here = Path(in_files.directory).joinpath(*path.relative_to(in_files.directory).parts[:level])
     outside = tmp_path / "outside"
     if here.is_dir():
         shutil.copytree(here, outside)
@@ -125,13 +134,13 @@ def test_a_link_that_has_taken_a_place_is_not_followed(
     copy = outside / path.relative_to(here) if here != path else outside
     before = copy.read_bytes()
     with pytest.raises(StoreError):
-        look(cache)
+        look(in_files)
     with pytest.raises(StoreError):
-        cache.update("key", b"refreshed", version=version)
+        in_files.update("key", b"refreshed", version=version)
     assert copy.read_bytes() == before
 
 
-def test_more_are_used_in_turn_than_are_remembered(cache: Either) -> None:
+def test_more_are_used_in_turn_than_are_remembered(cache: Local) -> None:
     versions = {
         f"key {number}": store(cache, f"key {number}", b"0", b"body") for number in range(50)
     }
@@ -145,7 +154,7 @@ def test_more_are_used_in_turn_than_are_remembered(cache: Either) -> None:
         assert look(cache, key) == (b"4", b"body")
 
 
-def test_long_metadata_is_refreshed_as_well(cache: Either) -> None:
+def test_long_metadata_is_refreshed_as_well(cache: Local) -> None:
     version = store(cache, "key", b"m" * 100_000, b"body")
     for letter in (b"n", b"o", b"p"):
         assert look(cache) is not None
@@ -153,11 +162,11 @@ def test_long_metadata_is_refreshed_as_well(cache: Either) -> None:
         assert look(cache) == (letter * 100_000, b"body")
 
 
-def test_a_file_that_others_link_to_is_left_alone(cache: Either, tmp_path: Path) -> None:
-    version = store(cache, "key", b"metadata", b"body")
-    assert look(cache) is not None
-    os.link(cache.path("key"), tmp_path / "backup")
+def test_a_file_that_others_link_to_is_left_alone(in_files: InFiles, tmp_path: Path) -> None:
+    version = store(in_files, "key", b"metadata", b"body")
+    assert look(in_files) is not None
+    os.link(in_files.path("key"), tmp_path / "backup")
     before = (tmp_path / "backup").read_bytes()
-    assert cache.update("key", b"refreshed", version=version)
-    assert look(cache) == (b"refreshed", b"body")
+    assert in_files.update("key", b"refreshed", version=version)
+    assert look(in_files) == (b"refreshed", b"body")
     assert (tmp_path / "backup").read_bytes() == before
