@@ -16,6 +16,7 @@ import contextlib
 import importlib
 import inspect
 import math
+import os
 import socket
 import time
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -40,6 +41,11 @@ _REDIRECTIONS: Final = 3
 PATIENCE: Final = 20
 # Bytes that are received at once.
 _RECEIVED: Final = 1 << 16
+# How long a reply is watched for, in seconds: about as long as it takes to be put to sleep for it
+# and woken, so that it is never much worse than that.
+_WATCHED: Final = 100e-6
+# So many are slept for after one that came later than that.
+_SLEPT: Final = 16
 # What the libraries' pools tell their connections, and ours can't be told.
 _OF_POOLS: Final = ("maint_notifications_", "oss_cluster_", "orig_", "himport_registry")
 
@@ -203,8 +209,9 @@ class Line:
         Raises:
             CacheUnavailable: the server can't be reached, or is left alone for now.
         """
-        servers = self._servers
-        address = await servers.of(name, self) if servers.is_cluster else None
+        if not self._servers.is_cluster:
+            return await self.ask_at(None, *commands)
+        address = await self._servers.of(name, self)
         replies = await self.ask_at(address, *commands)
         for at, reply in enumerate(replies):
             if isinstance(reply, Refusal) and reply.sends_elsewhere:
@@ -305,24 +312,50 @@ class Line:
 class _Link:
     """One connection, read and written by its socket."""
 
-    __slots__ = ("_connection", "_is_open")
+    __slots__ = ("_connection", "_is_open", "_is_quick", "_sleeps")
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._is_open = False
+        self._is_quick = False
+        # How many replies are to be slept for before one is watched for again.
+        self._sleeps = 0
 
     def exchange(self, data: list[bytes], count: int) -> Any:
         connection = self._connection
         if not self._is_open:
             connection.connect()
             self._is_open = True
+            self._is_quick = _is_quick(connection._sock)  # noqa: SLF001
         raw = connection._sock  # noqa: SLF001 - there is no public name for it
         for part in data:
-            raw.sendall(part)
+            left = _left_of(part, raw) if self._is_quick else part
+            if left:
+                raw.sendall(left)
         replies = Replies(count)
-        while not replies.take(raw.recv(_RECEIVED)):
+        while not replies.take(self._watch_for(raw) or raw.recv(_RECEIVED)):
             pass
         return replies.taken
+
+    def _watch_for(self, raw: socket.socket) -> bytes:
+        """Return what comes within a moment; nothing if that is not to be watched for, or ends.
+
+        A server nearby has answered before a thread has been put to sleep and woken again. Of one
+        that has not, the next replies are slept for.
+        """
+        if not self._is_quick:
+            return b""
+        if self._sleeps:
+            self._sleeps -= 1
+            return b""
+        fd, until = raw.fileno(), time.perf_counter() + _WATCHED
+        while True:
+            try:
+                return os.read(fd, _RECEIVED)
+            except BlockingIOError:
+                if time.perf_counter() > until:
+                    self._sleeps = _SLEPT
+                    return b""
 
     def cut(self) -> None:
         """End it from another thread. Closing it is left to who uses it, who may be reading."""
@@ -359,6 +392,26 @@ class _AwaitedLink(_Link):
         with contextlib.suppress(Exception):
             # Without waiting for the other side.
             await self._connection.disconnect(True)
+
+
+def _is_quick(raw: Any) -> bool:
+    """Tell whether a socket can be read and written like a file, at once or not at all.
+
+    Its own methods ask first whether that can be done, and wait.
+    """
+    try:
+        return type(raw) is socket.socket and not os.get_blocking(raw.fileno())
+    except (AttributeError, OSError):  # no POSIX system
+        return False
+
+
+def _left_of(data: bytes, raw: socket.socket) -> bytes:
+    """Send what can be sent at once, and return the rest."""
+    try:
+        sent = os.write(raw.fileno(), data)
+    except BlockingIOError:
+        return data
+    return data[sent:]
 
 
 def servers_of(

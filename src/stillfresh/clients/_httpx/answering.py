@@ -69,10 +69,9 @@ class _Response(Protocol):
     @property
     def status_code(self) -> int: ...
     @property
-    def stream(self) -> Any: ...
-    @property
     def is_stream_consumed(self) -> bool: ...
 
+    stream: Any
     headers: Any
     extensions: dict[str, Any]
 
@@ -404,12 +403,16 @@ class Transport(Generic[Q, A]):
             # Somebody in between has read it, and decoded it: the bytes that came are gone.
             await recorder.abort()
             recorder = None
-        if recorder is None:
-            message.headers = headers
-            message.extensions = extensions
-            return message
-        stream = self.stream_of(Delivery(ports, answer, upstream.chunks))
-        return self._made(message.status_code, headers, stream, extensions)
+        if recorder is not None:
+            stream = self.stream_of(Delivery(ports, answer, upstream.chunks))
+            if message.is_stream_consumed:
+                # What has its content by now would never read it from a stream.
+                return self._made(message.status_code, headers, stream, extensions)
+            # As the library's clients do it.
+            message.stream = stream
+        message.headers = headers
+        message.extensions = extensions
+        return message
 
     def _told(self, message: A, head: Response) -> Any:
         """Return the headers of a response of the origin's, and what the cache has to say."""
