@@ -26,7 +26,7 @@ from stillfresh.caches.rediswire import Refusal, Replies, packed
 from stillfresh.errors import CacheError, CacheUnavailable, ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Awaitable, Iterable, Sequence
 
     from stillfresh.caches.rediswire import Command
 
@@ -44,8 +44,8 @@ _RECEIVED: Final = 1 << 16
 # How long a reply is watched for, in seconds: about as long as it takes to be put to sleep for it
 # and woken, so that it is never much worse than that.
 _WATCHED: Final = 100e-6
-# So many are slept for after one that came later than that.
-_SLEPT: Final = 16
+# So many are slept for at the most before one is watched for again.
+_SLEPT: Final = 64
 # What the libraries' pools tell their connections, and ours can't be told.
 _OF_POOLS: Final = ("maint_notifications_", "oss_cluster_", "orig_", "himport_registry")
 
@@ -201,7 +201,7 @@ class Line:
         self.limit = limit
         self.repeats = False
 
-    async def ask(self, name: bytes, *commands: Command) -> list[Any]:
+    def ask(self, name: bytes, *commands: Command) -> Awaitable[list[Any]]:
         """Send commands about keys with the hash part of `name`, and return the replies.
 
         One that is an error is a `Refusal` in the list.
@@ -210,7 +210,10 @@ class Line:
             CacheUnavailable: the server can't be reached, or is left alone for now.
         """
         if not self._servers.is_cluster:
-            return await self.ask_at(None, *commands)
+            return self.ask_at(None, *commands)
+        return self._ask_in_cluster(name, commands)
+
+    async def _ask_in_cluster(self, name: bytes, commands: Sequence[Command]) -> list[Any]:
         address = await self._servers.of(name, self)
         replies = await self.ask_at(address, *commands)
         for at, reply in enumerate(replies):
@@ -312,13 +315,15 @@ class Line:
 class _Link:
     """One connection, read and written by its socket."""
 
-    __slots__ = ("_connection", "_is_open", "_is_quick", "_sleeps")
+    __slots__ = ("_connection", "_is_open", "_is_quick", "_pause", "_sleeps")
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._is_open = False
         self._is_quick = False
-        # How many replies are to be slept for before one is watched for again.
+        # How many replies are to be slept for before one is watched for again, after the last that
+        # came too late, and from now on.
+        self._pause = 1
         self._sleeps = 0
 
     def exchange(self, data: list[bytes], count: int) -> Any:
@@ -341,7 +346,7 @@ class _Link:
         """Return what comes within a moment; nothing if that is not to be watched for, or ends.
 
         A server nearby has answered before a thread has been put to sleep and woken again. Of one
-        that has not, the next replies are slept for.
+        that has not, the next replies are slept for; the more, the more often that happens.
         """
         if not self._is_quick:
             return b""
@@ -351,11 +356,15 @@ class _Link:
         fd, until = raw.fileno(), time.perf_counter() + _WATCHED
         while True:
             try:
-                return os.read(fd, _RECEIVED)
+                data = os.read(fd, _RECEIVED)
             except BlockingIOError:
                 if time.perf_counter() > until:
-                    self._sleeps = _SLEPT
+                    self._sleeps = self._pause
+                    self._pause = min(2 * self._pause, _SLEPT)
                     return b""
+            else:
+                self._pause = 1
+                return data
 
     def cut(self) -> None:
         """End it from another thread. Closing it is left to who uses it, who may be reading."""
