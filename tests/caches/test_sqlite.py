@@ -511,6 +511,88 @@ def test_a_root_that_others_may_write_to_by_now_is_not_used(root: Path) -> None:
             cache.open("key")
 
 
+has_descriptors = pytest.mark.skipif(
+    not Path("/proc/self/fd").is_dir(), reason="no way to name descriptors"
+)
+
+
+def descriptors_of(root: Path) -> list[int]:
+    """Return this process's descriptors of a directory."""
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if link.readlink() == root:
+                found.append(int(link.name))
+    return found
+
+
+@has_descriptors
+def test_a_root_is_held_open_once_by_however_many_threads(root: Path) -> None:
+    with SQLiteCache(root) as cache:
+        store(cache, "key", b"", SMALL)
+    for _ in range(100):
+        with SQLiteCache(root) as cache:
+            together = threading.Barrier(8)
+
+            def read(cache: SQLiteCache = cache, together: threading.Barrier = together) -> None:
+                together.wait()
+                assert load(cache, "key") == (b"", SMALL)
+
+            threads = [threading.Thread(target=read) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert len(descriptors_of(root)) <= 1
+        assert descriptors_of(root) == []
+
+
+@has_descriptors
+def test_who_looks_at_a_closed_cache_leaves_no_descriptor(root: Path) -> None:
+    with SQLiteCache(root) as cache:
+        store(cache, "key", b"", SMALL)
+    # As a thread does that was about to when it was closed.
+    assert cache._database.number() == 1  # noqa: SLF001 - no other way to be so late
+    assert descriptors_of(root) == []
+
+
+@has_descriptors
+@pytest.mark.usefixtures("settled")
+@pytest.mark.parametrize("is_another_s", [False, True], ids=["free", "another's"])
+def test_a_descriptor_that_was_closed_is_let_be(root: Path, is_another_s: bool) -> None:
+    with SQLiteCache(root) as cache:
+        store(cache, "key", b"", SMALL)
+        assert load(cache, "key") == (b"", SMALL)
+        # As a daemon closes all that there are.
+        (held,) = descriptors_of(root)
+        os.close(held)
+        other = os.open(os.devnull, os.O_RDONLY) if is_another_s else -1
+        assert load(cache, "key") == (b"", SMALL)
+        store(cache, "key", b"new", SMALL)
+        assert load(cache, "key") == (b"new", SMALL)
+    if is_another_s:
+        assert other == held
+        os.close(other)
+
+
+@has_descriptors
+def test_a_cache_is_closed_after_its_descriptors(root: Path) -> None:
+    with SQLiteCache(root) as cache:
+        store(cache, "key", b"", SMALL)
+        for held in descriptors_of(root):
+            os.close(held)
+
+
+@has_descriptors
+@needs_fork
+def test_a_child_has_nothing_open(root: Path) -> None:
+    with SQLiteCache(root) as cache:
+        store(cache, "key", b"", SMALL)
+        assert len(descriptors_of(root)) == 1
+        assert in_child(lambda: descriptors_of(root)) == []
+        assert load(cache, "key") == (b"", SMALL)
+
+
 def test_a_database_that_is_swept_away_while_it_is_made_is_made_again(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

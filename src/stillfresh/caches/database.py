@@ -418,6 +418,7 @@ class Database:
                 time.sleep(0.001)
             if not mine.busy:
                 mine.close()
+        self._generations.let_go()
 
     def after_fork(self) -> None:
         """Let others go on."""

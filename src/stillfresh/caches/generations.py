@@ -44,6 +44,35 @@ _SETTLED_NS: Final = 100_000_000
 _LOOKING: Final = 1.0
 
 
+class _Held:
+    """A directory that is held open, by as many threads as look at it.
+
+    Whoever becomes a daemon may close all descriptors, and then others have their numbers.
+
+    Attributes:
+        fd: its descriptor.
+    """
+
+    __slots__ = ("_status", "fd")
+
+    def __init__(self, fd: int) -> None:
+        """Take over a descriptor."""
+        self.fd = fd
+        self._status = os.fstat(fd)
+
+    def is_still(self, status: os.stat_result) -> bool:
+        """Tell whether the descriptor is of the directory that has a status."""
+        try:
+            return os.path.samestat(os.fstat(self.fd), status)
+        except OSError:
+            return False
+
+    def __del__(self) -> None:
+        """Close it."""
+        if self.is_still(self._status):
+            os.close(self.fd)
+
+
 class Generations:
     """The databases in one root. Methods raise `OSError`, or `StoreError` for a bad root.
 
@@ -56,7 +85,8 @@ class Generations:
         """Look in the root of `tree`."""
         self._tree = tree
         # The root, held open: to ask what it looks like costs half as much as by its path.
-        self._root = -1
+        self._root: _Held | None = None
+        self._is_closed = False
         # How the root looked when its names were last read, and until when it need not be looked
         # for by its path; None where that isn't known.
         self._seen: tuple[object, float] | None = None
@@ -85,48 +115,37 @@ class Generations:
         self._tree.check(status)
         number = self._number = self._highest()
         self.identity = self.identity_of(number)
-        self._hold(status)
+        root = self._hold(status)
         if time.time_ns() - max(status.st_ctime_ns, status.st_mtime_ns) > _SETTLED_NS:
-            self._seen = self._looks_of(status), time.monotonic() + _LOOKING
+            self._seen = _looks_of(root, status), time.monotonic() + _LOOKING
         return number
 
     def _looks(self) -> object:
         """Say what changes with the root: its mode and owner, and the names in it."""
+        root = self._root
         try:
-            return self._looks_of(
-                os.lstat(self._tree.root) if self._root < 0 else os.fstat(self._root)
-            )
+            return _looks_of(root, os.lstat(self._tree.root) if root is None else os.fstat(root.fd))
         except OSError:
             return None
 
-    def _looks_of(self, status: os.stat_result) -> object:
-        # Where it can be held open, the time of its last change says all that.
-        if self._root < 0:
-            return status[:5], status.st_mtime_ns
-        return status.st_ctime_ns
-
-    def _hold(self, status: os.stat_result) -> None:
+    def _hold(self, status: os.stat_result) -> _Held | None:
         """Hold the root open that has a status, where that can be done."""
-        with contextlib.suppress(OSError):
-            if self._root >= 0 and os.path.samestat(os.fstat(self._root), status):
-                return
-        self.close()
-        with contextlib.suppress(OSError):
-            root = os.open(self._tree.root, DIRECTORY)
-            if os.path.samestat(os.fstat(root), status):
-                self._root = root
-            else:
-                os.close(root)
+        root = self._root
+        if root is None or not root.is_still(status):
+            root = self._root = None if self._is_closed else _held(self._tree.root, status)
+            if self._is_closed:
+                # By another thread, just now.
+                self._root = None
+        return root
+
+    def let_go(self) -> None:
+        """Let go of the root, until it is looked at again."""
+        self._root = None
 
     def close(self) -> None:
-        """Let go of the root, until it is looked at again."""
-        root, self._root = self._root, -1
-        if root >= 0:
-            os.close(root)
-
-    def __del__(self) -> None:
-        """Let go of it."""
-        self.close()
+        """Let go of the root, and hold it no more."""
+        self._is_closed = True
+        self._root = None
 
     def identity_of(self, number: int) -> tuple[int, int] | None:
         """Tell which file a database is: another one of that name isn't to be taken for it."""
@@ -260,6 +279,23 @@ class Generations:
             return True
         except OSError:
             return False
+
+
+def _held(path: str, status: os.stat_result) -> _Held | None:
+    """Hold the directory open that has a status, if it is still in its place."""
+    try:
+        held = _Held(os.open(path, DIRECTORY))
+    except OSError:
+        return None
+    return held if held.is_still(status) else None
+
+
+def _looks_of(root: _Held | None, status: os.stat_result) -> object:
+    """Say what changes with a root that has a status, and may be held open."""
+    # Then the time of its last change says all.
+    if root is None:
+        return status[:5], status.st_mtime_ns
+    return status.st_ctime_ns
 
 
 def _take(temporary: str, place: str) -> bool:
