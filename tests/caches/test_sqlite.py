@@ -698,6 +698,31 @@ def test_a_bound_of_age_is_seen_to_by_storing(root: Path) -> None:
         assert not list(root.glob("bodies-*/*"))
 
 
+@pytest.mark.parametrize("max_age", [100, 1000, 10_000])
+def test_what_is_refreshed_is_in_use(root: Path, max_age: int) -> None:
+    clock = ManualClock()
+    with SQLiteCache(root, max_age=max_age, clock=clock) as cache:
+        version = store(cache, "key", b"", SMALL)
+        for turn in range(30):
+            clock.advance(max_age / 10)
+            assert cache.update("key", b"%d" % turn, version=version)
+            store(cache, "other", b"", SMALL)
+        cache.prune()
+        assert load(cache, "key") == (b"29", SMALL)
+
+
+@pytest.mark.parametrize("max_age", [100, 1000, 10_000])
+def test_what_is_read_is_in_use(root: Path, max_age: int) -> None:
+    clock = ManualClock()
+    with SQLiteCache(root, max_bytes=None, max_age=10 * max_age, clock=clock) as cache:
+        cache.max_age = max_age
+        store(cache, "key", b"", SMALL)
+        for _ in range(30):
+            clock.advance(max_age / 10)
+            assert load(cache, "key") == (b"", SMALL)
+            store(cache, "other", b"", SMALL)
+
+
 def test_a_bound_may_be_changed_while_it_is_used(root: Path) -> None:
     clock = ManualClock()
     with SQLiteCache(root, clock=clock) as cache:

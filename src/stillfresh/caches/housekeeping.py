@@ -225,6 +225,8 @@ class Housekeeping:
         low, most = None, self.bounds.max_bytes
         if most is not None and self._is_over(most):
             low = int(most * _LOW)
+        elif self.bounds.max_age is not None:
+            self.write_usage()
         return Bounds(max_bytes=low, max_age=self.bounds.max_age)
 
     def _size_of(self, name: int) -> int:

@@ -48,7 +48,7 @@ from stillfresh.caches.pruning import (
     Stats,
     VerifyReport,
 )
-from stillfresh.caches.usage import Usage, is_recent
+from stillfresh.caches.usage import Usage
 from stillfresh.errors import (
     BodyLost,
     CacheFull,
@@ -165,7 +165,7 @@ class SQLiteCache(BoundedCache, SeparateBodyBaseCache):
     def _begin(self) -> None:
         self._database = Database(self._tree, self._timeout, durable=self.durable)
         self._bodies = BodyFiles(self._tree)
-        self._usage = Usage(self._database, self._clock)
+        self._usage = Usage(self._database, self._bounds, self._clock)
         self._claims = DirectoryClaims(self._tree)
         self._housekeeping = Housekeeping(
             self._database, self._bodies, self._usage, self._bounds, self._clock
@@ -177,6 +177,7 @@ class SQLiteCache(BoundedCache, SeparateBodyBaseCache):
 
     def _bound(self, bounds: Bounds) -> None:
         self._bounds = self._housekeeping.bounds = bounds
+        self._usage.suit(bounds)
 
     @property
     def timeout(self) -> float:
@@ -324,7 +325,7 @@ class SQLiteCache(BoundedCache, SeparateBodyBaseCache):
                 data = rows.written(frame, body)
                 size = len(data) + (frame.body_size if frame.flags & BODY_ELSEWHERE else 0)
                 values = (size, now, expires_at, data, name, present)
-                is_placed = is_recent(used_at, now) and used_at > 0
+                is_placed = self._usage.is_recent(used_at, now) and used_at > 0
                 refresh = rows.REFRESH if is_placed else rows.REFRESH_AND_USE
                 changed = self._database.write("updating", refresh, values)
                 if changed:

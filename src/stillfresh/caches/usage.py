@@ -1,6 +1,7 @@
 """Which rows of a database were used, and how often: noted in memory, written down in batches.
 
-A hit writes nothing. A row's last use is only noted when what is written there is an hour old.
+A hit writes nothing. A row's last use is only noted when what is written there is an hour old, or
+sooner where rows go that were not used for hours.
 """
 
 from __future__ import annotations
@@ -17,27 +18,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stillfresh.caches.database import Database
+    from stillfresh.caches.pruning import Bounds
 
-# The last use of an entry is written once in this many seconds.
+# The last use of an entry is written once in this many seconds,
 _STEP: Final = 3600.0
+# and so many times within a bound of age.
+_AGES: Final = 20
 # A thread writes it down after this many entries, or look-ups.
 _ENTRIES: Final = 1000
 _LOOKUPS: Final = 20_000
 
 
-def is_recent(used_at: Any, now: float) -> bool:
-    """Tell whether what is written of a row's last use, or storing, is no hour old."""
-    # Where that was damaged, it may be anything.
-    return type(used_at) is float and 0 <= now - abs(used_at) < _STEP
-
-
 class Usage:
     """What one process has used of a database, and not yet written down."""
 
-    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
-        """Begin; what is noted goes to `database`."""
+    def __init__(self, database: Database, bounds: Bounds, clock: Callable[[], float]) -> None:
+        """Begin; what is noted goes to `database`, often enough for its bounds."""
         self._database = database
         self._clock = clock
+        self.suit(bounds)
         self.begin()
         call_in_children(self.begin)
 
@@ -52,11 +51,21 @@ class Usage:
         self._used: dict[int, float] = {}
         self._hits = self._misses = self._served = 0
 
+    def suit(self, bounds: Bounds) -> None:
+        """Note as often as bounds ask for."""
+        age = bounds.max_age
+        self._step = _STEP if age is None else min(_STEP, age / _AGES)
+
+    def is_recent(self, used_at: Any, now: float) -> bool:
+        """Tell whether what is written of a row's last use, or storing, is new enough."""
+        # Where that was damaged, it may be anything.
+        return type(used_at) is float and 0 <= now - abs(used_at) < self._step
+
     def hit(self, name: int, used_at: float, size: int, now: float) -> None:
         """Note that an entry was found, whose last use is written as `used_at`, or its storing."""
         self._hits += 1
         self._served += size
-        if not is_recent(used_at, now):
+        if not self.is_recent(used_at, now):
             self._used[name] = now
         if len(self._used) >= _ENTRIES or self._hits >= _LOOKUPS:
             self._write_behind()
