@@ -749,6 +749,20 @@ def test_a_bound_of_age_alone_is_kept_by_itself(
         clock.advance(2 * HOUR)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("max_age", [100, 1000, 10_000])
+def test_what_is_read_within_a_bound_of_age_is_in_use(
+    kind: type[Either], root: Path, max_age: int
+) -> None:
+    clock = ManualClock(float(int(time.time())))
+    with kind(root, max_age=max_age, clock=clock) as cache:
+        store(cache, "key", b"metadata", b"body")
+        for _ in range(30):
+            clock.advance(max_age / 10)
+            assert load(cache, "key") == (b"metadata", b"body")
+            cache.prune()
+
+
 def test_a_bound_of_age_is_seen_to_again_and_again(
     kind: type[Either], root: Path, clock: ManualClock
 ) -> None:

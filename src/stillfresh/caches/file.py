@@ -73,8 +73,6 @@ if TYPE_CHECKING:
 _RIDE_ALONG: Final = 1 << 14
 # How often a reader starts over because the version it had found was replaced under its hands.
 _TRIES: Final = 16
-# Recency is written once in this many seconds for an entry, not at every hit.
-_RECENCY_STEP: Final = 3600.0
 # How every value of CacheControl and pip begins.
 _CACHECONTROL: Final = b"cc="
 # A frame whose magic has been damaged still has most of its bytes in common with it.
@@ -518,7 +516,7 @@ class DirectoryCache(BoundedCache):
             data = read_all(fd, min(status.st_size, AT_ONCE))
             now = self._clock()
             # What was used when the clock was ahead has been used now, as far as anybody knows.
-            used = used and not 0 <= now - status.st_atime < _RECENCY_STEP
+            used = used and not 0 <= now - status.st_atime < self._bounds.recency
             if not data.startswith(frames.MAGIC):
                 self._refuse_damage(data)
                 if used:

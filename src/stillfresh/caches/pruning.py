@@ -36,6 +36,12 @@ class Cause(Enum):
     OVER_SIZE = "least recently used of more than max_bytes"
 
 
+# When an entry was used is written once in this many seconds, not at every hit,
+_STEP: Final = 3600.0
+# and so many times within a bound of age.
+_STEPS: Final = 20
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
     """How much a cache may keep.
@@ -63,6 +69,11 @@ class Bounds:
     def __bool__(self) -> bool:
         """Tell whether there is any bound."""
         return self.max_bytes is not None or self.max_age is not None
+
+    @property
+    def recency(self) -> float:
+        """For how many seconds the last use that is written down of an entry is good enough."""
+        return _STEP if self.max_age is None else min(_STEP, self.max_age / _STEPS)
 
 
 def _is_amount(value: object) -> bool:

@@ -176,8 +176,7 @@ class SQLiteCache(BoundedCache, SeparateBodyBaseCache):
         self._dead: dict[int, str] = {}
 
     def _bound(self, bounds: Bounds) -> None:
-        self._bounds = self._housekeeping.bounds = bounds
-        self._usage.suit(bounds)
+        self._bounds = self._housekeeping.bounds = self._usage.bounds = bounds
 
     @property
     def timeout(self) -> float:

@@ -20,23 +20,23 @@ if TYPE_CHECKING:
     from stillfresh.caches.database import Database
     from stillfresh.caches.pruning import Bounds
 
-# The last use of an entry is written once in this many seconds,
-_STEP: Final = 3600.0
-# and so many times within a bound of age.
-_AGES: Final = 20
 # A thread writes it down after this many entries, or look-ups.
 _ENTRIES: Final = 1000
 _LOOKUPS: Final = 20_000
 
 
 class Usage:
-    """What one process has used of a database, and not yet written down."""
+    """What one process has used of a database, and not yet written down.
+
+    Attributes:
+        bounds: those that it is written down for.
+    """
 
     def __init__(self, database: Database, bounds: Bounds, clock: Callable[[], float]) -> None:
         """Begin; what is noted goes to `database`, often enough for its bounds."""
         self._database = database
         self._clock = clock
-        self.suit(bounds)
+        self.bounds = bounds
         self.begin()
         call_in_children(self.begin)
 
@@ -51,15 +51,10 @@ class Usage:
         self._used: dict[int, float] = {}
         self._hits = self._misses = self._served = 0
 
-    def suit(self, bounds: Bounds) -> None:
-        """Note as often as bounds ask for."""
-        age = bounds.max_age
-        self._step = _STEP if age is None else min(_STEP, age / _AGES)
-
     def is_recent(self, used_at: Any, now: float) -> bool:
         """Tell whether what is written of a row's last use, or storing, is new enough."""
         # Where that was damaged, it may be anything.
-        return type(used_at) is float and 0 <= now - abs(used_at) < self._step
+        return type(used_at) is float and 0 <= now - abs(used_at) < self.bounds.recency
 
     def hit(self, name: int, used_at: float, size: int, now: float) -> None:
         """Note that an entry was found, whose last use is written as `used_at`, or its storing."""
