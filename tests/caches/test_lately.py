@@ -9,6 +9,7 @@ import pytest
 
 from stillfresh.caches.entryfiles import Look
 from stillfresh.caches.file import FileCache, SeparateBodyFileCache
+from stillfresh.caches.pruning import Repair
 from stillfresh.caches.sqlite import SQLiteCache
 from stillfresh.errors import CorruptEntry, StoreError
 
@@ -213,3 +214,20 @@ def test_a_link_to_a_file_with_the_number_of_the_one_before_is_not_followed(
     directory.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(StoreError):
         look(in_files)
+
+
+@pytest.mark.usefixtures("slow_clock")
+@pytest.mark.parametrize("body", BODIES, ids=len)
+def test_what_a_disk_has_damaged_is_found_whatever_is_remembered(
+    in_files: InFiles, body: bytes
+) -> None:
+    # No time changes with that.
+    store(in_files, "key", b"metadata", body)
+    assert look(in_files) == (b"metadata", body)
+    path = Path(in_files.path("key"))
+    damaged = bytearray(path.read_bytes())
+    damaged[damaged.rindex(b"metadata")] ^= 0x20
+    path.write_bytes(damaged)
+    assert list(in_files.verify().damaged) == [path.name]
+    assert in_files.verify(repair=Repair.REMOVE).repaired == 1
+    assert look(in_files) is None

@@ -450,7 +450,7 @@ class DirectoryCache(BoundedCache):
             FileNotFoundError: it is gone, or has expired.
         """
         try:
-            entry = self._open_present(name, None, used=False)
+            entry = self._open_present(name, None, used=False, anew=True)
             if entry is None:
                 raise FileNotFoundError
             with entry:
