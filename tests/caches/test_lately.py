@@ -181,9 +181,7 @@ def slow_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     Many a kernel's clock takes 4 ms for a tick, some file systems' takes a second, and the number
     of a file that is gone is given to the next one.
     """
-    monkeypatch.setattr(
-        Look, "is_of", lambda self, status: self.status.st_size == status.st_size
-    )
+    monkeypatch.setattr(Look, "is_of", lambda self, status: self.status.st_size == status.st_size)
 
 
 @pytest.mark.usefixtures("slow_clock")
