@@ -10,6 +10,7 @@ from stillfresh.caches import frames
 from stillfresh.caches.file import FileCache, SeparateBodyFileCache
 from stillfresh.errors import CorruptEntry
 from tests.caches.helpers import files_below
+from tests.faults.children import Child, needs_fork
 
 Either = FileCache | SeparateBodyFileCache
 SIZES = [0, 100, 20_000, 200_000]
@@ -127,3 +128,27 @@ def test_metadata_may_look_like_a_refresh(cache: Either) -> None:
         assert read(cache) == (metadata, body)
         assert cache.update("key", b"plain", version=version)
         assert read(cache) == (b"plain", body)
+
+
+@needs_fork
+@pytest.mark.parametrize("kind", [FileCache, SeparateBodyFileCache])
+@pytest.mark.parametrize("size", SIZES)
+def test_a_child_made_while_it_was_written_keeps_nobody_from_changing_an_entry(
+    tmp_path: Path, kind: type[Either], size: int
+) -> None:
+    cache = kind(tmp_path / "cache")
+    with cache.writer("key") as writer:
+        writer.write(bytes(size))
+        reading, writing = os.pipe()
+        child = Child(lambda: os.read(reading, 1))
+        version = writer.commit(b"first")
+    try:
+        assert cache.update("key", b"second", version=version)
+        assert cache.swap("key", b"second", b"third", version=version)
+        assert read(cache) == (b"third", bytes(size))
+        assert cache.prune(max_bytes=0).kept == 0
+    finally:
+        os.write(writing, b".")
+        assert child.answer() == b"."
+        os.close(reading)
+        os.close(writing)

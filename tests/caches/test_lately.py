@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from stillfresh.caches.entryfiles import Look
 from stillfresh.caches.file import FileCache, SeparateBodyFileCache
+from stillfresh.caches.pruning import Repair
 from stillfresh.caches.sqlite import SQLiteCache
 from stillfresh.errors import CorruptEntry, StoreError
 
@@ -170,3 +172,60 @@ def test_a_file_that_others_link_to_is_left_alone(in_files: InFiles, tmp_path: P
     assert in_files.update("key", b"refreshed", version=version)
     assert look(in_files) == (b"refreshed", b"body")
     assert (tmp_path / "backup").read_bytes() == before
+
+
+@pytest.fixture
+def slow_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have files look the same that were made in one moment, of one size.
+
+    Many a kernel's clock takes 4 ms for a tick, some file systems' takes a second, and the number
+    of a file that is gone is given to the next one.
+    """
+    monkeypatch.setattr(Look, "is_of", lambda self, status: self.status.st_size == status.st_size)
+
+
+@pytest.mark.usefixtures("slow_clock")
+@pytest.mark.parametrize("body", BODIES, ids=len)
+def test_a_file_with_the_number_of_the_one_before_is_another(
+    in_files: InFiles, body: bytes
+) -> None:
+    first = store(in_files, "key", b"first", body)
+    assert look(in_files) == (b"first", body)
+    second = store(in_files, "key", b"other", body)
+    assert look(in_files) == (b"other", body)
+    store(in_files, "key", b"third", body)
+    assert in_files.update("key", b"refreshed", version=first) is False
+    assert in_files.update("key", b"refreshed", version=second) is False
+    assert in_files.swap("key", b"other", b"refreshed", version=second) is False
+    assert look(in_files) == (b"third", body)
+
+
+@pytest.mark.usefixtures("slow_clock")
+def test_a_link_to_a_file_with_the_number_of_the_one_before_is_not_followed(
+    in_files: InFiles, tmp_path: Path
+) -> None:
+    store(in_files, "key", b"first", b"body")
+    assert look(in_files) == (b"first", b"body")
+    store(in_files, "key", b"other", b"body")
+    directory = Path(in_files.path("key")).parent
+    directory.rename(tmp_path / "elsewhere")
+    directory.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError):
+        look(in_files)
+
+
+@pytest.mark.usefixtures("slow_clock")
+@pytest.mark.parametrize("body", BODIES, ids=len)
+def test_what_a_disk_has_damaged_is_found_whatever_is_remembered(
+    in_files: InFiles, body: bytes
+) -> None:
+    # No time changes with that.
+    store(in_files, "key", b"metadata", body)
+    assert look(in_files) == (b"metadata", body)
+    path = Path(in_files.path("key"))
+    damaged = bytearray(path.read_bytes())
+    damaged[damaged.rindex(b"metadata")] ^= 0x20
+    path.write_bytes(damaged)
+    assert list(in_files.verify().damaged) == [path.name]
+    assert in_files.verify(repair=Repair.REMOVE).repaired == 1
+    assert look(in_files) is None

@@ -15,7 +15,7 @@ from stillfresh.caches import frames
 from stillfresh.caches.base import EntryInfo
 from stillfresh.caches.files import write_all
 from stillfresh.caches.frames import BODY_ELSEWHERE, Frame
-from stillfresh.caches.locks import Turn
+from stillfresh.caches.locks import HOLDS, Turn
 from stillfresh.errors import CorruptEntry
 from stillfresh.memo import remembered
 
@@ -113,6 +113,7 @@ class Look(NamedTuple):
     """What an entry file was when it was looked at, and how many bytes may be appended to it."""
 
     status: os.stat_result
+    head: bytes
     frame: Frame
     room: int
 
@@ -122,7 +123,11 @@ class Look(NamedTuple):
         return len(self.frame.key) + len(self.frame.metadata)
 
     def is_of(self, status: os.stat_result) -> bool:
-        """Tell whether that is the same file, and nothing in it, nor of it, has changed."""
+        """Tell whether that seems to be the same file, and nothing in it, nor of it, has changed.
+
+        A file that has come in its place may have got its number, within the same tick of the file
+        system's clock: its head tells (`is_in`, or the bytes themselves).
+        """
         mine = self.status
         return (
             mine.st_ino == status.st_ino
@@ -130,6 +135,13 @@ class Look(NamedTuple):
             and mine.st_size == status.st_size
             and mine.st_dev == status.st_dev
         )
+
+    def is_in(self, fd: int) -> bool:
+        """Tell whether an open file which that seems to be of begins with the same head.
+
+        There stands a checksum of what was written with it, its version and its time included.
+        """
+        return _read_at(fd, 0, frames.HEAD_SIZE) == self.head
 
 
 def look_in(fd: int, status: os.stat_result) -> Look | None:
@@ -156,12 +168,12 @@ def look_at(data: bytes, fd: int, status: os.stat_result) -> Look:
     else:
         rest = _read_exactly(fd, tail_at, size - tail_at)
         tail, behind = rest[: end - tail_at], rest[end - tail_at :]
-    frame = frames.decode(head, data, tail)
+    frame, raw = frames.decode(head, data, tail), data[: frames.HEAD_SIZE]
     if not behind:
-        return Look(status, frame, _AMENDMENTS)
+        return Look(status, raw, frame, _AMENDMENTS)
     frame, amendments = frames.amended(frame, behind)
     # Nothing can be found behind a write that was cut short.
-    return Look(status, frame, _AMENDMENTS - amendments if end + amendments == size else 0)
+    return Look(status, raw, frame, _AMENDMENTS - amendments if end + amendments == size else 0)
 
 
 def body_file_of(leaf: Leaf, name: str) -> str | None:
@@ -189,6 +201,10 @@ def unamended(leaf: Leaf, name: str) -> Iterator[bool]:
 
     That nobody replaces it is for who holds the lock of the leaf.
     """
+    if not HOLDS:
+        # Where there are no locks, no open file can be replaced or removed either.
+        yield True
+        return
     try:
         fd, _ = leaf.open(name)
     except OSError:

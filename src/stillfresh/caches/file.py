@@ -280,7 +280,7 @@ class DirectoryCache(BoundedCache):
         if fd is None:
             return False
         try:
-            amended = self._present.amend(fd, frame, look)
+            amended = self._present.amend(fd, frame, look) if look.is_in(fd) else None
         finally:
             os.close(fd)
         if amended is None:
@@ -448,7 +448,7 @@ class DirectoryCache(BoundedCache):
             FileNotFoundError: it is gone, or has expired.
         """
         try:
-            entry = self._open_present(name, None, used=False)
+            entry = self._open_present(name, None, used=False, anew=True)
             if entry is None:
                 raise FileNotFoundError
             with entry:
@@ -505,15 +505,21 @@ class DirectoryCache(BoundedCache):
         except OSError as error:
             fail(error, f"clearing {self._tree.root}")
 
-    def _open_present(self, name: str, key: str | None, *, used: bool = True) -> Entry | None:
+    def _open_present(
+        self, name: str, key: str | None, *, used: bool = True, anew: bool = False
+    ) -> Entry | None:
         """Open an entry file, of a `key` or, with None, of whichever it says.
 
-        It counts as `used` unless it is only looked at.
+        It counts as `used` unless it is only looked at. What is remembered of it counts for
+        nothing if it is to be read `anew`.
         """
-        look = self._looks.last(name)
+        look = None if anew else self._looks.last(name)
         fd, status = self._tree.open(name, "", None if look is None else look.is_of)
         try:
             data = read_all(fd, min(status.st_size, AT_ONCE))
+            if look is not None and look.is_of(status) and not data.startswith(look.head):
+                # Another file with its number, and nobody has seen how that was reached.
+                return self._open_present(name, key, used=used, anew=True)
             now = self._clock()
             # What was used when the clock was ahead has been used now, as far as anybody knows.
             used = used and not 0 <= now - status.st_atime < self._bounds.recency

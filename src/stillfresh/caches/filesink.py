@@ -10,7 +10,7 @@ from stillfresh.caches import frames
 from stillfresh.caches.entryfiles import body_file_of, file_name, write_frame
 from stillfresh.caches.files import fail, write_all
 from stillfresh.caches.frames import BODY_ELSEWHERE, HAS_BODY, Frame
-from stillfresh.caches.locks import HOLDS, create_held
+from stillfresh.caches.locks import HOLDS, create_held, unlock
 from stillfresh.errors import CacheFull, CacheUnavailable
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class FileSink:
                     os.fsync(self._fd)
                 # Open, and so held, until an entry names it: nobody sweeps it before.
                 self._place(self._leaf_here(), frame, b"")
-                self._close_file()
+                self._let_file_go()
             else:
                 self._publish_file(frame)
         except OSError as error:
@@ -201,7 +201,7 @@ class FileSink:
             self._close_file()
         self._replace(leaf, self._name, self._file)
         # Open, and so held, until now: nobody has swept it.
-        self._close_file()
+        self._let_file_go()
         if self._durable:
             leaf.sync()
 
@@ -229,6 +229,13 @@ class FileSink:
             msg = "no leaf"
             raise OSError(msg)
         return self._leaf
+
+    def _let_file_go(self) -> None:
+        """Close a file that is in its place, and is to be refreshed and pruned like any other."""
+        if self._fd >= 0:
+            # A child that was made meanwhile has it open too, and would hold it on.
+            unlock(self._fd)
+        self._close_file()
 
     def _close_file(self) -> None:
         fd, self._fd = self._fd, -1

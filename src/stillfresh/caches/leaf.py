@@ -46,10 +46,6 @@ class Leaf:
         """Open a regular file to read and to write behind its end."""
         return open_regular(self._at(name), self._fd, APPEND)
 
-    def status(self, name: str) -> os.stat_result:
-        """Look at what has a name, without following a link."""
-        return os.stat(self._at(name), dir_fd=self._fd, follow_symlinks=False)
-
     def create(self, name: str) -> int:
         """Make a new file to read and write, with the mode asked for whatever the umask."""
         fd = os.open(self._at(name), CREATE, self._filemode, dir_fd=self._fd)
@@ -98,7 +94,7 @@ class Leaf:
                     os.close(fd)
 
     def turn(self) -> Turn:
-        """Keep other writers of this leaf out, and say whether that could be had.
+        """Keep others out who replace or remove what is here, and say whether that could be had.
 
         What is stored is whole in any case. But of two who replace the same entry, one might undo
         what the other has done in between, or leave its body file behind. The kernel drops the

@@ -88,7 +88,7 @@ else:
 
 
 class Turn:
-    """Holds the lock of a directory, if it can be had."""
+    """Holds the lock of a directory or a file, if it can be had."""
 
     __slots__ = ("_fd", "_held")
 

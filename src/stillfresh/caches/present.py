@@ -71,7 +71,9 @@ class Present:
         else:
             with self._own_lock(self.lock_class):
                 status = _append(fd, amendment, look.status.st_size)
-        return None if status is None else Look(status, frame, look.room - len(amendment))
+        if status is None:
+            return None
+        return Look(status, look.head, frame, look.room - len(amendment))
 
     def replace_version(
         self,

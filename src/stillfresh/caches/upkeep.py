@@ -1,9 +1,10 @@
 """Keeping a directory within bounds and clean: the scan, the deletion, and when it is time to.
 
 A listing makes a plan (`pruning`), a second walk carries it out. Each victim is looked at again,
-with its directory's lock, before it goes: what was used or replaced meanwhile stays. The same walk
-sweeps what killed writers have left. A live writer of a long body holds a lock on its file, which
-the kernel drops when it dies; one of a short body just writes again if its file is swept.
+with its directory's lock and its own, before it goes: what was used or replaced meanwhile stays.
+The same walk sweeps what killed writers have left. A live writer of a long body holds a lock on its
+file, which the kernel drops when it dies; one of a short body just writes again if its file is
+swept.
 
 How much has been written is counted by all processes together: each adds a byte to one file for
 each unit it has written, and the length of that file says when it is time. What a process has
