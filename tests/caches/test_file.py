@@ -169,6 +169,21 @@ def test_one_kind_reads_what_the_other_has_written(root: Path, kind: type[Either
 # What is left behind.
 
 
+def test_who_is_long_at_writing_sweeps_what_came_before(root: Path) -> None:
+    cache = SeparateBodyFileCache(root)
+    with cache.writer("key") as long:
+        # Its directory is made now, and not new any more when it is done.
+        long.write(bytes(LARGE))
+        store(cache, "key", b"short", bytes(LARGE))
+        version = long.commit(b"long")
+    assert load(cache, "key") == (b"long", bytes(LARGE))
+    name = Path(cache.path("key")).name
+    assert {path.name for path in Path(cache.path("key")).parent.iterdir()} == {
+        name,
+        f"{name}.{version}.body",
+    }
+
+
 @pytest.mark.parametrize("size", [None, 10, LARGE])
 def test_no_version_outlives_its_entry(cache: Either, root: Path, size: int | None) -> None:
     body = None if size is None else bytes(size)

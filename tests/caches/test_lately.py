@@ -118,28 +118,31 @@ def test_damage_is_seen(in_files: InFiles, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("level", range(1, 7))
+@pytest.mark.parametrize("how", ["copied", "moved"])
 def test_a_link_that_has_taken_a_place_is_not_followed(
-    in_files: InFiles, tmp_path: Path, level: int
+    in_files: InFiles, tmp_path: Path, level: int, how: str
 ) -> None:
     version = store(in_files, "key", b"metadata", b"body")
     assert look(in_files) is not None
     path = Path(in_files.path("key"))
     here = Path(in_files.directory).joinpath(*path.relative_to(in_files.directory).parts[:level])
     outside = tmp_path / "outside"
-    if here.is_dir():
+    if how == "moved":
+        here.rename(outside)
+    elif here.is_dir():
         shutil.copytree(here, outside)
         shutil.rmtree(here)
     else:
         shutil.copy2(here, outside)
         here.unlink()
     here.symlink_to(outside)
-    copy = outside / path.relative_to(here) if here != path else outside
-    before = copy.read_bytes()
+    elsewhere = outside / path.relative_to(here)
+    before = elsewhere.read_bytes()
     with pytest.raises(StoreError):
         look(in_files)
     with pytest.raises(StoreError):
         in_files.update("key", b"refreshed", version=version)
-    assert copy.read_bytes() == before
+    assert elsewhere.read_bytes() == before
 
 
 def test_more_are_used_in_turn_than_are_remembered(cache: Local) -> None:

@@ -35,11 +35,7 @@ from stillfresh.caches.leaf import LEVELS, Leaf
 from stillfresh.errors import CacheUnavailable, ConfigError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import TypeAlias
-
-    # Tells by its status whether an open file is one that was reached before.
-    _Known: TypeAlias = Callable[[os.stat_result], bool]
+    from collections.abc import Iterator
 
 _HEX: Final = re.compile(r"[0-9a-f]")
 
@@ -178,12 +174,8 @@ class Directory:
             raise
         return Leaf("", fd, self._filemode, is_new=is_new)
 
-    def open(
-        self, name: str, suffix: str = "", is_known: _Known | None = None
-    ) -> tuple[int, os.stat_result]:
+    def open(self, name: str, suffix: str = "") -> tuple[int, os.stat_result]:
         """Open a regular file of the layout to read; the shortest way there for the hit.
-
-        One that `is_known` to have been there before needs no second look at how it was reached.
 
         Raises:
             FileNotFoundError: it isn't there.
@@ -192,48 +184,36 @@ class Directory:
         """
         if _BY_DESCRIPTOR and self._tells_paths:
             path = f"{self._prefix}{'/'.join(name[:LEVELS])}/{name}{suffix}"
-            found = self._open_at_once(path, is_known)
+            found = self._open_at_once(path, READ)
             if found is not None:
                 return found
         with self.leaf(name) as leaf:
             return leaf.open(name + suffix)
 
-    def reopen(self, name: str, is_known: _Known) -> int | None:
-        """Open a file to append to which `open` has led before; None where it is another by now.
+    def open_to_append(self, name: str) -> tuple[int, os.stat_result] | None:
+        """Open a regular file of the layout to append to it, if that can be done at once.
 
         Raises:
-            FileNotFoundError: it is gone.
+            FileNotFoundError: it isn't there.
             OSError: it can't be written to, or a link has taken its place.
             StoreError: the root can't be trusted any more.
         """
-        if not _BY_DESCRIPTOR:
+        if not (_BY_DESCRIPTOR and self._tells_paths):
             return None
-        fd = open_quietly(self.path(name), APPEND, None)
-        try:
-            if is_known(os.fstat(fd)):
-                self.check(os.lstat(self.root))
-                return fd
-        except BaseException:
-            os.close(fd)
-            raise
-        os.close(fd)
-        return None
+        path = f"{self._prefix}{'/'.join(name[:LEVELS])}/{name}"
+        return self._open_at_once(path, APPEND)
 
-    def _open_at_once(
-        self, path: str, is_known: _Known | None
-    ) -> tuple[int, os.stat_result] | None:
+    def _open_at_once(self, path: str, flags: int) -> tuple[int, os.stat_result] | None:
         """Open a file by its path, and have the kernel say which file that was.
 
         A regular file of this user's that is where it should be has been reached without a link.
         In any other case it counts as not tried.
         """
-        fd = open_quietly(path, READ, None)
+        fd = open_quietly(path, flags, None)
         try:
             # Only now: where there is no file, nothing hangs on who owns the root.
             self.check(os.lstat(self.root))
             status = os.fstat(fd)
-            if is_known is not None and is_known(status):
-                return fd, status
             regular = stat.S_ISREG(status.st_mode) and status.st_uid == self._user
             if regular and self._path_behind(fd) == path:
                 return fd, status

@@ -276,13 +276,17 @@ class DirectoryCache(BoundedCache):
         frame = changed(look)
         if look is None or frame is None:
             return False
-        fd = self._tree.reopen(name, look.is_of)
-        if fd is None:
+        opened = self._tree.open_to_append(name)
+        if opened is None:
             return False
+        fd, status = opened
         try:
-            amended = self._present.amend(fd, frame, look) if look.is_in(fd) else None
+            return look.is_of(status) and look.is_in(fd) and self._amend(name, fd, frame, look)
         finally:
             os.close(fd)
+
+    def _amend(self, name: str, fd: int, frame: Frame, look: Look) -> bool:
+        amended = self._present.amend(fd, frame, look)
         if amended is None:
             return False
         self._looks.note(name, amended, amended.size)
@@ -298,7 +302,7 @@ class DirectoryCache(BoundedCache):
                 frame = changed(look)
                 if look is None or frame is None:
                     return False
-                if self._present.amend(fd, frame, look) is not None:
+                if self._amend(name, fd, frame, look):
                     return True
                 temporary = rewrite(leaf, name, frame, fd)
             finally:
@@ -514,12 +518,9 @@ class DirectoryCache(BoundedCache):
         nothing if it is to be read `anew`.
         """
         look = None if anew else self._looks.last(name)
-        fd, status = self._tree.open(name, "", None if look is None else look.is_of)
+        fd, status = self._tree.open(name)
         try:
             data = read_all(fd, min(status.st_size, AT_ONCE))
-            if look is not None and look.is_of(status) and not data.startswith(look.head):
-                # Another file with its number, and nobody has seen how that was reached.
-                return self._open_present(name, key, used=used, anew=True)
             now = self._clock()
             # What was used when the clock was ahead has been used now, as far as anybody knows.
             used = used and not 0 <= now - status.st_atime < self._bounds.recency
@@ -528,9 +529,10 @@ class DirectoryCache(BoundedCache):
                 if used:
                     touch(fd, now, status)
                 return self._open_foreign(name, data, fd, status)
-            if look is None or not look.is_of(status):
+            if look is None or not (look.is_of(status) and data.startswith(look.head)):
                 look = look_at(data, fd, status)
-                self._looks.note(name, look, look.size)
+                if look.room:
+                    self._looks.note(name, look, look.size)
             frame = look.frame
             if frame.key != key and (key is not None or file_name(frame.key) != name):
                 msg = "the file holds the entry of another key"

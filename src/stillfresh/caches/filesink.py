@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from stillfresh.caches import frames
 from stillfresh.caches.entryfiles import body_file_of, file_name, write_frame
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+
+class _Replace(Protocol):
+    def __call__(self, leaf: Leaf, name: str, temporary: str, /, *, is_first: bool) -> None: ...
+
+
 # Up to this size a body waits in memory for its commit.
 _HELD: Final = 1 << 16
 # How often a writer starts over because somebody removes the directory under its hands.
@@ -38,7 +43,7 @@ class FileSink:
         version: str,
         ride_along: int | None,
         *,
-        replace: Callable[[Leaf, str, str], None],
+        replace: _Replace,
         check_open: Callable[[], None],
         check_room: Callable[[], None],
         published: Callable[[int], None],
@@ -120,7 +125,7 @@ class FileSink:
                 if self._durable:
                     os.fsync(self._fd)
                 # Open, and so held, until an entry names it: nobody sweeps it before.
-                self._place(self._leaf_here(), frame, b"")
+                self._place(self._leaf_here(), frame, b"", is_first=False)
                 self._let_file_go()
             else:
                 self._publish_file(frame)
@@ -169,7 +174,7 @@ class FileSink:
     def _publish_held(self, frame: Frame) -> None:
         def place(leaf: Leaf) -> None:
             with leaf:
-                self._place(leaf, frame, bytes(self._held))
+                self._place(leaf, frame, bytes(self._held), is_first=leaf.is_new)
 
         self._again_if_swept(place)
 
@@ -199,18 +204,18 @@ class FileSink:
         if not HOLDS:
             # No open file has its name changed there.
             self._close_file()
-        self._replace(leaf, self._name, self._file)
+        self._replace(leaf, self._name, self._file, is_first=False)
         # Open, and so held, until now: nobody has swept it.
         self._let_file_go()
         if self._durable:
             leaf.sync()
 
-    def _place(self, leaf: Leaf, frame: Frame, body: bytes) -> None:
+    def _place(self, leaf: Leaf, frame: Frame, body: bytes, *, is_first: bool) -> None:
         temporary = f"{self._name}.{frame.version}.tmp"
         for left in range(_TRIES, 0, -1):
             write_frame(leaf, temporary, frame, body, durable=self._durable)
             try:
-                self._replace(leaf, self._name, temporary)
+                self._replace(leaf, self._name, temporary, is_first=is_first)
             except FileNotFoundError:
                 # Somebody has swept it, taking it for a killed writer's.
                 if left == 1:

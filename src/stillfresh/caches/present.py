@@ -62,15 +62,18 @@ class Present:
 
         Whoever replaces or removes it meanwhile comes after that. Returns how it looks then, or
         None if it was not done.
+
+        Raises:
+            CacheUnavailable: a stranger has its lock.
         """
         amendment = frames.encode_amendment(frame)
         if len(amendment) > look.room or not frames.may_be_amended(frame):
             return None
         if self.lock_class is None:
-            status = _append(fd, amendment, look.status.st_size)
+            status = self._append(fd, amendment, look.status.st_size)
         else:
             with self._own_lock(self.lock_class):
-                status = _append(fd, amendment, look.status.st_size)
+                status = self._append(fd, amendment, look.status.st_size)
         if status is None:
             return None
         return Look(status, look.head, frame, look.room - len(amendment))
@@ -94,10 +97,12 @@ class Present:
             leaf.rename(temporary, name)
             return True
 
-    def replace(self, leaf: Leaf, name: str, temporary: str) -> None:
-        """Let a finished file take the place of whatever is present, and sweep behind it."""
-        if leaf.is_new and self.lock_class is None:
-            # There was nothing a moment ago; who comes first now leaves litter at the most.
+    def replace(self, leaf: Leaf, name: str, temporary: str, *, is_first: bool) -> None:
+        """Let a finished file take the place of whatever is present, and sweep behind it.
+
+        What `is_first` has nothing before it: the leaf was made a moment ago.
+        """
+        if is_first and self.lock_class is None:
             leaf.rename(temporary, name)
             return
         with self.turn(leaf):
@@ -119,12 +124,31 @@ class Present:
     def _own_lock(self, lock_class: Callable[[str], Any]) -> AbstractContextManager[object]:
         return _held(lock_class, os.path.join(self._root, ".lock"))
 
+    def _append(self, fd: int, amendment: bytes, size: int) -> os.stat_result | None:
+        with Turn(fd) as held:
+            if not held:
+                raise self._busy()
+            status = os.fstat(fd)
+            # What was replaced is linked from nowhere any more. What is linked from elsewhere, a
+            # backup say, is not ours alone to change.
+            if status.st_size != size or status.st_nlink != 1:
+                return None
+            try:
+                write_all(fd, amendment)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(fd, size)
+                raise
+            return os.fstat(fd)
+
+    def _busy(self) -> CacheUnavailable:
+        return CacheUnavailable(f"others are at work in {self._root}")
+
     def _is_present(
         self, leaf: Leaf, name: str, version: str, old: bytes | None, *, held: bool
     ) -> bool:
         if not held:
-            msg = f"others are at work in {self._root}"
-            raise CacheUnavailable(msg)
+            raise self._busy()
         return is_present(leaf, name, version, old)
 
     def _unlink_if(self, leaf: Leaf, name: str, may_go: Callable[[bool], bool]) -> bool:
@@ -142,22 +166,6 @@ def sweep(leaf: Leaf, file: str | None) -> None:
     if file is not None:
         with contextlib.suppress(OSError):
             leaf.unlink(file)
-
-
-def _append(fd: int, amendment: bytes, size: int) -> os.stat_result | None:
-    with Turn(fd) as held:
-        status = os.fstat(fd)
-        # What was replaced is linked from nowhere any more. What is linked from elsewhere, a backup
-        # say, is not ours alone to change.
-        if not held or status.st_size != size or status.st_nlink != 1:
-            return None
-        try:
-            write_all(fd, amendment)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.ftruncate(fd, size)
-            raise
-        return os.fstat(fd)
 
 
 def _held(lock_class: Callable[[str], Any], path: str) -> AbstractContextManager[object]:
