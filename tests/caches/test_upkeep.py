@@ -812,6 +812,7 @@ def test_a_store_does_not_wait_until_many_are_pruned(kind: type[Either], root: P
 def test_threads_together_keep_to_the_bound(kind: type[Either], root: Path, size: int) -> None:
     # What each is just writing may come on top: of eight, 5 %.
     bound = 160 * size
+    stored: list[str] = []
     with kind(root, max_bytes=bound) as cache:
 
         def write(name: str) -> None:
@@ -819,10 +820,13 @@ def test_threads_together_keep_to_the_bound(kind: type[Either], root: Path, size
                 key = f"{name} {number}"
                 with contextlib.suppress(CacheFull):
                     store(cache, key, key.encode(), content(key, size))
+                    stored.append(key)
                 intact(cache, key, size)
 
         together(*(partial(write, name) for name in "abcdefgh"))
-        assert 0.5 * bound <= size_of(root) <= 1.1 * bound
+        # Most may be dropped, where the thread that prunes gets its turn late.
+        assert size_of(root) >= min(0.5 * bound, len(stored) * size)
+        assert size_of(root) <= 1.1 * bound
         assert cache.verify().is_sound
 
 
