@@ -20,7 +20,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, Final
+
+# What the proxy answers where there is no response.
+_NO_RESPONSE: Final = "502"
 
 
 class Mode(Enum):
@@ -124,6 +127,19 @@ def score(data: Mapping[str, Any], mode: Mode, only: Sequence[str] = ()) -> Scor
     results = data["results"]
     verdicts = tuple(_judge(case, cases, results, dependencies=not only) for case in selected)
     return Score(mode, verdicts, frozenset(cases), complete=not only)
+
+
+def broken_off(data: Mapping[str, Any], reasons: Mapping[str, str]) -> list[str]:
+    """Return the ids of tests, but for those with a reason, that the proxy had no response for.
+
+    The origin ends connections, in some tests on purpose and otherwise when they have been idle for
+    as long as some responses take to become stale. A client that uses one just then loses it.
+    """
+    return sorted(
+        name
+        for name, result in data["results"].items()
+        if result is not True and name not in reasons and _NO_RESPONSE in str(result)
+    )
 
 
 def unexcused(scores: Iterable[Score], reasons: Mapping[str, str]) -> list[str]:

@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
@@ -94,7 +94,7 @@ def origin_log() -> Path:
     return BUILD / "origin.log"
 
 
-def run_client(base: str, mode: Mode, only: Sequence[str], *, dump: bool) -> Mapping[str, Any]:
+def run_client(base: str, mode: Mode, only: Sequence[str], *, dump: bool) -> dict[str, Any]:
     """Run the suite's client against the cache at `base`, and return what it prints.
 
     Raises:
@@ -116,7 +116,7 @@ def run_client(base: str, mode: Mode, only: Sequence[str], *, dump: bool) -> Map
         _stop(process)
     if process.returncode != 0:
         raise SuiteError(f"the suite's client ended with exit code {process.returncode}")
-    printed: Mapping[str, Any] = json.loads(output)
+    printed: dict[str, Any] = json.loads(output)
     return printed
 
 

@@ -7,6 +7,7 @@ from tests.conformance.scoring import (
     Mode,
     Outcome,
     Score,
+    broken_off,
     outlived,
     report,
     score,
@@ -132,3 +133,14 @@ def test_the_report_names_what_falls_short_and_why() -> None:
     everything = report(result, {}, verbose=True)
     assert "  passed      a\n" in everything
     assert "  failed      c: " in everything
+
+
+def test_what_had_no_response_is_tried_again_unless_there_is_a_reason() -> None:
+    results = {
+        "a": True,
+        "b": ["Setup", "Response 1 status is 502, not 200"],
+        "c": ["Assertion", "it is cached"],
+        "d": ["Setup", "PUT config resulted in 502 Bad Gateway - "],
+        "e": ["Setup", "Response 1 status is 502, not 200"],
+    }
+    assert broken_off({"results": results}, {"e": "it is never to be had"}) == ["b", "d"]
