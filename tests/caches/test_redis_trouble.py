@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import signal
 import sys
 import threading
 import time
@@ -234,6 +235,36 @@ def test_the_first_that_tries_again_ends_an_outage(
     proxy.mood = Mood.PASSING
     clock.advance(breaker.FIRST_PAUSE)
     assert load(cache, "key") == (b"metadata", content("body", LONG))
+
+
+class _InterruptedError(Exception):
+    pass
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers that send signals")
+def test_who_is_interrupted_while_it_connects_says_nothing_of_the_server(
+    cache: RedisCache, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker, "FIRST_PAUSE", 1000.0)
+    cache.timeout = 60
+    proxy.mood = Mood.STALLING
+
+    def interrupt(*_: object) -> None:
+        raise _InterruptedError
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(_InterruptedError):
+            cache.open("key")
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    wait_until(
+        lambda: all(thread.name != "stillfresh-redis" for thread in threading.enumerate()),
+        "the thread that connects to end",
+    )
+    proxy.mood = Mood.PASSING
+    assert cache.open("key") is None
 
 
 @pytest.fixture

@@ -55,10 +55,10 @@ class _Held:
 
     __slots__ = ("_status", "fd")
 
-    def __init__(self, fd: int) -> None:
-        """Take over a descriptor."""
+    def __init__(self, fd: int, status: os.stat_result) -> None:
+        """Take over a descriptor of the directory that has a status."""
         self.fd = fd
-        self._status = os.fstat(fd)
+        self._status = status
 
     def is_still(self, status: os.stat_result) -> bool:
         """Tell whether the descriptor is of the directory that has a status."""
@@ -284,10 +284,14 @@ class Generations:
 def _held(path: str, status: os.stat_result) -> _Held | None:
     """Hold the directory open that has a status, if it is still in its place."""
     try:
-        held = _Held(os.open(path, DIRECTORY))
+        fd = os.open(path, DIRECTORY)
     except OSError:
         return None
-    return held if held.is_still(status) else None
+    held = _Held(fd, status)
+    if not held.is_still(status):
+        os.close(fd)
+        return None
+    return held
 
 
 def _looks_of(root: _Held | None, status: os.stat_result) -> object:

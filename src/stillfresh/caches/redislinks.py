@@ -46,6 +46,7 @@ _RECEIVED: Final = 1 << 16
 _WATCHED: Final = 100e-6
 # So many are slept for at the most before one is watched for again.
 _SLEPT: Final = 64
+_GIVEN_UP: Final = "nobody waits for it any more"
 # What the libraries' pools tell their connections, and ours can't be told.
 _OF_POOLS: Final = ("maint_notifications_", "oss_cluster_", "orig_", "himport_registry")
 
@@ -234,6 +235,9 @@ class Line:
             breaker.left()
             raise
         except Exception as error:
+            if self.hung_up:
+                # What failed it was that. Whoever was late has said so by now (`late`).
+                raise CacheUnavailable(_GIVEN_UP) from error
             self._servers.moved()
             raise breaker.failed(_told(error)) from error
         breaker.succeeded()
@@ -268,8 +272,7 @@ class Line:
         servers, data = self._servers, packed(commands)
         while True:
             if self.hung_up:
-                msg = "it took too long"
-                raise CacheUnavailable(msg)
+                raise CacheUnavailable(_GIVEN_UP)
             link = self._links.get(address)
             was_open = link is not None
             if link is None:
