@@ -54,6 +54,10 @@ def test_without_a_url_it_needs_no_network(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_it_shows_the_kind_of_cache_that_is_the_default(tmp_path: Path) -> None:
+    assert "is removed afterwards: sqlite:///" in demo(tmp_path).stdout
+
+
 def test_a_url(tmp_path: Path, origin: Origin) -> None:
     done = demo(tmp_path, origin.on("/", Reply(headers={"Cache-Control": "max-age=9"})))
     assert [line.split(":")[0] for line in told(done)] == ["miss, stored", "hit"]

@@ -43,7 +43,8 @@ def main() -> int:
 def _twice(url: str) -> tuple[int, bool]:
     """Get `url` twice; tell the first bad status, and whether the second came from the cache."""
     with tempfile.TemporaryDirectory(prefix="stillfresh-demo-") as place:
-        cache = Path(place, "cache").as_uri()
+        # The same kind of cache as where nobody names one, at another place.
+        cache = Path(place, "cache").as_uri().replace("file:", "sqlite:", 1)
         print(f"The cache is new and empty, and is removed afterwards: {cache}\n")
         first, _ = _get(url, cache, place)
         second, told = _get(url, cache, place)
