@@ -13,6 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -474,41 +475,38 @@ def test_what_is_cleared_after_a_while_is_gone_at_once(root: Path) -> None:
         assert load(cache, "key") == (b"", LARGE)
 
 
-@pytest.mark.usefixtures("settled")
-def test_a_root_that_is_moved_away_is_begun_anew(root: Path) -> None:
+@pytest.fixture
+def in_use(root: Path, settled: None) -> Iterator[SQLiteCache]:
+    """A cache that has something, and has looked at its root."""
     with SQLiteCache(root) as cache:
         store(cache, "key", b"", SMALL)
         assert load(cache, "key") == (b"", SMALL)
         pass_by(root)
-        away = root.rename(root.with_name("away"))
-        assert cache.open("key") is None
-        store(cache, "key", b"new", SMALL)
-        assert load(cache, "key") == (b"new", SMALL)
+        yield cache
+
+
+def test_a_root_that_is_moved_away_is_begun_anew(root: Path, in_use: SQLiteCache) -> None:
+    away = root.rename(root.with_name("away"))
+    assert in_use.open("key") is None
+    store(in_use, "key", b"new", SMALL)
+    assert load(in_use, "key") == (b"new", SMALL)
     with SQLiteCache(away) as moved:
         assert load(moved, "key") == (b"", SMALL)
 
 
-@pytest.mark.usefixtures("settled")
-def test_a_root_that_is_removed_is_begun_anew(root: Path) -> None:
-    with SQLiteCache(root) as cache:
-        store(cache, "key", b"", SMALL)
-        assert load(cache, "key") == (b"", SMALL)
-        pass_by(root)
-        shutil.rmtree(root)
-        assert cache.open("key") is None
-        store(cache, "key", b"new", SMALL)
-        assert load(cache, "key") == (b"new", SMALL)
+def test_a_root_that_is_removed_is_begun_anew(root: Path, in_use: SQLiteCache) -> None:
+    shutil.rmtree(root)
+    assert in_use.open("key") is None
+    store(in_use, "key", b"new", SMALL)
+    assert load(in_use, "key") == (b"new", SMALL)
 
 
-@pytest.mark.usefixtures("settled")
-def test_a_root_that_others_may_write_to_by_now_is_not_used(root: Path) -> None:
-    with SQLiteCache(root) as cache:
-        store(cache, "key", b"", SMALL)
-        assert load(cache, "key") == (b"", SMALL)
-        pass_by(root)
-        root.chmod(0o777)
-        with pytest.raises(StoreError, match="others"):
-            cache.open("key")
+def test_a_root_that_others_may_write_to_by_now_is_not_used(
+    root: Path, in_use: SQLiteCache
+) -> None:
+    root.chmod(0o777)
+    with pytest.raises(StoreError, match="others"):
+        in_use.open("key")
 
 
 has_descriptors = pytest.mark.skipif(

@@ -51,10 +51,11 @@ class Command:
         stderr: int = subprocess.PIPE,
     ) -> subprocess.Popen[bytes]:
         """Start `stillfresh`, running the code `before` first."""
-        return subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", f"{before}\n{RUN}", *arguments],
-            cwd=self.folder,
-            env=self.environment,
+        return process(
+            self.environment,
+            *arguments,
+            before=before,
+            folder=self.folder,
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,
@@ -83,16 +84,20 @@ def ended(process: subprocess.Popen[bytes], given: bytes = b"") -> Ended:
 def process(
     environment: dict[str, str],
     *arguments: str,
+    before: str = "",
+    folder: Path | None = None,
+    stdin: int = subprocess.DEVNULL,
     stdout: int = subprocess.PIPE,
-    stderr: int | None = None,
+    stderr: int = subprocess.PIPE,
 ) -> subprocess.Popen[bytes]:
-    """Start the command as a process of its own."""
+    """Start the command as a process of its own, running the code `before` first."""
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", RUN, *arguments],
+        [sys.executable, "-W", "error", "-c", f"{before}\n{RUN}", *arguments],
+        cwd=folder,
         env=environment,
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=stdout,
-        stderr=subprocess.PIPE if stderr is None else stderr,
+        stderr=stderr,
     )
 
 
