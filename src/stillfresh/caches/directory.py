@@ -137,7 +137,7 @@ class Directory:
 
     def path(self, name: str) -> str:
         """Return the full path of a file of the layout."""
-        return os.path.join(self.root, *name[:LEVELS], name)
+        return f"{self._prefix}{os.sep.join(name[:LEVELS])}{os.sep}{name}"
 
     def leaf(self, name: str, *, create: bool = False) -> Leaf:
         """Go to the directory where files of `name` belong.
@@ -183,8 +183,7 @@ class Directory:
             StoreError: the root can't be trusted any more.
         """
         if _BY_DESCRIPTOR and self._tells_paths:
-            path = f"{self._prefix}{'/'.join(name[:LEVELS])}/{name}{suffix}"
-            found = self._open_at_once(path, READ)
+            found = self._open_at_once(self.path(name + suffix), READ)
             if found is not None:
                 return found
         with self.leaf(name) as leaf:
@@ -200,8 +199,7 @@ class Directory:
         """
         if not (_BY_DESCRIPTOR and self._tells_paths):
             return None
-        path = f"{self._prefix}{'/'.join(name[:LEVELS])}/{name}"
-        return self._open_at_once(path, APPEND)
+        return self._open_at_once(self.path(name), APPEND)
 
     def _open_at_once(self, path: str, flags: int) -> tuple[int, os.stat_result] | None:
         """Open a file by its path, and have the kernel say which file that was.
@@ -412,14 +410,14 @@ class Directory:
         try:
             status = os.lstat(self.root)
             self.check(status)
-            if not self._is_private(status):
+            if not _is_private(status):
                 return None
             for level, part in enumerate(name[:LEVELS]):
                 path = f"{path}/{part}"
                 found = _found_or_made(path, self._dirmode, look=level < there and not made)
                 if found is None:
                     made.append(path)
-                elif not self._is_private(found):
+                elif not _is_private(found):
                     return None
             fd = os.open(path, DIRECTORY)
             if made and stat.S_IMODE(os.fstat(fd).st_mode) != self._dirmode:
@@ -435,11 +433,6 @@ class Directory:
             return None
         self._levels_there = LEVELS - len(made)
         return Leaf("", fd, self._filemode, is_new=bool(made))
-
-    def _is_private(self, status: os.stat_result) -> bool:
-        """Tell whether it is a directory that nobody but this user, or the superuser, writes to."""
-        mine = status.st_uid in (self._user, 0)
-        return mine and stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o022
 
     def _make(self, part: str, parent: int) -> int:
         # Somebody may remove the empty directory before it is entered: that is tried again.
@@ -543,6 +536,11 @@ def _found_or_made(path: str, mode: int, *, look: bool) -> os.stat_result | None
     except FileExistsError:
         return os.lstat(path)
     return None
+
+
+def _is_private(status: os.stat_result) -> bool:
+    """Tell whether it is a directory that nobody but this user, or the superuser, writes to."""
+    return stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o022 and _is_mine(status)
 
 
 def _is_mine(status: os.stat_result) -> bool:

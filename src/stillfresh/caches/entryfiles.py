@@ -152,6 +152,15 @@ def look_in(fd: int, status: os.stat_result) -> Look | None:
         return None
 
 
+def look_up(leaf: Leaf, name: str) -> Look | None:
+    """Open an entry file, and do `look_in`; one that isn't there raises `FileNotFoundError`."""
+    fd, status = leaf.open(name)
+    try:
+        return look_in(fd, status)
+    finally:
+        os.close(fd)
+
+
 def look_at(data: bytes, fd: int, status: os.stat_result) -> Look:
     """Read the frame that `data` is the beginning of.
 
@@ -224,13 +233,9 @@ def is_present(leaf: Leaf, name: str, version: str, metadata: bytes | None) -> b
     Only who holds the lock of the leaf can rely on it, and of the file (`unamended`).
     """
     try:
-        fd, status = leaf.open(name)
+        look = look_up(leaf, name)
     except FileNotFoundError:
         return False
-    try:
-        look = look_in(fd, status)
-    finally:
-        os.close(fd)
     if look is None or look.frame.version != version:
         return False
     return metadata is None or look.frame.metadata == metadata

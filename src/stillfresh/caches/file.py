@@ -41,6 +41,7 @@ from stillfresh.caches.entryfiles import (
     file_name,
     look_at,
     look_in,
+    look_up,
     rewrite,
     stamp,
     touch,
@@ -66,6 +67,10 @@ from stillfresh.errors import BodyLost, CacheFull, CacheUnavailable, CorruptEntr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import TypeAlias
+
+    # What becomes of a frame; None if it isn't the one that is to be changed.
+    _Changed: TypeAlias = Callable[[Frame], Frame | None]
 
 
 # Bodies up to this size ride along in the entry file of a SeparateBodyFileCache: a second file
@@ -158,8 +163,8 @@ class DirectoryCache(BoundedCache):
         self._upkeep = Upkeep(self._tree, self._bounds, self._clock)
         self._pruner = Pruner(self._prune_by_itself)
         self._claims = DirectoryClaims(self._tree)
-        # The last looks at entry files: where nobody has touched one since, it is known how it was
-        # reached, and what stands in its head.
+        # The last looks at entry files: where nobody has touched one since, it is known what stands
+        # in it beside the body.
         self._looks: Lately[str, Look] = Lately()
 
     def _bound(self, bounds: Bounds) -> None:
@@ -247,16 +252,15 @@ class DirectoryCache(BoundedCache):
         expires_at = moment(expires, now)
         name = file_name(key)
 
-        def changed(look: Look | None) -> Frame | None:
-            """Return what becomes of the frame, if that is what is to be changed."""
+        def changed(frame: Frame) -> Frame | None:
+            """Return what becomes of a frame, if that is what is to be changed."""
             if (
-                look is None
-                or look.frame.version != version
-                or is_past(look.frame.expires_at, now)
-                or (old is not None and look.frame.metadata != old)
+                frame.version != version
+                or is_past(frame.expires_at, now)
+                or (old is not None and frame.metadata != old)
             ):
                 return None
-            return look.frame._replace(metadata=metadata, stored_at=now, expires_at=expires_at)
+            return frame._replace(metadata=metadata, stored_at=now, expires_at=expires_at)
 
         try:
             if is_past(expires_at, now):
@@ -270,11 +274,10 @@ class DirectoryCache(BoundedCache):
             self._note(frames.HEAD_SIZE + len(metadata))
         return done
 
-    def _change_as_seen(self, name: str, changed: Callable[[Look | None], Frame | None]) -> bool:
+    def _change_as_seen(self, name: str, changed: _Changed) -> bool:
         """Amend the entry file if it is as it was when it was opened last."""
         look = self._looks.last(name)
-        frame = changed(look)
-        if look is None or frame is None:
+        if look is None or (frame := changed(look.frame)) is None:
             return False
         opened = self._tree.open_to_append(name)
         if opened is None:
@@ -292,15 +295,13 @@ class DirectoryCache(BoundedCache):
         self._looks.note(name, amended, amended.size)
         return True
 
-    def _change_present(
-        self, name: str, changed: Callable[[Look | None], Frame | None], old: bytes | None
-    ) -> bool:
+    def _change_present(self, name: str, changed: _Changed, old: bytes | None) -> bool:
+        """Amend the entry file as it is, or write it anew."""
         with self._tree.leaf(name) as leaf:
             fd, status = leaf.open_to_append(name)
             try:
                 look = look_in(fd, status)
-                frame = changed(look)
-                if look is None or frame is None:
+                if look is None or (frame := changed(look.frame)) is None:
                     return False
                 if self._amend(name, fd, frame, look):
                     return True
@@ -312,19 +313,13 @@ class DirectoryCache(BoundedCache):
             finally:
                 sweep(leaf, temporary)
 
-    def _end_present(
-        self, name: str, changed: Callable[[Look | None], Frame | None], old: bytes | None
-    ) -> bool:
+    def _end_present(self, name: str, changed: _Changed, old: bytes | None) -> bool:
         """Remove what would have expired by its change."""
         with self._tree.leaf(name) as leaf:
-            fd, status = leaf.open(name)
-            try:
-                frame = changed(look_in(fd, status))
-            finally:
-                os.close(fd)
-            return frame is not None and (
-                self._present.unlink_version(leaf, name, frame.version, old)
-            )
+            look = look_up(leaf, name)
+            if look is None or changed(look.frame) is None:
+                return False
+            return self._present.unlink_version(leaf, name, look.frame.version, old)
 
     def remove(self, key: str) -> bool:
         """Remove the entry file, then its body file; with `forever`, nothing."""

@@ -22,15 +22,14 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-
-class _Replace(Protocol):
-    def __call__(self, leaf: Leaf, name: str, temporary: str, /, *, is_first: bool) -> None: ...
-
-
 # Up to this size a body waits in memory for its commit.
 _HELD: Final = 1 << 16
 # How often a writer starts over because somebody removes the directory under its hands.
 _TRIES: Final = 16
+
+
+class _Replace(Protocol):
+    def __call__(self, leaf: Leaf, name: str, temporary: str, /, *, is_first: bool) -> None: ...
 
 
 class FileSink:

@@ -287,11 +287,11 @@ def _held(path: str, status: os.stat_result) -> _Held | None:
         fd = os.open(path, DIRECTORY)
     except OSError:
         return None
-    held = _Held(fd, status)
-    if not held.is_still(status):
-        os.close(fd)
-        return None
-    return held
+    with contextlib.suppress(OSError):
+        if os.path.samestat(os.fstat(fd), status):
+            return _Held(fd, status)
+    os.close(fd)
+    return None
 
 
 def _looks_of(root: _Held | None, status: os.stat_result) -> object:

@@ -26,6 +26,10 @@ _STEPS_A_DOUBLING: Final = 64
 
 # Clocks that differ by less, in seconds, tell the same time.
 AHEAD: Final = 3600.0
+# When an entry was used is written once in this many seconds, not at every hit,
+_STEP: Final = 3600.0
+# and so many times within a bound of age.
+_STEPS: Final = 20
 
 
 class Cause(Enum):
@@ -34,12 +38,6 @@ class Cause(Enum):
     EXPIRED = "its time has passed"
     OVER_AGE = "not used for longer than max_age"
     OVER_SIZE = "least recently used of more than max_bytes"
-
-
-# When an entry was used is written once in this many seconds, not at every hit,
-_STEP: Final = 3600.0
-# and so many times within a bound of age.
-_STEPS: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

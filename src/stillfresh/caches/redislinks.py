@@ -323,7 +323,8 @@ class _Link:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._is_open = False
-        self._is_quick = False
+        # `_is_quick` of its socket, once that is open.
+        self._is_quick: bool | None = None
         # How many replies are to be slept for before one is watched for again, after the last that
         # came too late, and from now on.
         self._pause = 1
@@ -334,8 +335,9 @@ class _Link:
         if not self._is_open:
             connection.connect()
             self._is_open = True
-            self._is_quick = _is_quick(connection._sock)  # noqa: SLF001
         raw = connection._sock  # noqa: SLF001 - there is no public name for it
+        if self._is_quick is None:
+            self._is_quick = _is_quick(raw)
         for part in data:
             left = _left_of(part, raw) if self._is_quick else part
             if left:
