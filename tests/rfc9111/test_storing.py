@@ -281,6 +281,14 @@ def test_what_is_neither_fresh_nor_to_be_validated_is_not() -> None:
     assert decision.why.reason is Reason.NO_USE
 
 
+@pytest.mark.parametrize("validator", ['ETag: "1"', f"Last-Modified: {date(-1000)}"])
+def test_what_is_not_kept_of_a_response_makes_it_no_more_worth_storing(validator: str) -> None:
+    name = validator.partition(":")[0]
+    decision = received(response(validator, f"Connection: {name}"))
+    assert isinstance(decision, Pass)
+    assert decision.why.reason is Reason.NO_USE
+
+
 def test_set_cookie_does_not_inhibit_storing() -> None:
     kept = stored(response(FRESH, "Set-Cookie: a=1"))
     assert kept.response.fields.get("set-cookie") == "a=1"

@@ -155,7 +155,7 @@ class Keeper(Generic[E, W]):
             self._ports.abort,
             key,
             writer,
-            records.written(stored),
+            records.encode(stored),
             plan=_Plan(self, decision, info, placed),
             expected=decision.length,
             limit=self._policy.max_body,
@@ -492,7 +492,8 @@ class _Plan(Generic[E, W]):
         self._key, self._stored = placed
 
     def useful(self) -> float:
-        return self._keeper.useful_for(self._stored)
+        # The same response, of which the most is known already.
+        return self._keeper.useful_for(self._decision.stored)
 
     def overtaken(self) -> Why | None:
         return self._keeper.overtaken(self._stored.response)

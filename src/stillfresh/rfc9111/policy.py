@@ -234,9 +234,9 @@ class Policy:
             )
         response = stored.response
         said = self.said(request, response)
-        return said, self.lifetime_of(request, response, said, stored.response_time)
+        return said, self._lifetime_of(request, response, said, stored.response_time)
 
-    def lifetime_of(
+    def _lifetime_of(
         self, request: Request, response: Response, said: ResponseDirectives, received: float
     ) -> Lifetime:
         """Return the freshness lifetime of a response received at `received`."""

@@ -142,10 +142,6 @@ def _store(
     if policy.max_body is not None and length is not None and length > policy.max_body:
         too_large = why(Reason.TOO_LARGE, f"{length} bytes of at most {policy.max_body}")
         return Pass(too_large, drop=stored is not None)
-    limit = policy.lifetime_of(request, response, said, response_time)
-    useful = limit.seconds > 0 or validation.validators(response)
-    if not useful and not said.stale_while_revalidate and not said.stale_if_error:
-        return Pass(why(Reason.NO_USE, limit.source), drop=stored is not None)
     fields = storing.storable_fields(response.fields, said, response_time, shared=policy.shared)
     kept = StoredResponse(
         policy.primary_key(request),
@@ -153,6 +149,10 @@ def _store(
         request_time,
         response_time,
     )
+    limit = policy.lifetime(request, kept)
+    useful = limit.seconds > 0 or validation.validators(kept.response)
+    if not useful and not said.stale_while_revalidate and not said.stale_if_error:
+        return Pass(why(Reason.NO_USE, limit.source), drop=stored is not None)
     ttl = limit.seconds - freshness.current_age(kept, response_time)
     if response.status == 206:
         if "range" not in request.fields:
