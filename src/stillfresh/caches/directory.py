@@ -45,6 +45,10 @@ _BY_DESCRIPTOR: Final = (
     and hasattr(os, "O_DIRECTORY")
 )
 
+# Of a mode: what kind of file it is, and whether others may write to it.
+_KIND: Final = stat.S_IFMT(0o777777)
+_OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
+
 TAG: Final = "CACHEDIR.TAG"
 # The signature is fixed by the Cache Directory Tagging Specification; backups skip such a folder.
 _TAG_TEXT: Final = (
@@ -77,6 +81,8 @@ class Directory:
         # Whether the kernel names the file behind a descriptor; Linux does.
         self._tells_paths = hasattr(os, "geteuid")
         self._user = os.geteuid() if hasattr(os, "geteuid") else -1
+        # Whose directories are as good as one's own.
+        self._trustworthy = (self._user, 0)
         # So many levels were there on the way to the last leaf that was written to.
         self._levels_there = 0
         # Mode and owner of the root when it was last found to be trustworthy.
@@ -161,6 +167,7 @@ class Directory:
         fd = self._open_root(create=create)
         try:
             for part in name[:LEVELS]:
+                is_new = False
                 try:
                     child = os.open(part, DIRECTORY, dir_fd=fd)
                 except FileNotFoundError:
@@ -343,7 +350,7 @@ class Directory:
             return None
         if not _is_mine(status):
             return f"{self.root} belongs to another user (uid {status.st_uid})"
-        if hasattr(os, "geteuid") and status.st_mode & 0o022 & ~self._dirmode:
+        if hasattr(os, "geteuid") and status.st_mode & _OTHERS_WRITE & ~self._dirmode:
             return (
                 f"{self.root} may be written to by others (mode {status.st_mode & 0o7777:04o}); "
                 "run chmod go-w on it, or allow it in a program by allow_unsafe_root=True"
@@ -401,7 +408,7 @@ class Directory:
         Where nobody else may write, on the way and in what is made, nobody can put a link there
         between two calls. In any other case it counts as not tried.
         """
-        if self._dirmode & 0o022:
+        if self._dirmode & _OTHERS_WRITE:
             return None
         # Most leaves are missing from the same level on.
         there = self._levels_there
@@ -410,21 +417,21 @@ class Directory:
         try:
             status = os.lstat(self.root)
             self.check(status)
-            if not _is_private(status):
+            if not self._is_private(status):
                 return None
             for level, part in enumerate(name[:LEVELS]):
                 path = f"{path}/{part}"
                 found = _found_or_made(path, self._dirmode, look=level < there and not made)
                 if found is None:
                     made.append(path)
-                elif not _is_private(found):
+                elif not self._is_private(found):
                     return None
             fd = os.open(path, DIRECTORY)
             if made and stat.S_IMODE(os.fstat(fd).st_mode) != self._dirmode:
                 # The umask has narrowed this one, and so those above it.
                 with contextlib.suppress(OSError):
-                    for path in made:
-                        os.chmod(path, self._dirmode)
+                    for narrowed in made:
+                        os.chmod(narrowed, self._dirmode)
         except OSError:
             # The umask may take the owner's own permission: each has to be mended when it is made.
             with contextlib.suppress(OSError):
@@ -432,7 +439,12 @@ class Directory:
                     os.rmdir(path)
             return None
         self._levels_there = LEVELS - len(made)
-        return Leaf("", fd, self._filemode, is_new=bool(made))
+        return Leaf("", fd, self._filemode, is_new=made[-1:] == [path])
+
+    def _is_private(self, status: os.stat_result) -> bool:
+        """Tell whether it is a directory that nobody but this user, or the superuser, writes to."""
+        looks = status.st_mode & (_KIND | _OTHERS_WRITE)
+        return looks == stat.S_IFDIR and status.st_uid in self._trustworthy
 
     def _make(self, part: str, parent: int) -> int:
         # Somebody may remove the empty directory before it is entered: that is tried again.
@@ -451,7 +463,7 @@ class Directory:
                 continue
             except PermissionError:
                 # The umask may have taken the owner's own permission.
-                if not made or attempt == 4 or self._dirmode & 0o022:
+                if not made or attempt == 4 or self._dirmode & _OTHERS_WRITE:
                     raise
                 os.chmod(part, self._dirmode, dir_fd=parent)
                 continue
@@ -536,11 +548,6 @@ def _found_or_made(path: str, mode: int, *, look: bool) -> os.stat_result | None
     except FileExistsError:
         return os.lstat(path)
     return None
-
-
-def _is_private(status: os.stat_result) -> bool:
-    """Tell whether it is a directory that nobody but this user, or the superuser, writes to."""
-    return stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o022 and _is_mine(status)
 
 
 def _is_mine(status: os.stat_result) -> bool:

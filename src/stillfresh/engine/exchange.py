@@ -133,6 +133,7 @@ class _Exchange(Generic[E, W, U]):
             raise ConfigError(str(error)) from error
         self._kept_by: Keeper[E, W] | None = None
         self._turn: Turn[E, W, U] | None = None
+        self._collapses: bool | None = None
         self._tell = _Teller(ports, request)
         self._request_time = 0.0
         self._response_time = 0.0
@@ -314,12 +315,18 @@ class _Exchange(Generic[E, W, U]):
 
     def _seconds(self) -> float:
         """Return for how long to claim what isn't there, if `Turn` will claim it as it is."""
-        policy, request, ports = self._policy, self._request, self._ports
-        if self._turn is not None or ports.signal is None or self._lookup.has_secrets:
+        ports, lookup = self._ports, self._lookup
+        if self._turn is not None or ports.signal is None or lookup.has_secrets:
             return 0
-        if not policy.collapses(request) or ports.flights().is_apart(self._lookup.primary_key):
+        if not self._may_collapse() or ports.flights().is_apart(lookup.primary_key):
             return 0
-        return policy.collapse_wait
+        return self._policy.collapse_wait
+
+    def _may_collapse(self) -> bool:
+        """Tell whether the request may wait for another one's response, or be waited for."""
+        if self._collapses is None:
+            self._collapses = self._policy.collapses(self._request)
+        return self._collapses
 
     async def _look_again(self, decision: Complete | Revalidate | Forward, looked: float) -> bool:
         """Wait for others that ask for the same; tell whether to look again, with a new lookup."""
@@ -329,7 +336,7 @@ class _Exchange(Generic[E, W, U]):
             self._ports,
             self._ports.signal,
         )
-        if signal is None or self._guard.failed or not policy.collapses(request):
+        if signal is None or self._guard.failed or not self._may_collapse():
             return False
         if self._turn is None:
             self._turn = Turn(request, policy, ports, self._guard, signal, decision.forwarded)

@@ -165,9 +165,10 @@ class Flights:
 
         Nobody waits for a flight of its own: it is what would have to go on first.
         """
-        if self.is_apart(primary):
+        past = self._past.get(brief(primary))
+        if _keeps_apart(past):
             return None
-        _, last = self._past.get(brief(primary), (None, -math.inf))
+        last = -math.inf if past is None else past[1]
         flight = Flight(primary, key)
         present = self._open.setdefault(key, flight)
         if present is not flight and present not in _led.get():
@@ -176,10 +177,7 @@ class Flights:
 
     def is_apart(self, primary: str) -> bool:
         """Tell whether nobody is to wait for anybody about `primary` (`keep_apart`)."""
-        past = self._past.get(brief(primary))
-        if past is None or past[0] is Fate.STORED:
-            return False
-        return time.monotonic() - past[1] < _APART
+        return _keeps_apart(self._past.get(brief(primary)))
 
     def lead_anew(self, flight: Flight) -> Lead:
         """Lead another flight in the place of one that can't be waited for."""
@@ -208,9 +206,10 @@ class Flights:
 
     def may_share(self, primary: str) -> None:
         """Take that back, unless it took too long: what comes can be stored."""
-        past = self._past.get(brief(primary))
+        name = brief(primary)
+        past = self._past.get(name)
         if past is not None and past[0] is Fate.UNSHARED:
-            self._past.pop(brief(primary), None)
+            self._past.pop(name, None)
 
     def invalidated(self, primary: str, *others: str) -> int:
         """Have nobody wait for what was asked for before now, nor store it; return the moment.
@@ -247,18 +246,26 @@ class Flights:
         return sum(flight.waiting for flight in list(self._open.values()))
 
     def _remember(self, primary: str, fate: Fate) -> None:
-        past, now = self._past.get(brief(primary)), time.monotonic()
+        name, now = brief(primary), time.monotonic()
+        past = self._past.get(name)
         if past is not None and past[0] is Fate.LATE and now - past[1] < _APART:
             # Somebody may still be at it, and not get any further.
             return
         if len(self._past) >= _REMEMBERED:
             self._past.clear()
-        self._past[brief(primary)] = (fate, now)
+        self._past[name] = (fate, now)
 
     def begin(self) -> None:
         """Begin anew, in a child made by `fork()`: who leads is in its parent."""
         self._open.clear()
         self._past.clear()
+
+
+def _keeps_apart(past: tuple[Fate, float] | None) -> bool:
+    """Tell whether what became of the last flight for a URL is that nobody waits for the next."""
+    if past is None or past[0] is Fate.STORED:
+        return False
+    return time.monotonic() - past[1] < _APART
 
 
 _of_caches: Final[dict[int, Flights]] = {}
