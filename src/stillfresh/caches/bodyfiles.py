@@ -158,7 +158,7 @@ class BodySink:
         self._version = version
         self._fd = fd
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append.
 
         Raises:

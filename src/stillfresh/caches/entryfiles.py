@@ -65,15 +65,12 @@ class InFile:
         self.close()
 
 
-def write_frame(
-    leaf: Leaf, temporary: str, frame: Frame, body: bytes, *, durable: bool = False
-) -> None:
+def write_new(leaf: Leaf, temporary: str, data: bytes, *, durable: bool = False) -> None:
     """Write a whole entry file under a name that nobody knows; nothing stays of a failure."""
-    head, tail = frames.encode(frame)
     fd = leaf.create(temporary)
     try:
         try:
-            write_all(fd, b"".join((head, body, tail)))
+            write_all(fd, data)
             if durable:
                 os.fsync(fd)
         finally:

@@ -62,7 +62,7 @@ def open_regular(path: str, dir_fd: int | None, flags: int = READ) -> tuple[int,
     return fd, status
 
 
-def write_all(fd: int, data: bytes | memoryview) -> None:
+def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
     """Write all of `data`: one call may take less, and never takes over 2 GiB."""
     view = memoryview(data)
     while view:

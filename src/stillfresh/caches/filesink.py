@@ -7,10 +7,11 @@ import os
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from stillfresh.caches import frames
-from stillfresh.caches.entryfiles import body_file_of, file_name, write_frame
+from stillfresh.caches.entryfiles import body_file_of, file_name, write_new
 from stillfresh.caches.files import fail, write_all
-from stillfresh.caches.frames import BODY_ELSEWHERE, HAS_BODY, Frame
+from stillfresh.caches.frames import BODY_ELSEWHERE, HAS_BODY
 from stillfresh.caches.locks import HOLDS, create_held, unlock
+from stillfresh.caches.writing import appended
 from stillfresh.errors import CacheFull, CacheUnavailable
 
 if TYPE_CHECKING:
@@ -71,24 +72,24 @@ class FileSink:
         self._max_bytes = max_bytes
         self._durable = durable
         self._size = 0
-        self._key = key
+        self._key = frames.encode_key(key)
         self._name = file_name(key)
         self._version = version
         self._elsewhere = ride_along is not None
         self._limit = _HELD if ride_along is None else ride_along
-        self._held = bytearray()
+        self._held: bytes | bytearray = b""
         self._leaf: Leaf | None = None
         self._fd = -1
         self._file = ""
 
-    def write(self, chunk: memoryview, /) -> None:
+    def write(self, chunk: bytes | memoryview, /) -> None:
         """Take the next bytes of the body."""
         self._size += len(chunk)
         self._check_size(self._size)
         try:
             if self._fd < 0:
-                if len(self._held) + len(chunk) <= self._limit:
-                    self._held += chunk
+                if self._size <= self._limit:
+                    self._held = appended(self._held, chunk)
                     return
                 self._begin_file()
             write_all(self._fd, chunk)
@@ -99,24 +100,15 @@ class FileSink:
         """Let the entry take its place."""
         self._check_open()
         self._check_room()
-        size = seal.size + len(seal.metadata) + len(frames.encode_key(self._key)) + frames.HEAD_SIZE
-        self._check_size(size)
         flags = HAS_BODY if seal.has_body else 0
         if self._fd >= 0 and self._elsewhere:
             flags |= BODY_ELSEWHERE
-        frame = Frame(
-            self._key,
-            seal.metadata,
-            flags,
-            seal.size,
-            seal.digest,
-            seal.version,
-            seal.stored_at,
-            seal.expires_at,
-        )
+        head, tail = frames.encode_sealed(self._key, seal, flags)
+        size = len(head) + seal.size + len(tail)
+        self._check_size(size)
         try:
             if self._fd < 0:
-                self._publish_held(frame)
+                self._publish_held(b"".join((head, self._held, tail)))
             elif self._elsewhere:
                 if os.fstat(self._fd).st_nlink == 0:
                     msg = "the body was removed while it was written"
@@ -124,10 +116,10 @@ class FileSink:
                 if self._durable:
                     os.fsync(self._fd)
                 # Open, and so held, until an entry names it: nobody sweeps it before.
-                self._place(self._leaf_here(), frame, b"", is_first=False)
+                self._place(self._leaf_here(), head + tail, is_first=False)
                 self._let_file_go()
             else:
-                self._publish_file(frame)
+                self._publish_file(head, tail)
         except OSError as error:
             fail(error, f"storing in {self._tree.root}")
         self._file = ""
@@ -167,13 +159,13 @@ class FileSink:
         self._file = name
         if not self._elsewhere:
             write_all(self._fd, bytes(frames.HEAD_SIZE))
-        write_all(self._fd, bytes(self._held))
-        self._held.clear()
+        write_all(self._fd, self._held)
+        self._held = b""
 
-    def _publish_held(self, frame: Frame) -> None:
+    def _publish_held(self, data: bytes) -> None:
         def place(leaf: Leaf) -> None:
             with leaf:
-                self._place(leaf, frame, bytes(self._held), is_first=leaf.is_new)
+                self._place(leaf, data, is_first=leaf.is_new)
 
         self._again_if_swept(place)
 
@@ -192,8 +184,7 @@ class FileSink:
         msg = f"directories in {self._tree.root} are removed faster than they are made"
         raise CacheUnavailable(msg)
 
-    def _publish_file(self, frame: Frame) -> None:
-        head, tail = frames.encode(frame)
+    def _publish_file(self, head: bytes, tail: bytes) -> None:
         write_all(self._fd, tail)
         os.lseek(self._fd, 0, os.SEEK_SET)
         write_all(self._fd, head)
@@ -209,10 +200,11 @@ class FileSink:
         if self._durable:
             leaf.sync()
 
-    def _place(self, leaf: Leaf, frame: Frame, body: bytes, *, is_first: bool) -> None:
-        temporary = f"{self._name}.{frame.version}.tmp"
+    def _place(self, leaf: Leaf, data: bytes, *, is_first: bool) -> None:
+        """Have `data` for the entry file."""
+        temporary = f"{self._name}.{self._version}.tmp"
         for left in range(_TRIES, 0, -1):
-            write_frame(leaf, temporary, frame, body, durable=self._durable)
+            write_new(leaf, temporary, data, durable=self._durable)
             try:
                 self._replace(leaf, self._name, temporary, is_first=is_first)
             except FileNotFoundError:
@@ -247,7 +239,7 @@ class FileSink:
             os.close(fd)
 
     def _let_go(self) -> None:
-        self._held.clear()
+        self._held = b""
         if self._leaf is not None:
             self._leaf.close()
             self._leaf = None

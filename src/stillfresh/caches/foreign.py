@@ -25,6 +25,7 @@ from stillfresh.caches.base import (
 )
 from stillfresh.caches.expiry import is_past
 from stillfresh.caches.frames import HAS_BODY, Frame
+from stillfresh.caches.writing import appended
 from stillfresh.errors import CacheUnavailable, ConfigError, CorruptEntry
 
 if TYPE_CHECKING:
@@ -241,10 +242,10 @@ class _FrameSink:
     def __init__(self, cache: AdaptedCache, key: str) -> None:
         self._cache = cache
         self._key = key
-        self._body = bytearray()
+        self._body: bytes | bytearray = b""
 
-    def write(self, chunk: memoryview, /) -> None:
-        self._body += chunk
+    def write(self, chunk: bytes | memoryview, /) -> None:
+        self._body = appended(self._body, chunk)
 
     def publish(self, seal: Seal) -> None:
         self._cache._check_open()  # noqa: SLF001 - the sink is the cache's own
@@ -261,10 +262,10 @@ class _FrameSink:
         self._cache._set(frame, bytes(self._body))  # noqa: SLF001
 
     def discard(self) -> None:
-        self._body.clear()
+        self._body = b""
 
     def detach(self) -> None:
-        self._body.clear()
+        self._body = b""
 
 
 def _takes_expires(method: Callable[..., object]) -> bool:

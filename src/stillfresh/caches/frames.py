@@ -29,6 +29,8 @@ from stillfresh.errors import CorruptEntry
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+    from stillfresh.caches.writing import Seal
+
 # Like PNG's: a byte with the high bit set and a line end, so that it is neither text nor a value
 # that another cache writes, and so that a transfer in text mode breaks it visibly.
 MAGIC: Final = b"\x89sfresh\n"
@@ -118,10 +120,16 @@ def digest(body: Buffer) -> bytes:
 
 def encode(frame: Frame) -> tuple[bytes, bytes]:
     """Return head and tail; the body, if it rides along, goes between them."""
-    return encode_under(encode_key(frame.key), *frame[1:])
+    return _encoded(encode_key(frame.key), *frame[1:])
 
 
-def encode_under(
+def encode_sealed(key: bytes, seal: Seal, flags: int) -> tuple[bytes, bytes]:
+    """Do `encode` for what has just been written, and whose key is encoded already."""
+    metadata, _, size, body_digest, version, stored_at, expires_at = seal
+    return _encoded(key, metadata, flags, size, body_digest, version, stored_at, expires_at)
+
+
+def _encoded(
     key: bytes,
     metadata: bytes,
     flags: int,
@@ -131,7 +139,6 @@ def encode_under(
     stored_at: float,
     expires_at: float | None,
 ) -> tuple[bytes, bytes]:
-    """Do `encode`, for who has the bytes of the key and makes no frame of the rest."""
     head = _CHECKED_HEAD.pack(
         MAGIC,
         FORMAT,

@@ -287,7 +287,7 @@ class _Sink:
         self._parts: list[bytes] = []
         self._size = 0
 
-    def write(self, chunk: memoryview, /) -> None:
+    def write(self, chunk: bytes | memoryview, /) -> None:
         self._size += len(chunk)
         limit = self._cache.max_bytes
         if limit is not None and self._size > limit:

@@ -501,7 +501,7 @@ class _Sink:
         self._cache = cache
         self._draft = draft
 
-    def write(self, chunk: memoryview, /) -> None:
+    def write(self, chunk: bytes | memoryview, /) -> None:
         for _ in self._draft.take(chunk):
             self._cache._do(self._draft.send)  # noqa: SLF001 - the sink is the cache's own
 

@@ -6,9 +6,10 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from stillfresh.caches import frames
-from stillfresh.caches.frames import BODY_ELSEWHERE, HAS_BODY, Frame
+from stillfresh.caches.frames import BODY_ELSEWHERE, HAS_BODY
 from stillfresh.caches.redisclaims import NO_HOLD
 from stillfresh.caches.redisscripts import GRACE, HOLD, PIECE, PUBLISH, accepted, time_to_live
+from stillfresh.caches.writing import appended
 from stillfresh.errors import CacheUnavailable
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from stillfresh.caches.redisclaims import Hold
     from stillfresh.caches.redislinks import Line
     from stillfresh.caches.redisnames import Place
-    from stillfresh.caches.rediswire import Command
+    from stillfresh.caches.rediswire import Command, Pieced
     from stillfresh.caches.writing import Seal
 
 # Bodies up to this size are in the value, and come with it.
@@ -44,14 +45,14 @@ class Draft:
         """Have nothing yet."""
         self.place = place
         self._version = version
-        self._held = bytearray()
+        self._held: bytes | bytearray = b""
         self._count = 0
         self._seen_to = 0.0
 
-    def take(self, chunk: memoryview) -> Iterator[None]:
+    def take(self, chunk: bytes | memoryview) -> Iterator[None]:
         """Take the next bytes, and stop as often as there are pieces to be sent."""
         for at in range(0, len(chunk), PIECE * _AT_ONCE):
-            self._held += chunk[at : at + PIECE * _AT_ONCE]
+            self._held = appended(self._held, chunk[at : at + PIECE * _AT_ONCE])
             if len(self._held) >= PIECE:
                 yield
 
@@ -69,25 +70,16 @@ class Draft:
 
         That it `is_first`, with nothing before it, need not be so; it costs less if it is.
         """
-        place, flags, body = self.place, HAS_BODY if seal.has_body else 0, b""
+        place, flags = self.place, HAS_BODY if seal.has_body else 0
+        body: bytes | bytearray = b""
         if self._count or len(self._held) > INLINE_LIMIT:
             if self._held:
                 await self._send(line, 1)
             flags |= BODY_ELSEWHERE
         else:
-            body = bytes(self._held)
-        frame = Frame(
-            place.key,
-            seal.metadata,
-            flags,
-            seal.size,
-            seal.digest,
-            seal.version,
-            seal.stored_at,
-            seal.expires_at,
-        )
-        head, tail = frames.encode(frame)
-        value = b"".join((head, body, tail))
+            body = self._held
+        head, tail = frames.encode_sealed(frames.encode_key(place.key), seal, flags)
+        value: Pieced = (head, body, tail)
         ttl = time_to_live(seal.expires_at, seal.stored_at)
         if is_first and not flags & BODY_ELSEWHERE and await self._add(line, value, ttl, hold):
             return head
@@ -97,7 +89,7 @@ class Draft:
             raise CacheUnavailable(msg)
         return head
 
-    async def _add(self, line: Line, value: bytes, ttl: bytes, hold: Hold | None) -> bool:
+    async def _add(self, line: Line, value: Pieced, ttl: bytes, hold: Hold | None) -> bool:
         """Set a value that has no pieces where there is none, and tell whether that was so.
 
         It takes the server a fifth of the time that a script does.
@@ -122,7 +114,7 @@ class Draft:
 
     def forget(self) -> None:
         """Let go of what is held here."""
-        self._held = bytearray()
+        self._held = b""
 
     async def _send(self, line: Line, count: int) -> None:
         commands: list[Command] = []
@@ -135,7 +127,7 @@ class Draft:
         if not self._count:
             self._seen_to = now
         self._count += count
-        del self._held[: count * PIECE]
+        self._held = self._held[count * PIECE :]
         if now - self._seen_to > DRAFT / _SEEN_TO:
             self._seen_to = now
             arguments = (self.place.stem, self._version.encode(), 0, self._count, DRAFT)

@@ -15,6 +15,7 @@ from stillfresh.caches.rediswire import Refusal
 
 if TYPE_CHECKING:
     from stillfresh.caches.redislinks import Line
+    from stillfresh.caches.rediswire import Argument
 
 # Of pieces: long enough that a round trip each doesn't count, short enough to come through in the
 # time that one operation has. It can't be changed, since nothing says how many there are.
@@ -33,7 +34,7 @@ class Script:
         self.source = source.encode()
         self._digest = hashlib.sha1(self.source, usedforsecurity=False).hexdigest().encode()
 
-    async def run(self, line: Line, name: bytes, *arguments: bytes | int) -> Any:
+    async def run(self, line: Line, name: bytes, *arguments: Argument) -> Any:
         """Run it on the key `name`.
 
         Raises:

@@ -14,7 +14,10 @@ from stillfresh.errors import CacheFull, CacheUnavailable, CorruptEntry, StoreEr
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Command: TypeAlias = "tuple[bytes | int, ...]"
+Pieced: TypeAlias = "tuple[bytes | bytearray, ...]"
+"""Bytes that follow one another, and are put together when they are sent."""
+Argument: TypeAlias = "bytes | int | Pieced"
+Command: TypeAlias = "tuple[Argument, ...]"
 
 # An argument up to this size is copied to be sent with what stands around it.
 _TOGETHER: Final = 1 << 16
@@ -68,10 +71,13 @@ class Refusal(Exception):
 def packed(commands: Sequence[Command]) -> list[bytes]:
     """Write commands as the protocol has them, for one write or a few."""
     writes: list[bytes] = []
-    pieces: list[bytes] = []
+    pieces: list[bytes | bytearray] = []
     for command in commands:
         pieces.append(b"*%d\r\n" % len(command))
         for argument in command:
+            if isinstance(argument, tuple):
+                pieces += (b"$%d\r\n" % sum(map(len, argument)), *argument, b"\r\n")
+                continue
             data = argument if isinstance(argument, bytes) else b"%d" % argument
             if len(data) <= _TOGETHER:
                 pieces.append(b"$%d\r\n%b\r\n" % (len(data), data))

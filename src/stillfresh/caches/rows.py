@@ -251,7 +251,7 @@ def written(frame: Frame, body: bytes) -> bytearray:
     return joined(head, body, tail)
 
 
-def joined(head: bytes, body: bytes, tail: bytes) -> bytearray:
+def joined(head: bytes, body: bytes | bytearray, tail: bytes) -> bytearray:
     """Put together a row's content."""
     # No bytes: for those the module sqlite3 looks every time whether they are to be adapted.
     return bytearray().join((head, body, tail))

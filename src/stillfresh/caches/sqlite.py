@@ -49,6 +49,7 @@ from stillfresh.caches.pruning import (
     VerifyReport,
 )
 from stillfresh.caches.usage import Usage
+from stillfresh.caches.writing import appended
 from stillfresh.errors import (
     BodyLost,
     CacheFull,
@@ -509,7 +510,7 @@ class SQLiteCache(BoundedCache, SeparateBodyBaseCache):
 
     # Storing.
 
-    def publish(self, key: str, seal: Seal, body: bytes, number: int | None) -> bool:
+    def publish(self, key: str, seal: Seal, body: bytes | bytearray, number: int | None) -> bool:
         """Store an entry, whose body is a file in the folder of a number, or here.
 
         Returns whether that still is the present database's.
@@ -522,15 +523,8 @@ class SQLiteCache(BoundedCache, SeparateBodyBaseCache):
         flags = HAS_BODY if seal.has_body else 0
         size = seal.size if number else 0
         name, encoded = rows.numbered(key)
-        head, tail = frames.encode_under(
-            encoded,
-            seal.metadata,
-            flags | BODY_ELSEWHERE if number else flags,
-            seal.size,
-            seal.digest,
-            seal.version,
-            seal.stored_at,
-            seal.expires_at,
+        head, tail = frames.encode_sealed(
+            encoded, seal, flags | BODY_ELSEWHERE if number else flags
         )
         data = rows.joined(head, body, tail)
         size += len(data)
@@ -605,11 +599,11 @@ class _Sink:
         self._cache = cache
         self._key = key
         self._version = version
-        self._held = b""
+        self._held: bytes | bytearray = b""
         self._size = 0
         self._file: BodySink | None = None
 
-    def write(self, chunk: memoryview, /) -> None:
+    def write(self, chunk: bytes | memoryview, /) -> None:
         cache = self._cache
         self._size += len(chunk)
         if cache.max_bytes is not None and self._size > cache.max_bytes:
@@ -617,7 +611,7 @@ class _Sink:
             raise CacheFull(msg)
         if self._file is None:
             if self._size <= cache.inline_limit:
-                self._held += chunk
+                self._held = appended(self._held, chunk)
                 return
             number = cache._database.bodies(create=True)  # noqa: SLF001 - its own sink
             self._file = cache._bodies.create(number, self._version)  # noqa: SLF001

@@ -30,6 +30,19 @@ def as_bytes(data: Buffer) -> bytes:
     return data if type(data) is bytes else memoryview(data).tobytes()
 
 
+def appended(held: bytes | bytearray, chunk: bytes | memoryview) -> bytes | bytearray:
+    """Return what is held of a body with the next bytes of it.
+
+    Of one that comes in one piece, as small ones do, no copy is made.
+    """
+    if not held:
+        return bytes(chunk)
+    if isinstance(held, bytes):
+        held = bytearray(held)
+    held += chunk
+    return held
+
+
 class Seal(NamedTuple):
     """What is known about an entry once its body is whole."""
 
@@ -45,8 +58,8 @@ class Seal(NamedTuple):
 class EntrySink(Protocol):
     """Where the bytes of one new entry go. Each method raises `StoreError` only."""
 
-    def write(self, chunk: memoryview, /) -> None:
-        """Take the next bytes of the body, all of them."""
+    def write(self, chunk: bytes | memoryview, /) -> None:
+        """Take the next bytes of the body, all of them; a view is gone afterwards."""
 
     def publish(self, seal: Seal) -> None:
         """Make the entry visible, in one step."""
@@ -61,8 +74,8 @@ class EntrySink(Protocol):
 class AsyncEntrySink(Protocol):
     """An `EntrySink` that is waited for."""
 
-    async def write(self, chunk: memoryview, /) -> None:
-        """Take the next bytes of the body, all of them."""
+    async def write(self, chunk: bytes | memoryview, /) -> None:
+        """Take the next bytes of the body, all of them; a view is gone afterwards."""
 
     async def publish(self, seal: Seal) -> None:
         """Make the entry visible, in one step."""
@@ -116,17 +129,23 @@ class Writing:
     async def write(self, chunk: Buffer) -> None:
         """Append to the body. After an error the version is aborted."""
         sink = self._open_sink()
-        with memoryview(chunk).cast("B") as view:
-            try:
-                answer = sink.write(view)
-                if self._settle is not None:
-                    await self._settle(answer)
-            except BaseException:
-                await self.abort()
-                raise
-            self._hasher.update(view)
-            self.size += len(view)
-            self._wrote = True
+        if type(chunk) is bytes:
+            await self._take(sink, chunk)
+        else:
+            with memoryview(chunk).cast("B") as view:
+                await self._take(sink, view)
+
+    async def _take(self, sink: EntrySink | AsyncEntrySink, chunk: bytes | memoryview) -> None:
+        try:
+            answer = sink.write(chunk)
+            if self._settle is not None:
+                await self._settle(answer)
+        except BaseException:
+            await self.abort()
+            raise
+        self._hasher.update(chunk)
+        self.size += len(chunk)
+        self._wrote = True
 
     async def commit(self, metadata: Buffer, expires: Expires) -> str:
         """Publish metadata and body together and return the new version."""

@@ -22,7 +22,7 @@ PREFIX: Final = b"stillfresh/1\n"
 # and looking for them takes as long as all the rest.
 _STRINGS: Final = "surrogatepass"
 # What msgpack allots at first, in bytes; a quarter of a MiB by itself.
-_ROOM: Final = 4096
+_ROOM: Final = 1024
 # Of the records that were read and written last, those of up to this many bytes are remembered, and
 # what has been found out about them with them. Most hits are of few.
 _SHORT: Final = 2048
