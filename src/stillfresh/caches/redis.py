@@ -528,7 +528,7 @@ class _AsyncSink:
         self._cache = cache
         self._draft = draft
 
-    async def write(self, chunk: memoryview, /) -> None:
+    async def write(self, chunk: bytes | memoryview, /) -> None:
         for _ in self._draft.take(chunk):
             await self._cache._do(self._draft.send)  # noqa: SLF001 - the sink is the cache's own
 
