@@ -113,7 +113,7 @@ class SentinelSetup:
     def __init__(self, place: Path, sentinels: int = 3) -> None:
         self.master = RedisServer(place / "master", *_AT_ONCE)
         self.replica = RedisServer(
-            place / "replica", *_AT_ONCE, "--replicaof", f"127.0.0.1 {self.master.port}"
+            place / "replica", *_AT_ONCE, "--replicaof", "127.0.0.1", str(self.master.port)
         )
         self.sentinels: list[RedisServer] = []
         for number in range(sentinels):
