@@ -129,23 +129,22 @@ class Writing:
     async def write(self, chunk: Buffer) -> None:
         """Append to the body. After an error the version is aborted."""
         sink = self._open_sink()
-        if type(chunk) is bytes:
-            await self._take(sink, chunk)
-        else:
-            with memoryview(chunk).cast("B") as view:
-                await self._take(sink, view)
-
-    async def _take(self, sink: EntrySink | AsyncEntrySink, chunk: bytes | memoryview) -> None:
+        view = None
+        if type(chunk) is not bytes:
+            chunk = view = memoryview(chunk).cast("B")
         try:
             answer = sink.write(chunk)
             if self._settle is not None:
                 await self._settle(answer)
+            self._hasher.update(chunk)
+            self.size += len(chunk)
+            self._wrote = True
         except BaseException:
             await self.abort()
             raise
-        self._hasher.update(chunk)
-        self.size += len(chunk)
-        self._wrote = True
+        finally:
+            if view is not None:
+                view.release()
 
     async def commit(self, metadata: Buffer, expires: Expires) -> str:
         """Publish metadata and body together and return the new version."""
