@@ -22,12 +22,15 @@ class Mood(Enum):
 
 
 class Proxy:
-    """Listens on a free loopback port; `mood` may be changed at any time."""
+    """Listens on a free loopback port.
+
+    Its `mood`, and which port what connects from now on is led to, may be changed at any time.
+    """
 
     def __init__(self, port: int) -> None:
         self.mood = Mood.PASSING
         self.accepted = 0
-        self._to = port
+        self.leads_to = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._sockets: list[socket.socket] = []
         self._ended = threading.Event()
@@ -65,7 +68,7 @@ class Proxy:
             if self.mood is Mood.CLOSING:
                 near.close()
                 continue
-            far = socket.create_connection(("127.0.0.1", self._to))
+            far = socket.create_connection(("127.0.0.1", self.leads_to))
             self._sockets.append(far)
             for source, target, is_answer in ((near, far, False), (far, near, True)):
                 threading.Thread(

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -295,7 +296,8 @@ def test_a_callers_cluster_is_used_whether_it_has_been_asked_yet_or_not(
                 for number in range(10):
                     await cache.set(f"key {number}", b"value")
                     assert await cache.get(f"key {number}") == b"value"
-            await client.aclose()
+            # redis-py has called it by two names.
+            await getattr(client, "aclose", client.close)()
 
     asyncio.run(main())
 
@@ -453,3 +455,27 @@ def test_one_of_all_claims_a_key(run: Run, url: str, prefix: str) -> None:
         claim = blocking.claim("key", 60)
         assert claim is not None
         claim.release()
+
+
+def test_a_master_that_has_become_a_replica_is_left_for_whom_the_name_leads_to(
+    tmp_path: Path,
+) -> None:
+    async def main(old: RedisServer, new: RedisServer, proxy: Proxy) -> None:
+        url = f"redis://127.0.0.1:{proxy.port}"
+        with old.client() as demoted, new.client() as promoted:
+            async with AsyncRedisCache.from_url(url, timeout=PATIENT) as cache:
+                await cache.set("key", b"value")
+                demoted.replicaof("127.0.0.1", new.port)
+                proxy.leads_to = new.port
+                async with asyncio.timeout(PATIENT):
+                    # What is refused is no value, and nothing is raised.
+                    while promoted.get("stillfresh:key") is None:
+                        await cache.set("key", b"value")
+                assert await cache.get("key") == b"value"
+
+    with (
+        RedisServer(tmp_path / "old") as old,
+        RedisServer(tmp_path / "new") as new,
+        Proxy(old.port) as proxy,
+    ):
+        asyncio.run(main(old, new, proxy))

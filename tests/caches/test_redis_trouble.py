@@ -441,9 +441,30 @@ def test_a_failover_of_a_sentinels_master_is_followed(tmp_path: Path) -> None:
                 "the replica to be good enough",
             )
             wait_until(lambda: setup.master_port() != before, "the failover")
+            # As a Sentinel does, but in ten seconds: until then the old one takes what is written.
+            with setup.master.client() as old:
+                old.replicaof("127.0.0.1", setup.master_port())
             answers_again(cache)
         with setup.replica.client() as client:
             assert client.get("stillfresh:again") is not None
+
+
+def test_a_master_that_has_become_a_replica_is_left_for_whom_the_name_leads_to(
+    tmp_path: Path,
+) -> None:
+    with (
+        RedisServer(tmp_path / "old") as old,
+        RedisServer(tmp_path / "new") as new,
+        Proxy(old.port) as proxy,
+        RedisCache.from_url(f"redis://127.0.0.1:{proxy.port}") as cache,
+        old.client() as demoted,
+        new.client() as promoted,
+    ):
+        answers_again(cache)
+        demoted.replicaof("127.0.0.1", new.port)
+        proxy.leads_to = new.port
+        answers_again(cache)
+        assert promoted.get("stillfresh:again") is not None
 
 
 def test_a_cluster_may_be_resharded_while_it_is_used(redis_cluster: ClusterSetup) -> None:

@@ -46,6 +46,9 @@ _RECEIVED: Final = 1 << 16
 _WATCHED: Final = 100e-6
 # So many are slept for at the most before one is watched for again.
 _SLEPT: Final = 64
+# Seconds. A connection that was made a moment ago leads to whom Sentinel, or a name server, takes
+# for the master; one that is older may lead to whom they did before a failover.
+_SETTLED: Final = 1.0
 _GIVEN_UP: Final = "nobody waits for it any more"
 # What the libraries' pools tell their connections, and ours can't be told.
 _OF_POOLS: Final = ("maint_notifications_", "oss_cluster_", "orig_", "himport_registry")
@@ -296,6 +299,9 @@ class Line:
                     raise
                 self.repeats = True
             else:
+                if link.is_outdated:
+                    self._links.pop(address, None)
+                    await link.close()
                 return taken
 
     def _no_answer(self) -> TimeoutError:
@@ -316,13 +322,27 @@ class Line:
 
 
 class _Link:
-    """One connection, read and written by its socket."""
+    """One connection, read and written by its socket.
 
-    __slots__ = ("_connection", "_is_open", "_is_quick", "_pause", "_sleeps")
+    Attributes:
+        is_outdated: whether another one may lead to another server by now.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_is_open",
+        "_is_quick",
+        "_opened_at",
+        "_pause",
+        "_sleeps",
+        "is_outdated",
+    )
 
     def __init__(self, connection: Any) -> None:
+        self.is_outdated = False
         self._connection = connection
         self._is_open = False
+        self._opened_at = 0.0
         # `_is_quick` of its socket, once that is open.
         self._is_quick: bool | None = None
         # How many replies are to be slept for before one is watched for again, after the last that
@@ -334,7 +354,7 @@ class _Link:
         connection = self._connection
         if not self._is_open:
             connection.connect()
-            self._is_open = True
+            self._note_open()
         raw = connection._sock  # noqa: SLF001 - there is no public name for it
         if self._is_quick is None:
             self._is_quick = _is_quick(raw)
@@ -345,7 +365,7 @@ class _Link:
         replies = Replies(count)
         while not replies.take(self._watch_for(raw) or raw.recv(_RECEIVED)):
             pass
-        return replies.taken
+        return self._taken(replies)
 
     def _watch_for(self, raw: socket.socket) -> bytes:
         """Return what comes within a moment; nothing if that is not to be watched for, or ends.
@@ -371,6 +391,17 @@ class _Link:
                 self._pause = 1
                 return data
 
+    def _note_open(self) -> None:
+        self._is_open = True
+        self._opened_at = time.monotonic()
+
+    def _taken(self, replies: Replies) -> list[Any]:
+        """Return what has come; a master that has become a replica is not asked again."""
+        if replies.of_replica:
+            # Where that is what the caller wants, it is not to cost a connection each time.
+            self.is_outdated = time.monotonic() - self._opened_at > _SETTLED
+        return replies.taken
+
     def cut(self) -> None:
         """End it from another thread. Closing it is left to who uses it, who may be reading."""
         # The public way to it closes it too.
@@ -394,13 +425,13 @@ class _AwaitedLink(_Link):
         connection = self._connection
         if not self._is_open:
             await connection.connect()
-            self._is_open = True
+            self._note_open()
         await connection.send_packed_command(data, False)
         reader = connection._reader  # noqa: SLF001 - there is no public name for it
         replies = Replies(count)
         while not replies.take(await reader.read(_RECEIVED)):
             pass
-        return replies.taken
+        return self._taken(replies)
 
     async def close(self) -> None:
         with contextlib.suppress(Exception):

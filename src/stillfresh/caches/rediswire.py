@@ -45,6 +45,12 @@ class Refusal(Exception):
         return self.code in _OF_SERVERS or str(self).startswith(_OF_SERVERS_TOO)
 
     @property
+    def is_of_replica(self) -> bool:
+        """Whether a server refuses to write that another one is the master of."""
+        # Before Redis 7, an error in a script is told as one of the script's.
+        return self.code == "READONLY" or " -READONLY " in str(self)
+
+    @property
     def sends_elsewhere(self) -> bool:
         """Whether another server of a Cluster has the key."""
         return self.code in {"MOVED", "ASK"}
@@ -94,9 +100,10 @@ class Replies:
 
     Attributes:
         taken: those that are here: bytes, numbers, lists of such, None for nothing, or a `Refusal`.
+        of_replica: whether one of them says that the server is a replica.
     """
 
-    __slots__ = ("_count", "_missing", "_parts", "taken")
+    __slots__ = ("_count", "_missing", "_parts", "of_replica", "taken")
 
     def __init__(self, count: int) -> None:
         """Have none."""
@@ -105,6 +112,7 @@ class Replies:
         # So many bytes have to come before it is worth looking at them.
         self._missing = 0
         self.taken: list[Any] = []
+        self.of_replica = False
 
     def take(self, data: bytes) -> bool:
         """Take what has come next, and tell whether all are here.
@@ -128,8 +136,10 @@ class Replies:
             while len(taken) < self._count:
                 reply, at = _parsed(data, at)
                 taken.append(reply)
-                if isinstance(reply, Refusal) and reply.is_of_server:
-                    raise ConnectionError(str(reply))
+                if isinstance(reply, Refusal):
+                    if reply.is_of_server:
+                        raise ConnectionError(str(reply))
+                    self.of_replica = self.of_replica or reply.is_of_replica
         except _Short as short:
             self._parts.append(data[at:])
             self._missing = short.missing
