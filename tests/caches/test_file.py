@@ -517,7 +517,8 @@ def test_no_lock_file_is_left_for_an_entry(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_lock_held_by_another_process_stops_nobody(root: Path, kind: type[Either]) -> None:
-    kind(root).set("before", b"value")
+    with kind(root) as cache:
+        cache.set("before", b"value")
     holder = start(
         """
         import sys, filelock

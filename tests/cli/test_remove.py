@@ -253,8 +253,9 @@ def test_on_a_terminal_it_asks(
         fill(cache)
         done = answer(environment, typed)
         assert done.status == status
-        assert f"Remove 3 entries (3.2 KiB) in {folder}? [y/N]: " in done.err
-        assert done.out.startswith(b"removed 3 entries") == (status == 0)
+        assert f"Remove 3 entries (3.2 KiB) in {folder}? [y/N]:" in done.err
+        # Before 8.2, Click writes the blank behind its question to the output.
+        assert done.out.lstrip().startswith(b"removed 3 entries") == (status == 0)
         assert ("nothing was removed" in done.err) == (status == 1)
         assert len(keys(cache)) == left
 

@@ -23,7 +23,14 @@ cache_option: Final[Callable[[Any], Any]] = click.option(
 """Which cache a command is about."""
 
 
-class Size(click.ParamType[int]):
+if TYPE_CHECKING:
+    _IntParamType = click.ParamType[int]
+else:
+    # That it says what it converts to is new in Click 8.4.
+    _IntParamType = click.ParamType
+
+
+class Size(_IntParamType):
     """A number of bytes: `500M`."""
 
     name = "size"
