@@ -31,7 +31,7 @@ TYPED := $(wildcard src tests benchmarks scripts)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test soak check lint types format docs conformance compat bench coverage clean
+.PHONY: help run test soak lowest check lint types format docs conformance compat bench coverage clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -47,6 +47,13 @@ test: $(INSTALLED) ## the tests (ARGS=...)
 soak: $(INSTALLED) ## all tests of all tables, and every fault for minutes (ARGS=...)
 	@sh scripts/get-redis
 	$(PY) -m pytest -n 2 --soak --timeout 600 $(ARGS)
+
+# They lie before what is installed. pytest would load the plugin of a platformdirs that isn't there.
+lowest: $(INSTALLED) ## the tests with the oldest libraries that pyproject.toml allows (ARGS=...)
+	@sh scripts/get-redis
+	rm -rf build/lowest
+	$(PY) -m pip install --quiet --no-deps --target build/lowest $$($(PY) scripts/lowest.py)
+	PYTHONPATH=build/lowest $(PY) -m pytest -n 3 -p no:platformdirs $(ARGS)
 
 check: lint types test ## all that has to pass before a commit
 
