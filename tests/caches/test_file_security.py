@@ -71,14 +71,15 @@ def test_only_the_user_gets_at_anything_whatever_the_umask(
         assert len(files_below(root)) > 3
 
 
+@pytest.mark.parametrize(("filemode", "dirmode"), [(0o640, 0o750), (0o644, 0o700)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_modes_asked_for_are_given_whatever_the_umask(
-    root: Path, kind: type[Either], umask: int
+    root: Path, kind: type[Either], umask: int, filemode: int, dirmode: int
 ) -> None:
-    fill(kind(root, filemode=0o640, dirmode=0o750))
+    fill(kind(root, filemode=filemode, dirmode=dirmode))
     for directory, _, files in os.walk(root):
-        assert mode(Path(directory)) == 0o750
-        assert all(mode(Path(directory, file)) == 0o640 for file in files)
+        assert mode(Path(directory)) == dirmode
+        assert all(mode(Path(directory, file)) == filemode for file in files)
 
 
 def test_parents_that_had_to_be_made_are_the_users_too(tmp_path: Path, umask: int) -> None:

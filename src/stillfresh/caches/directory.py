@@ -426,12 +426,15 @@ class Directory:
                     made.append(path)
                 elif not self._is_private(found):
                     return None
-            fd = os.open(path, DIRECTORY)
-            if made and stat.S_IMODE(os.fstat(fd).st_mode) != self._dirmode:
-                # The umask has narrowed this one, and so those above it.
+            is_narrowed = False
+            if made and stat.S_IMODE(os.lstat(made[-1]).st_mode) != self._dirmode:
+                # By the umask, and so are those above it.
+                is_narrowed = True
                 with contextlib.suppress(OSError):
                     for narrowed in made:
                         os.chmod(narrowed, self._dirmode)
+            is_new = made[-1:] == [path]
+            fd = None if is_new else os.open(path, DIRECTORY)
         except OSError:
             # The umask may take the owner's own permission: each has to be mended when it is made.
             with contextlib.suppress(OSError):
@@ -439,7 +442,9 @@ class Directory:
                     os.rmdir(path)
             return None
         self._levels_there = LEVELS - len(made)
-        return Leaf("", fd, self._filemode, is_new=made[-1:] == [path])
+        # What the umask leaves of a directory's mode it leaves of one that has no more.
+        keeps_modes = is_new and not is_narrowed and not self._filemode & ~self._dirmode
+        return Leaf(path, fd, self._filemode, is_new=is_new, keeps_modes=keeps_modes)
 
     def _is_private(self, status: os.stat_result) -> bool:
         """Tell whether it is a directory that nobody but this user, or the superuser, writes to."""

@@ -153,9 +153,13 @@ class FileSink:
     def _begin_file(self) -> None:
         kind = "body" if self._elsewhere else "tmp"
         name = f"{self._name}.{self._version}.{kind}"
-        self._leaf, self._fd = self._again_if_swept(
-            lambda leaf: (leaf, create_held(lambda: leaf.create(name)))
-        )
+
+        def begin(leaf: Leaf) -> tuple[Leaf, int]:
+            # Until the last byte has come.
+            leaf.hold()
+            return leaf, create_held(lambda: leaf.create(name))
+
+        self._leaf, self._fd = self._again_if_swept(begin)
         self._file = name
         if not self._elsewhere:
             write_all(self._fd, bytes(frames.HEAD_SIZE))
@@ -165,6 +169,8 @@ class FileSink:
     def _publish_held(self, data: bytes) -> None:
         def place(leaf: Leaf) -> None:
             with leaf:
+                if self._durable:
+                    leaf.hold()
                 self._place(leaf, data, is_first=leaf.is_new)
 
         self._again_if_swept(place)

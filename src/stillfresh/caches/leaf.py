@@ -1,4 +1,4 @@
-"""One directory of files, held open, whatever else becomes of its name."""
+"""One directory of files."""
 
 from __future__ import annotations
 
@@ -26,17 +26,41 @@ class Leaf:
     """One directory at the bottom of the layout, held open. Close it.
 
     Names are those of files in it; methods raise `OSError`.
+
+    Attributes:
+        is_new: whether it has just been made.
+        path: where it is, for where it isn't held open, and for listings.
     """
 
-    def __init__(self, path: str, fd: int | None, filemode: int, *, is_new: bool = False) -> None:
-        """Take over `fd`; `path` is for where there is none, and for listings.
+    def __init__(
+        self,
+        path: str,
+        fd: int | None,
+        filemode: int,
+        *,
+        is_new: bool = False,
+        keeps_modes: bool = False,
+    ) -> None:
+        """Take over `fd`.
 
-        `is_new` says that the directory has just been made.
+        One that `is_new` need not be open: nobody else knows of it yet, and most of those who make
+        one are done with it after one file. In one that `keeps_modes` the umask has no part in the
+        mode of a file.
         """
         self.is_new = is_new
         self.path = path
         self._fd = fd
         self._filemode = filemode
+        self._keeps_modes = keeps_modes
+
+    def hold(self) -> int | None:
+        """Have it open from now on, whatever becomes of its path; return its descriptor.
+
+        There is none where a system doesn't open directories.
+        """
+        if self._fd is None and self.is_new:
+            self._fd = os.open(self.path, DIRECTORY)
+        return self._fd
 
     def open(self, name: str) -> tuple[int, os.stat_result]:
         """Open a regular file to read; anything else of that name is an error."""
@@ -49,7 +73,8 @@ class Leaf:
     def create(self, name: str) -> int:
         """Make a new file to read and write, with the mode asked for whatever the umask."""
         fd = os.open(self._at(name), CREATE, self._filemode, dir_fd=self._fd)
-        set_mode(fd, self._filemode)
+        if not self._keeps_modes:
+            set_mode(fd, self._filemode)
         return fd
 
     def rename(self, old: str, new: str) -> None:
@@ -81,13 +106,14 @@ class Leaf:
 
     def sync(self) -> None:
         """Wait until the directory, and the ones above that lead to it, are on the disk."""
-        if self._fd is None:
+        own = self.hold()
+        if own is None:
             return
-        os.fsync(self._fd)
+        os.fsync(own)
         if self.is_new:
             # A new name in a directory is lost with that: each one up to the root has one.
             for level in range(1, LEVELS + 1):
-                fd = os.open("/".join([".."] * level), DIRECTORY & ~NOFOLLOW, dir_fd=self._fd)
+                fd = os.open("/".join([".."] * level), DIRECTORY & ~NOFOLLOW, dir_fd=own)
                 try:
                     os.fsync(fd)
                 finally:
@@ -100,7 +126,7 @@ class Leaf:
         what the other has done in between, or leave its body file behind. The kernel drops the
         lock when its holder dies. A file system without locks counts as having given it.
         """
-        return Turn(self._fd)
+        return Turn(self.hold())
 
     def close(self) -> None:
         """Let go. May be called twice."""
@@ -117,4 +143,4 @@ class Leaf:
         self.close()
 
     def _at(self, name: str) -> str:
-        return os.path.join(self.path, name) if self._fd is None else name
+        return f"{self.path}{os.sep}{name}" if self._fd is None else name
