@@ -158,7 +158,8 @@ def use(tally: Tally, user: Way) -> None:
             value = value_of(key, 1, each)
             tally.attempt_or(user.refuses, user.store, key, value)
             judge(tally, user, key)
-        tally.attempt(cache.set, key, b"value")
+        # Under a key of its own: what can't be replaced stays, and this is no value that is known.
+        tally.attempt(cache.set, f"{key}, set", b"value")
         tally.attempt_or(user.refuses, user.remove, key)
         tally.attempt_or(user.refuses, user.store, key, value_of(key, 2, size))
     for all_of_it in (
