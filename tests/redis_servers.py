@@ -28,13 +28,15 @@ needs_redis = pytest.mark.skipif(
 # A Cluster's servers speak to one another at the port above theirs by so much.
 _BUS = 10_000
 _PATIENCE = 20.0
+# A Sentinel that the machine has held up for two seconds does nothing for the next thirty.
+_TILT = 60.0
 # A master would wait some seconds for more replicas than one.
 _AT_ONCE = ("--repl-diskless-sync-delay", "0")
 
 
-def wait_until(holds: Callable[[], object], what: str) -> None:
-    """Wait for a condition, for a bounded time."""
-    deadline = time.monotonic() + _PATIENCE
+def wait_until(holds: Callable[[], object], what: str, patience: float = _PATIENCE) -> None:
+    """Wait for a condition, for so many seconds at most."""
+    deadline = time.monotonic() + patience
     while True:
         with contextlib.suppress(redis.RedisError, OSError):
             if holds():
@@ -146,7 +148,7 @@ class SentinelSetup:
             )
         for sentinel in self.sentinels:
             with sentinel.client() as client:
-                wait_until(partial(self._is_ready, client), "a Sentinel")
+                wait_until(partial(self._is_ready, client), "a Sentinel", _TILT)
 
     def __exit__(self, *_: object) -> None:
         self._running.close()

@@ -77,7 +77,7 @@ class Command:
 def ended(process: subprocess.Popen[bytes], given: bytes = b"") -> Ended:
     out, err = process.communicate(given or None, timeout=30)
     text = (err or b"").decode()
-    assert "Traceback" not in text
+    assert "Traceback" not in text, text
     return Ended(process.returncode, out or b"", text)
 
 

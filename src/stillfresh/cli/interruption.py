@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
     from types import FrameType
 
 _NAMES: Final = ("SIGINT", "SIGTERM", "SIGHUP")
 # Where bodies are recorded. It is no public name; a test fails where it is no longer this one.
 _RECORDER: Final = "stillfresh.engine.recorder"
+# And where what is recorded, and all else, is begun.
+_RUNNER: Final = "stillfresh.caches.coroutines"
 
 
 @contextmanager
@@ -35,6 +38,9 @@ def put_off() -> Iterator[Callable[[], None]]:
             insisted = True
             waiting.append(number)
             return
+        for coroutine in _unbegun(frame):
+            # Or Python would say on stderr that nobody has awaited it.
+            coroutine.close()
         handlers[signal.Signals(number)](number, frame)
 
     def due() -> None:
@@ -58,3 +64,14 @@ def _is_recording(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def _unbegun(frame: FrameType | None) -> Iterator[Coroutine[object, object, object]]:
+    """Go through what has been made to be run, and has not begun."""
+    while frame is not None:
+        if frame.f_globals.get("__name__") == _RUNNER:
+            for value in frame.f_locals.values():
+                unbegun = inspect.iscoroutine(value) and inspect.getcoroutinestate(value)
+                if unbegun == inspect.CORO_CREATED:
+                    yield value
+        frame = frame.f_back
