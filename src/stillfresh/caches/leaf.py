@@ -23,7 +23,7 @@ _NAME: Final = re.compile(r"[0-9a-f]{56}(\..*)?", re.DOTALL)
 
 
 class Leaf:
-    """One directory at the bottom of the layout, held open. Close it.
+    """One directory at the bottom of the layout, held open but where it is new. Close it.
 
     Names are those of files in it; methods raise `OSError`.
 

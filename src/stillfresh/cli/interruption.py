@@ -59,19 +59,19 @@ def put_off() -> Iterator[Callable[[], None]]:
 
 
 def _is_recording(frame: FrameType | None) -> bool:
-    while frame is not None:
-        if frame.f_globals.get("__name__") == _RECORDER:
-            return True
-        frame = frame.f_back
-    return False
+    return any(one.f_globals.get("__name__") == _RECORDER for one in _with_callers(frame))
 
 
 def _unbegun(frame: FrameType | None) -> Iterator[Coroutine[object, object, object]]:
     """Go through what has been made to be run, and has not begun."""
-    while frame is not None:
-        if frame.f_globals.get("__name__") == _RUNNER:
-            for value in frame.f_locals.values():
-                unbegun = inspect.iscoroutine(value) and inspect.getcoroutinestate(value)
-                if unbegun == inspect.CORO_CREATED:
+    for one in _with_callers(frame):
+        if one.f_globals.get("__name__") == _RUNNER:
+            for value in filter(inspect.iscoroutine, one.f_locals.values()):
+                if inspect.getcoroutinestate(value) == inspect.CORO_CREATED:
                     yield value
+
+
+def _with_callers(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
         frame = frame.f_back

@@ -21,7 +21,8 @@ PREFIX: Final = b"stillfresh/1\n"
 # Lone surrogates come from clients that decode header bytes with surrogateescape. They are rare,
 # and looking for them takes as long as all the rest.
 _STRINGS: Final = "surrogatepass"
-# What msgpack allots at first, in bytes; a quarter of a MiB by itself.
+# What msgpack allots at first, in bytes; a quarter of a MiB by itself. For more than this the C
+# library's allocator tidies up first, which takes longer than writing the record.
 _ROOM: Final = 1024
 # Of the records that were read and written last, those of up to this many bytes are remembered, and
 # what has been found out about them with them. Most hits are of few.
